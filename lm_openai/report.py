@@ -1,0 +1,114 @@
+"""What one poll of one DataSource found: instances, samples, readings and what stayed unanswered."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from lm_openai.units import Number
+
+if TYPE_CHECKING:
+    from lm_openai.datasource import DataSource
+    from lm_openai.thresholds import Threshold
+
+OK, WARNING, ERROR, CRITICAL = range(4)
+LEVELS = ("ok", "warning", "error", "critical")
+Values = dict[str, Number]
+
+
+class Instance(NamedTuple):
+    """One monitored thing: `dimensions` hold the API's ids, `names` what people call them."""
+
+    id: str
+    alias: str
+    dimensions: dict[str, str]
+    names: dict[str, str] = {}
+
+    @property
+    def wildvalue(self) -> str:
+        """The lasting id in the characters that every host accepts."""
+        return wildvalue(self.id)
+
+
+class Sample(NamedTuple):
+    """Datapoints of one instance in the bucket that starts at `start`, or of the poll (None)."""
+
+    instance: Instance
+    values: Values
+    start: int | None = None
+
+
+class Breach(NamedTuple):
+    """The threshold that a reading is over, and at which level (1 warning, 2 error, 3 critical)."""
+
+    level: int
+    threshold: Threshold
+
+
+class Reading(NamedTuple):
+    """One datapoint's value, with the limits in force for it (None: no threshold) and its breach."""
+
+    datapoint: str
+    value: Number
+    threshold: Threshold | None = None
+    breach: Breach | None = None
+
+    @property
+    def level(self) -> int:
+        """0 ok, 1 warning, 2 error, 3 critical."""
+        return self.breach.level if self.breach else OK
+
+
+class Row(NamedTuple):
+    """One instance with its readings, in the definition's order; `idle`: seen lately, unused now."""
+
+    instance: Instance
+    readings: tuple[Reading, ...]
+    idle: bool = False
+
+    @property
+    def level(self) -> int:
+        """The worst of its readings."""
+        return max((reading.level for reading in self.readings), default=OK)
+
+
+class Report(NamedTuple):
+    """The whole pass, ready for any writer.
+
+    `time`, `start` and `end` are Unix seconds; `ages` is data age in seconds by usage kind;
+    `failures` are sentences about what stayed unanswered (empty: everything was answered) and
+    `notes` about what is well but worth knowing. `series` is empty unless it was asked for.
+    """
+
+    datasource: DataSource
+    organization: str
+    time: int
+    start: int
+    end: int
+    rows: tuple[Row, ...]
+    series: tuple[Sample, ...] = ()
+    ages: dict[str, int] = {}
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> int:
+        """The worst of all rows."""
+        return max((row.level for row in self.rows), default=OK)
+
+
+def wildvalue(identifier: str) -> str:
+    """Fold an id into `[A-Za-z0-9_-]`, a pure function of the id alone.
+
+    An id within that set stays; otherwise every other character becomes `-` and six hex digits of
+    the id's BLAKE2 follow, so that `gpt-4.1` and `gpt-4-1` never meet.
+
+    >>> wildvalue("gpt-4o"), wildvalue("gpt-4.1")[:8]
+    ('gpt-4o', 'gpt-4-1-')
+    """
+    if re.fullmatch(r"[A-Za-z0-9_-]+", identifier):
+        return identifier
+    from hashlib import blake2b
+
+    digest = blake2b(identifier.encode(), digest_size=3).hexdigest()
+    return re.sub(r"[^A-Za-z0-9_-]", "-", identifier) + "-" + digest
