@@ -1,0 +1,1 @@
+"""The demo organization behind the real contract; standard library only."""
