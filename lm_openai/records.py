@@ -13,8 +13,7 @@ Record = dict[str, Any]
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86400}
 MAXIMUM_BUCKETS = {"1m": 1440, "1h": 168, "1d": 31}
 MAXIMUM_COST_BUCKETS = 180
-LARGEST_AMOUNT = Decimal(10) ** 15
-MOST_DECIMALS = 60
+_MOST_DIGITS, _MOST_DECIMALS = 19, 60
 
 
 class Kind(NamedTuple):
@@ -306,13 +305,14 @@ def number(value: Any, field: str, asked: str) -> Decimal:
             exact = Decimal(value if isinstance(value, (str, Decimal)) else repr(value))
         except InvalidOperation:
             exact = Decimal("NaN")
-        if (
-            exact.is_finite()
-            and exact.adjusted() < 19
-            and -exact.as_tuple().exponent < MOST_DECIMALS
-        ):
+        if exact.is_finite() and _reasonable(exact):
             return exact
     raise ApiFailure("contract", asked, f"{field} is not a number")
+
+
+def _reasonable(exact: Decimal) -> bool:
+    decimals = -int(exact.as_tuple().exponent)
+    return exact.adjusted() < _MOST_DIGITS and decimals < _MOST_DECIMALS
 
 
 def _mend(row: Any, field: str, asked: str) -> None:
@@ -328,9 +328,9 @@ def _cost(row: Any, asked: str) -> Cost | None:
     require(amount, ("value", "currency"), asked)
     quantity = row.get("quantity")
     return Cost(
-        number(amount["value"], "amount.value", asked),
-        str(amount["currency"]).lower(),
-        *(row.get(field) for field in COST_DIMENSIONS),
+        amount=number(amount["value"], "amount.value", asked),
+        currency=str(amount["currency"]).lower(),
         quantity=None if quantity is None else number(quantity, "quantity", asked),
         quantity_unit=row.get("quantity_unit"),
+        **{dimension: row.get(dimension) for dimension in COST_DIMENSIONS},
     )
