@@ -31,11 +31,15 @@ class Instance(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Datapoints of one instance in the bucket that starts at `start`, or of the poll (None)."""
+    """Datapoints of one instance in the bucket that starts at `start`, or of the poll (None).
+
+    `idle` says that the API answered and showed no use.
+    """
 
     instance: Instance
     values: Values
     start: int | None = None
+    idle: bool = False
 
 
 class Breach(NamedTuple):
