@@ -1,0 +1,93 @@
+"""The command line that people type: help, wrong usage and the suite command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from lm_openai import __version__, collector
+from lm_openai.options import OPTIONS, Option, Options
+
+
+def script(folder: str, argv: Sequence[str]) -> int:
+    """One DataSource with help and usage errors in words; returns the exit status."""
+    from lm_openai import datasource
+
+    source = datasource.load(folder)
+    command = click.Command(
+        f"{folder}.py",
+        params=[*(parameter(option) for option in OPTIONS), version()],
+        callback=lambda **given: collector.run(
+            folder, options(given), collector.Surroundings.real()
+        ),
+        help=f"{source.title}: {source.description}",
+    )
+    return invoke(command, argv)
+
+
+def invoke(command: click.Command, argv: Sequence[str]) -> int:
+    """Run a click command; wrong usage is one sentence and 2, or 3 where Nagios listens."""
+    try:
+        status = command.main(list(argv), prog_name=command.name, standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"{command.name}: {error.format_message()} (see --help)", err=True)
+        return collector.NAGIOS_UNKNOWN if for_nagios(argv) else collector.WRONG
+    except click.Abort:
+        return collector.FAILED
+    return int(status or 0)
+
+
+def for_nagios(argv: Sequence[str]) -> bool:
+    """Whether the words ask for Nagios output, however wrong the rest of them is."""
+    return "--format=nagios" in argv or ("--format", "nagios") in zip(argv, argv[1:])
+
+
+def parameter(option: Option) -> click.Option:
+    """The click form of one row of the option table."""
+    if option.value is None:
+        names = f"{option.flag}/{option.negative}" if option.negative else option.flag
+        default = None if option.negative else False
+        return click.Option([names, option.field], default=default, is_flag=True, help=option.help)
+    return click.Option(
+        [option.flag, option.field],
+        metavar=option.value if not option.choices else None,
+        type=click.Choice(option.choices) if option.choices else str,
+        multiple=option.many,
+        help=option.help,
+    )
+
+
+def version() -> click.Option:
+    """`--version`, which prints and leaves."""
+
+    def show(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            click.echo(f"lm-openai {__version__}")
+            context.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show,
+        help="print the version and exit",
+    )
+
+
+def options(given: dict[str, Any]) -> Options:
+    """Options out of what click read; what was not given keeps its default."""
+    return Options(**{name: value for name, value in given.items() if value is not None})
+
+
+@click.group("lm-openai", help="Monitoring plugins for an OpenAI organization.", params=[version()])
+def suite() -> None:
+    """The suite command."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The suite command as an entry point."""
+    sys.exit(invoke(suite, sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""One run of a script: settings in, text and exit status out, every failure a sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from lm_openai import writers
+from lm_openai.errors import Failure, WrongUsage
+from lm_openai.options import SERIES_FORMATS, Options
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from lm_openai.cache import Cache
+    from lm_openai.client import Client
+    from lm_openai.datasource import DataSource
+    from lm_openai.properties import Properties
+    from lm_openai.report import Report
+
+DONE, FAILED, WRONG = 0, 1, 2
+NAGIOS_UNKNOWN = 3
+
+
+class Surroundings(NamedTuple):
+    """What a run takes from outside; `now` is Unix seconds."""
+
+    environ: Mapping[str, str]
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+    now: int
+
+    @classmethod
+    def real(cls) -> Surroundings:
+        """This process's own; the one place that asks for the time."""
+        return cls(os.environ, sys.stdin, sys.stdout, sys.stderr, int(time.time()))
+
+
+class Session:
+    """What the polls of one run share: settings, the client, the cache and the thresholds' stamps."""
+
+    def __init__(self, options: Options, around: Surroundings) -> None:
+        from lm_openai import properties
+
+        sets = (*options.sets, *([f"openai.timeout={options.timeout}"] if options.timeout else []))
+        self.options, self.around = options, around
+        self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
+        self.now = _moment(options.at) if options.at else around.now
+        self.client = connect(self.properties)
+        self.cache = cache(self.properties, around)
+
+    def report(self, datasource: DataSource) -> Report:
+        """Poll one DataSource; raises Failure when nothing could be learned."""
+        from lm_openai import poll, thresholds
+
+        rules = thresholds.load(
+            datasource,
+            files=self.options.thresholds,
+            folders=thresholds.site_folders(self.around.environ),
+            stamps=self.cache,
+        )
+        return poll.report(
+            datasource,
+            self.properties,
+            self.now,
+            self.client,
+            self.cache,
+            rules,
+            with_series=wants_series(self.options),
+            discover_only=self.options.discover,
+            only=self.options.instances,
+        )
+
+    def say(self) -> None:
+        """The request count and what else `-v` is for."""
+        counters = self.client.counters
+        self.around.stderr.write(
+            f"{counters.requests} requests, {counters.retries} retries, "
+            f"{counters.throttled} throttled, slowest answer {counters.latency:.3f} s\n"
+        )
+
+
+def run(folder: str, options: Options, around: Surroundings) -> int:
+    """Poll one DataSource, print it, and return the exit status (DESIGN section 5)."""
+    from lm_openai import datasource
+
+    secrets: tuple[str, ...] = ()
+    try:
+        check(options)
+        source = datasource.load(folder)
+        session = Session(options, around)
+        secrets = session.properties.secrets()
+        report = session.report(source)
+        if options.verbose:
+            session.say()
+        return show(report, options, around)
+    except Failure as failure:
+        return fail(failure, folder, options, around)
+    except Exception as error:  # the last line of defence: a sentence, never a bare traceback
+        return fail(unexpected(error, options, around, secrets), folder, options, around)
+
+
+def check(options: Options) -> None:
+    """Refuse options that do not go together; raises WrongUsage."""
+    if options.series and options.format not in SERIES_FORMATS:
+        raise WrongUsage(f"--series goes with {' and '.join(SERIES_FORMATS)}, not {options.format}")
+
+
+def wants_series(options: Options) -> bool:
+    """Whether buckets are printed: when asked for, and in influx unless refused."""
+    return options.format == "influx" if options.series is None else options.series
+
+
+def connect(properties: Properties) -> Client:
+    """A client with the admin key and the settings of a host."""
+    from lm_openai.client import Client
+    from lm_openai.transport import Connection, Transport
+
+    concurrency = properties.count("openai.concurrency")
+    connection = Connection(
+        url=properties.text("openai.api.url"),
+        key=properties.admin_key(),
+        proxy=properties.text("openai.proxy.url") or None,
+        proxy_password=properties.text("openai.proxy.pass") or None,
+        ca_file=properties.text("openai.ca.file") or None,
+        concurrency=concurrency,
+    )
+    return Client(
+        Transport(connection),
+        deadline_seconds=properties.seconds("openai.timeout"),
+        concurrency=concurrency,
+    )
+
+
+def cache(properties: Properties, around: Surroundings) -> Cache:
+    """The private cache of this organization, address and key."""
+    from lm_openai.cache import Cache, folder, identity
+
+    mine = identity(
+        properties.organization, properties.text("openai.api.url"), properties.admin_key()
+    )
+    return Cache(folder(properties, around.environ), mine, lambda: float(around.now))
+
+
+def show(report: Report, options: Options, around: Surroundings) -> int:
+    """Print a report, or with --discover its instances; return the exit status."""
+    writer = writers.writer(options.format)
+    if options.discover:
+        if report.failures:
+            raise Failure(
+                f"the list of instances is not complete, so none is printed: {report.failures[0]}"
+            )
+        text = writer.discover(report)
+    else:
+        text = writer.write(report)
+    around.stdout.write(text)
+    around.stdout.flush()
+    if options.format not in ("zabbix", "nagios"):
+        for sentence in report.failures:
+            around.stderr.write(f"{sentence}\n")
+    if options.verbose:
+        for sentence in report.notes:
+            around.stderr.write(f"{sentence}\n")
+    if options.format == "nagios" and not options.discover:
+        return int(writer.status(report))
+    return DONE
+
+
+def fail(failure: Failure, folder: str, options: Options, around: Surroundings) -> int:
+    """Say why there is no answer, in the place where the format's host looks for it."""
+    if options.format in ("nagios", "zabbix"):
+        around.stdout.write(_writer(options).failed(str(failure), folder))
+        around.stdout.flush()
+    else:
+        around.stderr.write(f"{failure}\n")
+    return status(failure, options.format)
+
+
+def status(failure: Failure, form: str) -> int:
+    """The exit status of a run that gave no answer."""
+    if form == "nagios":
+        return NAGIOS_UNKNOWN
+    return WRONG if isinstance(failure, WrongUsage) else FAILED
+
+
+def unexpected(
+    error: Exception, options: Options, around: Surroundings, secrets: tuple[str, ...]
+) -> Failure:
+    """A fault of ours as a sentence; -v adds the traceback, with every secret struck out."""
+    if options.verbose and options.format != "zabbix":
+        import traceback
+
+        around.stderr.write(struck("".join(traceback.format_exception(error)), secrets))
+    return Failure(
+        struck(f"a fault in lm-openai ({type(error).__name__}: {error}); please report it", secrets)
+    )
+
+
+def struck(text: str, secrets: tuple[str, ...]) -> str:
+    """`text` without any secret."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _writer(options: Options) -> ModuleType:
+    return writers.writer(options.format)
+
+
+def _moment(text: str) -> int:
+    from lm_openai import parsing
+
+    try:
+        return int(parsing.parse("date", text, {}))
+    except ValueError as error:
+        raise WrongUsage(f"--at {text!r}: {error}") from None

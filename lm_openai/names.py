@@ -1,0 +1,91 @@
+"""What ids are called: lists read once per time to live, never one look-up per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lm_openai.errors import ApiFailure
+
+if TYPE_CHECKING:
+    from lm_openai.cache import Cache
+    from lm_openai.client import Client
+    from lm_openai.properties import Properties
+
+SECONDS_TO_LIVE = 900
+NONE = "none"
+
+
+class Names:
+    """Names by dimension; a list that cannot be read leaves a note and the ids stand in."""
+
+    def __init__(self, client: Client, cache: Cache, properties: Properties) -> None:
+        self.client, self.cache, self.properties = client, cache, properties
+        self.notes: list[str] = []
+        self._known: dict[str, dict[str, str]] = {}
+
+    def projects(self) -> list[dict]:
+        """All projects, archived ones too, as `{id, name, status}`; raises ApiFailure."""
+        return self.cache.remember("projects", SECONDS_TO_LIVE, self._projects)
+
+    def of(self, dimension: str, identifier: str) -> str | None:
+        """The name of one id, or None where the dimension has no names or the id no entry."""
+        if dimension not in self._lists or identifier == NONE:
+            return None
+        if dimension not in self._known:
+            self._known[dimension] = self._read(dimension)
+        return self._known[dimension].get(identifier)
+
+    def _read(self, dimension: str) -> dict[str, str]:
+        try:
+            return self._lists[dimension]()
+        except ApiFailure as failure:
+            self.notes.append(f"{dimension} stays without names: {failure}")
+            return {}
+
+    @property
+    def _lists(self) -> dict[str, Callable[[], dict[str, str]]]:
+        remember = self.cache.remember
+        return {
+            "project_id": lambda: {
+                project["id"]: project["name"] for project in self.projects() if project["name"]
+            },
+            "user_id": lambda: remember("users", SECONDS_TO_LIVE, self._users),
+            "api_key_id": lambda: remember("keys", SECONDS_TO_LIVE, self._keys),
+        }
+
+    def _projects(self) -> list[dict]:
+        return [
+            {
+                "id": project["id"],
+                "name": project.get("name"),
+                "status": project.get("status") or "active",
+            }
+            for project in self.client.list("projects", include_archived="true")
+        ]
+
+    def _users(self) -> dict[str, str]:
+        field = "email" if self.properties.flag("openai.users.email") else "name"
+        return {user["id"]: user[field] for user in self.client.list("users") if user.get(field)}
+
+    def _keys(self) -> dict[str, str]:
+        """Project keys and admin keys; the keys of a project that cannot be read stay ids."""
+        projects = [entry["id"] for entry in self.projects() if entry["status"] == "active"]
+        asked: list[Callable[[], list[dict]]] = [
+            lambda project=project: list(  # type: ignore[misc]
+                self.client.list("api_keys", project_id=project, owner_project_access="any")
+            )
+            for project in projects
+        ]
+        asked.append(lambda: list(self.client.list("admin_api_keys")))
+        answers = self.client.together(asked)
+        failures = [answer for answer in answers if isinstance(answer, ApiFailure)]
+        if failures:
+            self.notes.append(f"some keys stay without names: {failures[0]}")
+        return {
+            key["id"]: key["name"]
+            for answer in answers
+            if not isinstance(answer, ApiFailure)
+            for key in answer
+            if key.get("name")
+        }

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""How near each project comes to the limits of its pools."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    import os
+    import sys
+
+    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
+    if os.path.isdir(os.path.join(checkout, "lm_openai")):
+        sys.path[0] = checkout
+    from lm_openai.start import main
+
+    main("rate_limits")
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from lm_openai import rate_limits
+from lm_openai.errors import ApiFailure
+from lm_openai.pools import Pool, Pools
+from lm_openai.report import Instance, Sample
+
+if TYPE_CHECKING:
+    from lm_openai.poll import Poll
+
+NO_POOLS = Pools((), {}, {})
+Key = tuple[str, str]
+
+def discover(poll: Poll) -> Iterator[Instance]:
+    """Pools used in the last 7 days and blocked ones; every pool with openai.limits.unused."""
+    everything = poll.properties.flag("openai.limits.unused")
+    for (project, _), member in sorted(_members(poll).items()):
+        if member.keys or member.pool.blocked or everything:
+            yield _instance(poll, project, member.pool)
+
+
+def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """Limits, peaks and day totals of each pool."""
+    lookback = int(poll.properties.seconds("openai.headroom.lookback"))
+    poll.covered = (poll.now - lookback, poll.now)
+    found = _uses(poll)
+    members = _members(poll)
+    for instance in instances:
+        member = members[instance.dimensions["project_id"], instance.dimensions["model"]]
+        used = rate_limits.tally(found, member.keys)
+        values = rate_limits.values(poll, member.pool, used, found)
+        yield Sample(instance, values, idle=not any(map(any, used.minutes.values())))
+
+
+class Member(NamedTuple):
+    """One project's pool and the (project, model) groups whose use counts against it."""
+
+    pool: Pool
+    keys: set[Key]
+
+
+def _members(poll: Poll) -> dict[Key, Member]:
+    return poll.once("members", lambda: _joined(poll))
+
+
+def _joined(poll: Poll) -> dict[Key, Member]:
+    """Limits joined with use; a project whose limits stayed unanswered is left out and noted."""
+    limits = rate_limits.limits(poll)
+    members: dict[Key, Member] = {}
+    for project, answer in limits.items():
+        if isinstance(answer, ApiFailure):
+            poll.miss(answer, f"no limits of {poll.names.of('project_id', project) or project}")
+            continue
+        for pool in answer.all:
+            members[project, pool.name] = Member(pool, set())
+    for project, model in _groups(poll):
+        answer = limits.get(project, NO_POOLS)
+        if not isinstance(answer, ApiFailure):
+            pool = answer.of(model)
+            members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
+    return members
+
+
+def _groups(poll: Poll) -> set[Key]:
+    """Every project and model that some kind saw in the last 7 days."""
+    groups: set[Key] = set()
+    for name, answer in _uses(poll).items():
+        if isinstance(answer, ApiFailure):
+            poll.miss(answer, f"nothing that adds up {name}")
+        else:
+            groups |= answer.seen | answer.minutes.keys()
+    return groups
+
+
+def _uses(poll: Poll) -> dict[str, rate_limits.Use | ApiFailure]:
+    return poll.once("uses", lambda: rate_limits.uses(poll))
+
+
+def _instance(poll: Poll, project: str, pool: Pool) -> Instance:
+    name = poll.names.of("project_id", project)
+    return Instance(
+        f"{project}/{pool.name}",
+        f"{name or project} / {pool.name}",
+        {"project_id": project, "model": pool.name},
+        {"project_name": name} if name else {},
+    )
