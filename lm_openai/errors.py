@@ -18,19 +18,33 @@ KINDS = {
         "a project key was given where an admin key is needed",
         "make an admin key (sk-admin-…) under Organization, Admin keys",
     ),
-    "scope": Kind("the admin key lacks a scope", "give the key that read scope, or use one that has it"),
-    "archived": Kind("the project is archived", "leave it out; its past usage and costs stay readable"),
-    "not_found": Kind("the API does not know what was asked", "check the id and openai.api.url"),
-    "refused": Kind("the API refused the request", "read its reason; a grouping may be unsupported"),
-    "throttled": Kind(
-        "the API throttles this organization", "poll less often, or share a cache between collectors"
+    "scope": Kind(
+        "the admin key lacks a scope", "give the key that read scope, or use one that has it"
     ),
-    "billing": Kind("the organization ran out of credit or hit a limit", "see Billing; retrying is no use"),
+    "archived": Kind(
+        "the project is archived", "leave it out; its past usage and costs stay readable"
+    ),
+    "not_found": Kind("the API does not know what was asked", "check the id and openai.api.url"),
+    "refused": Kind(
+        "the API refused the request", "read its reason; a grouping may be unsupported"
+    ),
+    "throttled": Kind(
+        "the API throttles this organization",
+        "poll less often, or share a cache between collectors",
+    ),
+    "billing": Kind(
+        "the organization ran out of credit or hit a limit", "see Billing; retrying is no use"
+    ),
     "down": Kind("the API answered with a server error", "wait; see the vendor's status page"),
-    "unreachable": Kind("no connection to the API", "check DNS, firewall, proxy and openai.api.url"),
+    "unreachable": Kind(
+        "no connection to the API", "check DNS, firewall, proxy and openai.api.url"
+    ),
+    "proxy": Kind("the proxy refused", "check openai.proxy.url and openai.proxy.pass"),
     "tls": Kind("the API's certificate was not accepted", "set openai.ca.file, or mend the proxy"),
     "deadline": Kind("the poll's time ran out", "raise openai.timeout, or narrow the window"),
-    "not_json": Kind("the answer is not JSON", "something between here and the API answers: check it"),
+    "not_json": Kind(
+        "the answer is not JSON", "something between here and the API answers: check it"
+    ),
     "contract": Kind(
         "the answer breaks the API's contract", "check openai.api.url; if it is right, report this"
     ),
