@@ -94,6 +94,7 @@ class Report(NamedTuple):
     ages: dict[str, int] = {}
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    with_series: bool = False
 
     @property
     def level(self) -> int:
