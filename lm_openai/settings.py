@@ -1,0 +1,235 @@
+"""Which settings exist, and every place where somebody may have written one."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
+
+from lm_openai import datasource
+from lm_openai.errors import WrongUsage
+from lm_openai.parsing import suggest
+
+FAMILY = "openai."
+KEY, KEY_FILE = "openai.admin.key", "openai.admin.key.file"
+PREFIX = "LM_OPENAI_"
+VARIABLES = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": "openai.api.url"}
+NOT_A_PROPERTY = "LM_OPENAI_ETC"
+
+
+class Property(NamedTuple):
+    """One row of schemas/properties.schema.json; `name` may end in `<id>`."""
+
+    name: str
+    kind: str
+    description: str
+    default: str = ""
+    secret: bool = False
+    each: bool = False
+    bounds: dict[str, Any] = {}
+
+
+class Setting(NamedTuple):
+    """One value as somebody wrote it, and where."""
+
+    name: str
+    text: str
+    origin: str
+
+
+@functools.cache
+def table() -> dict[str, Property]:
+    """Every property of the suite by name, as the schema declares it."""
+    schema = datasource.schema("properties")
+    entries = {
+        **schema["properties"],
+        **{entry["title"]: entry for entry in schema["patternProperties"].values()},
+    }
+    return {name: _property(name, entry) for name, entry in entries.items()}
+
+
+def row(name: str) -> Property:
+    """What the schema says of one property, per DataSource or per project too; else KeyError."""
+    known = table()
+    if name in known:
+        return known[name]
+    for entry in known.values():
+        if entry.name.endswith("<id>") and re.fullmatch(_pattern(entry), name):
+            return entry
+    folder, _, rest = name.removeprefix(FAMILY).partition(".")
+    own = known.get(FAMILY + rest)
+    if own and own.each and folder in datasource.folders():
+        return own
+    raise KeyError(name)
+
+
+def environment(environ: Mapping[str, str]) -> Iterator[Setting]:
+    """The settings among the environment's variables; raises WrongUsage for an unknown one."""
+    for variable, name in VARIABLES.items():
+        yield Setting(name, environ.get(variable, "").strip(), variable)
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX) and variable != NOT_A_PROPERTY:
+            name = _named(variable)
+            _ours(name, variable)
+            yield Setting(name, text.strip(), variable)
+
+
+def file(path: str, stdin: TextIO | None) -> Iterator[Setting]:
+    """The settings in a JSON object or in lines; what is not ours is passed over."""
+    origin = "standard input" if path == "-" else path
+    text = _read(path, origin, stdin).removeprefix("\ufeff")
+    pairs = _json(text, origin) if text.lstrip().startswith("{") else _lines(text, origin)
+    for name, value in pairs:
+        if _ours(name, origin):
+            yield Setting(name, value, origin)
+
+
+def sets(pairs: Sequence[str]) -> Iterator[Setting]:
+    """The settings of `--set name=value`; a person wrote them, so a strange name is refused."""
+    for pair in pairs:
+        name, sign, text = (part.strip() for part in pair.partition("="))
+        if not sign:
+            raise WrongUsage("--set wants name=value")
+        if not _ours(name, "--set"):
+            near = suggest(FAMILY + name, table())
+            raise WrongUsage(f"{_shown_name(name)} (from --set) is no property{near}")
+        entry = row(name)
+        if entry.secret or (entry.kind == "url" and any(user_info(text))):
+            raise WrongUsage(
+                f"{name}: a secret is refused in --set, for a command line shows in the process "
+                f"list; use the environment ({variable_of(name)}) or a --properties file"
+            )
+        yield Setting(name, text, "--set")
+
+
+def unset(text: str) -> bool:
+    """Whether it says nothing: empty, or a token that LogicMonitor had no value for."""
+    return not text or re.fullmatch(r"##[^#]+##", text) is not None
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a property: `LM_OPENAI_GROUP_BY` for `openai.group.by`."""
+    return PREFIX + name.removeprefix(FAMILY).replace(".", "_").upper()
+
+
+def shown_text(entry: Property, text: str) -> str:
+    """The text as it may be shown: nothing of a secret, nor of a URL that could hold one."""
+    hidden = entry.secret or (entry.kind == "url" and any(sign in text for sign in "@?#"))
+    return "(not shown)" if hidden else repr(text)
+
+
+def user_info(url: str) -> Iterator[str]:
+    """The secrets inside a URL, as written and as sent."""
+    from urllib.parse import unquote
+
+    authority = url.partition("://")[2].partition("/")[0]
+    user, at, _ = authority.rpartition("@")
+    if at:
+        for part in (user, user.partition(":")[2] or user):
+            yield from filter(None, (part, unquote(part)))
+
+
+def _named(variable: str) -> str:
+    known = {variable_of(name): name for name in table() if not name.endswith("<id>")}
+    if variable in known:
+        return known[variable]
+    for name in table():
+        prefix = variable_of(name.removesuffix("<id>"))
+        if name.endswith("<id>") and variable.startswith(prefix):
+            return name.removesuffix("<id>") + variable.removeprefix(prefix)
+    for folder in datasource.folders():
+        own = f"{PREFIX}{folder.upper()}_"
+        name = known.get(PREFIX + variable.removeprefix(own), "")
+        if variable.startswith(own) and name and table()[name].each:
+            return f"{FAMILY}{folder}.{name.removeprefix(FAMILY)}"
+    raise WrongUsage(f"the environment's {variable} is no setting{suggest(variable, known)}")
+
+
+def _ours(name: str, origin: str) -> bool:
+    """Whether the name is one of ours; WrongUsage when it only looks so."""
+    if not name.lower().startswith(FAMILY):
+        return False
+    try:
+        row(name)
+    except KeyError:
+        near = suggest(name.lower(), _near())
+        raise WrongUsage(f"{_shown_name(name)} (from {origin}) is no property{near}") from None
+    return True
+
+
+def _shown_name(name: str) -> str:
+    """The name without what may be a value that lost its sign, for that could be a secret."""
+    return re.match(r"[A-Za-z0-9._]{0,80}", name)[0]  # type: ignore[index]
+
+
+def _near() -> Iterator[str]:
+    yield from table()
+    for folder in datasource.folders():
+        for name, entry in table().items():
+            if entry.each:
+                yield f"{FAMILY}{folder}.{name.removeprefix(FAMILY)}"
+
+
+def _read(path: str, origin: str, stdin: TextIO | None) -> str:
+    try:
+        if path == "-":
+            if stdin is None:
+                raise WrongUsage("properties from standard input: there is none")
+            return stdin.read()
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            return file.read()
+    except OSError as reason:
+        raise WrongUsage(f"properties from {origin} cannot be read: {reason.strerror}") from None
+    except UnicodeDecodeError:
+        raise WrongUsage(f"properties from {origin} are not UTF-8 text") from None
+
+
+def _json(text: str, origin: str) -> Iterator[tuple[str, str]]:
+    try:
+        members = json.loads(text, parse_float=str)
+    except json.JSONDecodeError as reason:
+        where = f"line {reason.lineno}: {reason.msg}"
+        raise WrongUsage(f"properties from {origin} are not valid JSON ({where})") from None
+    except (ValueError, RecursionError):
+        raise WrongUsage(f"properties from {origin} are JSON beyond reason") from None
+    for name, value in members.items():
+        if not isinstance(value, (dict, list)):
+            yield name.strip(), _written(value).strip()
+        elif _ours(name.strip(), origin):
+            raise WrongUsage(f"{name} (from {origin}): give text, a number, true or false")
+
+
+def _lines(text: str, origin: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        name, sign, value = line.strip().partition("=")
+        if sign and not name.startswith("#"):
+            yield name.rstrip(), value.lstrip()
+        elif name.lower().startswith(FAMILY):
+            raise WrongUsage(f"properties from {origin}, line {number}: no = after the name")
+
+
+def _property(name: str, entry: Mapping[str, Any]) -> Property:
+    bounds = {key: entry[key] for key in ("x-minimum", "x-maximum", "x-schemes") if key in entry}
+    return Property(
+        name=name,
+        kind=entry["x-kind"],
+        description=entry["description"],
+        default=_written(entry["default"]) if "default" in entry else "",
+        secret=entry.get("x-secret", False),
+        each=entry.get("x-each", False),
+        bounds=bounds,
+    )
+
+
+def _pattern(entry: Property) -> str:
+    return re.escape(entry.name.removesuffix("<id>")) + "[A-Za-z0-9_-]+"
+
+
+def _written(value: Any) -> str:
+    """A JSON scalar as the line form would have it."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
