@@ -28,6 +28,9 @@ class Settings(NamedTuple):
     rename_at: int | None = None
 
 
+DEFAULT_SETTINGS = Settings()
+
+
 class Project(NamedTuple):
     """`case` says what the project is there to show; `other_name` is its name after the rename."""
 
@@ -141,7 +144,7 @@ def organization(
     )
 
 
-def project_name(project: Project, now: int, settings: Settings = Settings()) -> str:
+def project_name(project: Project, now: int, settings: Settings = DEFAULT_SETTINGS) -> str:
     """The project's name at `now`."""
     moment = settings.rename_at
     renamed = project.other_name is not None and moment is not None and now >= moment
@@ -174,6 +177,12 @@ def spend_limits(organization: Organization) -> dict[str | None, dict[str, objec
     return {None: _spend_limit("organization.spend_limit", ORGANIZATION_SPEND_LIMIT), **found}
 
 
+def scattered(*parts: object) -> int:
+    """A number of 144 bits that depends on nothing but the parts."""
+    digest = blake2b("/".join(map(str, parts)).encode(), digest_size=18).digest()
+    return int.from_bytes(digest, "big")
+
+
 def _spend_limit(kind: str, cents: int) -> dict[str, object]:
     return {
         "object": kind,
@@ -185,7 +194,7 @@ def _spend_limit(kind: str, cents: int) -> dict[str, object]:
 
 
 def _project(seed: int, number: int, epoch: int) -> Project:
-    created = epoch - (700 - 37 * number % 400) * DAY - _number(seed, "created", number) % DAY
+    created = epoch - (700 - 37 * number % 400) * DAY - scattered(seed, "created", number) % DAY
     name, case = PROJECTS[number] if number < len(PROJECTS) else (f"Team {number:04d}", "plain")
     return Project(
         id="proj_" + _identifier(24, seed, "project", number),
@@ -281,13 +290,8 @@ def _vector_stores(seed, projects):
                 yield VectorStore("vs_" + identifier, name, project.id)
 
 
-def _number(*parts: object) -> int:
-    digest = blake2b("/".join(map(str, parts)).encode(), digest_size=18).digest()
-    return int.from_bytes(digest, "big")
-
-
 def _identifier(length: int, *parts: object) -> str:
-    value, found = _number(*parts), []
+    value, found = scattered(*parts), []
     for _ in range(length):
         value, place = divmod(value, len(ALPHABET))
         found.append(ALPHABET[place])
