@@ -10,6 +10,7 @@ from lm_openai.errors import ApiFailure
 
 Record = dict[str, Any]
 
+PREFIX = "/organization/"
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86400}
 MAXIMUM_BUCKETS = {"1m": 1440, "1h": 168, "1d": 31}
 MAXIMUM_COST_BUCKETS = 180
@@ -119,7 +120,7 @@ COST_FILTERS = ("project_ids", "api_key_ids", "line_items")
 
 
 class Listing(NamedTuple):
-    """One list: its path below `/organization`, how it pages, its longest page and what it must have.
+    """One list: its path below PREFIX, how it pages, its longest page and what each row must have.
 
     `paging` names where the next page's `after` comes from: "last_id" of the answer, the id of the
     "last_item", or the answer's "next".
@@ -225,6 +226,11 @@ class SpendLimit(NamedTuple):
     currency: str
     interval: str
     enforcing: bool
+
+
+def endpoint(path: str) -> str:
+    """How sentences call an endpoint: its path without what all have in common."""
+    return path.removeprefix(PREFIX)
 
 
 def bucket(raw: Any, kind: Kind, asked: str) -> Bucket:

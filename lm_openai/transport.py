@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from lm_openai import __version__
 from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.records import endpoint
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -116,11 +117,6 @@ class Transport:
                 raise ApiFailure("deadline", asked, "the answer came too slowly")
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, bytes(body))
-
-
-def endpoint(path: str) -> str:
-    """How sentences call an endpoint: its path without the part that all have in common."""
-    return path.removeprefix("/organization/").lstrip("/")
 
 
 def tls_context(ca_file: str, environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
