@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from lm_openai import __version__
 from lm_openai.datasource import schema
 from lm_openai.errors import WrongUsage
+from lm_openai.parsing import suggest
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -109,12 +110,9 @@ def check(file: File, name: str, stamps: Stamps | None = None) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error: `; did you mean …?` when a known name is close, else all of them."""
-    from difflib import get_close_matches
-
+    """The end of an error: the known name that is near, else all of them."""
     names = list(known)
-    close = get_close_matches(name, names, n=1)
-    return f"; did you mean {quoted(close[0])}?" if close else f"; known are {', '.join(names)}"
+    return suggest(name, names) or f"; known are {', '.join(names)}"
 
 
 def quoted(value: Any) -> str:

@@ -94,7 +94,7 @@ def test_graphs_show_declared_datapoints_of_one_unit(folder):
 
 @each
 def test_derived_datapoints_come_from_datapoints_declared_before_them(folder):
-    known = set()
+    known: set[str] = set()
     for datapoint in definition(folder)["datapoints"]:
         for rule, parts in datapoint.get("derived", {}).items():
             assert rule in derive.RULES
