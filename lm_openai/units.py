@@ -1,9 +1,11 @@
-"""How one unit is spelled in each monitoring system."""
+"""How one unit is spelled in each monitoring system, and how a number is printed."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import NamedTuple
+
+from lm_openai.errors import Failure
 
 Number = int | float | Decimal
 
@@ -12,6 +14,7 @@ class Unit(NamedTuple):
     """One unit: its type never changes ("int" or "float"), so neither does an Influx field's.
 
     `uom` is Nagios' unit of measurement (none for counts and dollars: there `c` means counter);
+    `zabbix` with a leading `!` is shown as it is, without it Zabbix adds K, M and G;
     `prometheus` is the base unit's word and `factor` what a value is multiplied by to reach it.
     """
 
@@ -23,11 +26,11 @@ class Unit(NamedTuple):
 
 
 UNITS = {
-    "tokens": Unit("int", "", "!tokens", "tokens"),
-    "requests": Unit("int", "", "!req", "requests"),
-    "images": Unit("int", "", "!images", "images"),
-    "characters": Unit("int", "", "!chars", "characters"),
-    "sessions": Unit("int", "", "!sessions", "sessions"),
+    "tokens": Unit("int", "", "tokens", "tokens"),
+    "requests": Unit("int", "", "req", "requests"),
+    "images": Unit("int", "", "images", "images"),
+    "characters": Unit("int", "", "chars", "characters"),
+    "sessions": Unit("int", "", "sessions", "sessions"),
     "count": Unit("int", "", "", ""),
     "boolean": Unit("int", "", "", ""),
     "bytes": Unit("int", "B", "B", "bytes"),
@@ -46,13 +49,31 @@ UNITS = {
 def plain(value: Number) -> str:
     """A number as every system reads it: no exponent, no trailing zeros after a fraction.
 
+    Raises Failure for NaN and infinity, which no system may be sent.
+
     >>> plain(Decimal("0.0000251000")), plain(3.0), plain(12)
     ('0.0000251', '3', '12')
     """
     if isinstance(value, int):
         return str(int(value))
-    exact = value if isinstance(value, Decimal) else Decimal(repr(value))
+    exact = _exact(value)
     if not exact.is_finite():
-        raise ValueError(f"{value} is not a number to print")
+        raise Failure(f"{value} is not a number to print: report this with the DataSource's name")
     text = f"{exact:f}"
-    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def in_base_units(value: Number, unit: Unit) -> Number:
+    """The value in Prometheus' base units: seconds, bytes and ratios of 1.
+
+    >>> in_base_units(97.5, UNITS["percent"])
+    Decimal('0.975')
+    """
+    return value if unit.factor == 1 else _exact(value) * unit.factor
+
+
+def _exact(value: Number) -> Decimal:
+    """A float as the shortest decimal that reads back as it, not its binary expansion."""
+    return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
