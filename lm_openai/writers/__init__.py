@@ -1,0 +1,61 @@
+"""Which formats there are, and what several of them share."""
+
+from __future__ import annotations
+
+import re
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from lm_openai.errors import Failure, WrongUsage
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from lm_openai.report import Breach, Instance, Report
+
+FORMATS = ("json", "influx", "logicmonitor", "nagios", "zabbix", "prometheus")
+
+
+def writer(format: str) -> ModuleType:
+    """The module that writes one format; none of the others is imported.
+
+    Each has `write(report)` for a collection and `discover(report)` for the instances; both give
+    the whole text with its final newline, or "" when there is nothing to print.
+    """
+    if format not in FORMATS:
+        raise WrongUsage(f"no format {format!r}: there are {', '.join(FORMATS)}")
+    from importlib import import_module
+
+    return import_module(f"{__name__}.{format}")
+
+
+def one_line(text: str) -> str:
+    """Control characters, line ends and lone surrogates as blanks; all else stays."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", text)
+
+
+def tags(instance: Instance, organization: str) -> dict[str, str]:
+    """What tells an instance's time series from all others: ids, never names; no empty value."""
+    found = {**instance.dimensions, "organization": organization}
+    return {key: one_line(value) for key, value in sorted(found.items()) if value}
+
+
+def identities(report: Report) -> dict[str, dict[str, str]]:
+    """Each row's tags by instance id; raises Failure when two rows would be one time series."""
+    found = {row.instance.id: tags(row.instance, report.organization) for row in report.rows}
+    owners: dict[tuple[tuple[str, str], ...], str] = {}
+    for identifier, own in found.items():
+        owner = owners.setdefault(tuple(own.items()), identifier)
+        if owner != identifier:
+            raise Failure(
+                f"{report.datasource.title}: {owner!r} and {identifier!r} have the same dimensions "
+                f"and would overwrite each other; report this"
+            )
+    return found
+
+
+def limit(breach: Breach) -> Decimal:
+    """The limit that was passed: the threshold's own at the breach's level."""
+    passed = breach.threshold.limits[breach.level - 1]
+    assert passed is not None
+    return passed
