@@ -482,13 +482,14 @@ def test_the_listing_names_what_is_in_force_for_whom_and_by_which_file(probe, si
     entry = {"match": {"project": "batch-*", "model": "gpt-5*"}, "datapoint": "share"}
     path = site(override(**entry, critical=99))
     lines = [
-        (line.match, line.threshold.limits, line.source) for line in describe(load(probe, [path]))
+        (line.match, *line.threshold.limits, line.source) for line in describe(load(probe, [path]))
     ]
-    assert lines == [
-        ("", (80, 90, 95), "default"),
-        ("project=batch-*, model=gpt-5*", (80, 90, 99), path),
-        ("", (14, 7, 3), "default"),
+    expected: list[tuple[object, ...]] = [
+        ("", 80, 90, 95, "default"),
+        ("project=batch-*, model=gpt-5*", 80, 90, 99, path),
+        ("", 14, 7, 3, "default"),
     ]
+    assert lines == expected
 
 
 # Where files are found
@@ -651,15 +652,25 @@ def test_a_bad_file_is_never_remembered_as_right(probe, site):
     assert stamps.puts == 0
 
 
-def test_jsonschema_is_imported_only_for_a_file_that_is_new():
+def test_a_process_imports_jsonschema_only_for_a_file_that_no_process_has_checked(site, tmp_path):
+    entry = {"datapoint": "images", "operator": ">", "warning": 1000}
+    path = site({"datasource": "OpenAI_Images_ByModel", "thresholds": [entry]})
     program = """
 import sys
-from lm_openai import datasource, thresholds
+from lm_openai import cache, datasource, thresholds
+path, folder = sys.argv[1:]
+stamps = cache.Cache(folder, "tests", lambda: 1.0)
 images = datasource.load("images_by_model")
 thresholds.load(images)
+print("jsonschema" in sys.modules)
+print(thresholds.load(images, [path], stamps=stamps).thresholds["images"].warning)
 print("jsonschema" in sys.modules, "difflib" in sys.modules)
 """
-    shown = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert shown.stdout.split() == ["False", "False"]
+
+    def shown():
+        command = [sys.executable, "-c", program, path, str(tmp_path / "cache")]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        return run.stdout.split()
+
+    assert shown() == ["False", "1000", "True", "False"]
+    assert shown() == ["False", "1000", "False", "False"]
