@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lm_openai.simulator.catalog import family
 from lm_openai.simulator.organization import DEFAULT_SETTINGS, Organization, Settings, scattered
@@ -29,21 +29,21 @@ DIMENSIONS = ("project_id", "line_item", "api_key_id", "user_id", "api_source")
 FILTERS = ("project_ids", "api_key_ids", "line_items")
 CREDIT = "Credit grant"
 
-Wire = dict[str, object]
+Wire = dict[str, Any]
 Key = tuple[object, ...]
 
 
 class Charge(NamedTuple):
     """What one field of a leaf costs: `price` is picodollars a count, `place` its column.
 
-    A count is `count` in `unit`s; a null unit is a number of calls.
+    A count is `scale` in `unit`s; a null unit is a number of calls.
     """
 
     line_item: str
     price: int
     place: int
     unit: str | None
-    count: float = 1
+    scale: float = 1
 
 
 class Sum(NamedTuple):
@@ -68,12 +68,13 @@ def buckets(
     items = wanted.pop("line_items", None)
     sources = selected(_billed(organization), wanted, LEAF_FILTERS)
     seen = billing_view(now, settings)
+    identity = f"org-{scattered(organization.seed, 'organization'):036x}"[:28]
     for start, end in intervals(query._replace(bucket_width="1d"), now):
         day = start // DAY
         found = _charged(sources, day, seen, query.group_by, items)
         if not wanted and (items is None or CREDIT in items):
             _add_credit(found, organization.seed, day, seen, query.group_by)
-        results = [_result(organization, query.group_by, *pair) for pair in found.items()]
+        results = [_result(identity, query.group_by, *pair) for pair in found.items()]
         yield {"object": "bucket", "start_time": start, "end_time": end, "results": results}
 
 
@@ -86,10 +87,10 @@ def billing_view(now: int, settings: Settings) -> View:
 @lru_cache(maxsize=8192)
 def charges(leaf: Leaf) -> tuple[Charge, ...]:
     """What a leaf's columns cost."""
-    columns = (KINDS[leaf.kind].count, *leaf.fields)
+    columns = (KINDS[leaf.kind].counter, *leaf.fields)
     if leaf.kind in TOOLS:
-        item, field, price, unit, count = TOOLS[leaf.kind]
-        return (Charge(item, price, columns.index(field), unit, count),)
+        item, field, price, unit, scale = TOOLS[leaf.kind]
+        return (Charge(item, price, columns.index(field), unit, scale),)
     return tuple(
         _charge(leaf, field, place) for place, field in enumerate(columns) if field in LABELS
     )
@@ -105,7 +106,7 @@ def _charge(leaf: Leaf, field: str, place: int) -> Charge:
 
 
 def _price(leaf: Leaf, name: str, field: str) -> int:
-    """Picodollars a count: a million dollars a million is the same as a million picodollars each."""
+    """Picodollars a count, of the table's dollars a million counts."""
     cheap = leaf.dimensions["batch"] or leaf.dimensions["service_tier"] == "flex"
     factor = 4 if leaf.dimensions["service_tier"] == "priority" else 1 if cheap else 2
     modality, side, _ = LABELS[field]
@@ -138,7 +139,7 @@ def _charged(
                 count = values[charge.place]
                 found[key] = Sum(
                     amount + count * charge.price,
-                    (quantity or 0) + (count if charge.count == 1 else count * charge.count),
+                    (quantity or 0) + (count if charge.scale == 1 else count * charge.scale),
                     charge.unit,
                 )
     return found
@@ -168,7 +169,7 @@ def _add_credit(
     found[key] = have._replace(amount=have.amount - (5 + drawn % 40) * DOLLAR)
 
 
-def _result(organization: Organization, group_by: tuple[str, ...], key: Key, total: Sum) -> Wire:
+def _result(identity: str, group_by: tuple[str, ...], key: Key, total: Sum) -> Wire:
     by_item = "line_item" in group_by
     grouped = dict(zip(group_by, key))
     quantity = total.quantity if by_item else None
@@ -178,7 +179,7 @@ def _result(organization: Organization, group_by: tuple[str, ...], key: Key, tot
         **{name: grouped.get(name) for name in DIMENSIONS},
         "quantity": quantity,
         "quantity_unit": total.unit if by_item else None,
-        "organization_id": f"org-{scattered(organization.seed, 'organization'):036x}"[:28],
+        "organization_id": identity,
     }
 
 

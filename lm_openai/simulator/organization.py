@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lm_openai.simulator import catalog, limits
+from lm_openai.simulator import catalog, limits, roster
 from lm_openai.simulator.catalog import Model
 
 EPOCH = 1795305600  # 2026-11-22T00:00:00Z
@@ -66,7 +66,7 @@ class ServiceAccount(NamedTuple):
 
 
 class ApiKey(NamedTuple):
-    """A project's key; `in_use` keys carry the usage, so that their last use moves with the time."""
+    """A project's key; `in_use` keys carry the usage, so that their last use moves on."""
 
     id: str
     name: str
@@ -127,7 +127,7 @@ def organization(
     Creation, archiving and expiry lie around `epoch`. `breadth` is the number of models that each
     project beyond the dozen named ones uses: by default all, in more than 100 projects 5.
     """
-    members = _users(seed, max(len(PEOPLE), projects // 4), epoch)
+    members = _users(seed, max(len(roster.PEOPLE), projects // 4), epoch)
     all_projects = tuple(_project(seed, number, epoch) for number in range(projects))
     accounts = tuple(_service_account(seed, project) for project in all_projects)
     return Organization(
@@ -156,7 +156,7 @@ def last_used(key: ApiKey, now: int) -> int | None:
     return now - now % 3600 if key.in_use else key.last_used_at
 
 
-def rate_limits(organization: Organization, project_id: str) -> list[dict[str, object]]:
+def rate_limits(organization: Organization, project_id: str) -> list[dict[str, Any]]:
     """The limit rows of a project in the API's wire form, in the order in which it lists them.
 
     Raises KeyError for a project that the organization has not.
@@ -167,9 +167,9 @@ def rate_limits(organization: Organization, project_id: str) -> list[dict[str, o
     raise KeyError(project_id)
 
 
-def spend_limits(organization: Organization) -> dict[str | None, dict[str, object]]:
+def spend_limits(organization: Organization) -> dict[str | None, dict[str, Any]]:
     """Spend limits in wire form by project id; None is the organization's own."""
-    found = {
+    found: dict[str | None, dict[str, Any]] = {
         project.id: _spend_limit("project.spend_limit", PROJECT_SPEND_LIMITS[project.case])
         for project in organization.projects
         if project.case in PROJECT_SPEND_LIMITS
@@ -183,7 +183,7 @@ def scattered(*parts: object) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _spend_limit(kind: str, cents: int) -> dict[str, object]:
+def _spend_limit(kind: str, cents: int) -> dict[str, Any]:
     return {
         "object": kind,
         "threshold_amount": cents,
@@ -195,7 +195,11 @@ def _spend_limit(kind: str, cents: int) -> dict[str, object]:
 
 def _project(seed: int, number: int, epoch: int) -> Project:
     created = epoch - (700 - 37 * number % 400) * DAY - scattered(seed, "created", number) % DAY
-    name, case = PROJECTS[number] if number < len(PROJECTS) else (f"Team {number:04d}", "plain")
+    name, case = (
+        roster.PROJECTS[number]
+        if number < len(roster.PROJECTS)
+        else (f"Team {number:04d}", "plain")
+    )
     return Project(
         id="proj_" + _identifier(24, seed, "project", number),
         name=name,
@@ -211,15 +215,17 @@ def _users(seed: int, count: int, epoch: int) -> tuple[User, ...]:
 
 
 def _user(seed: int, number: int, epoch: int) -> User:
-    named = number < len(PEOPLE)
-    name, email = PEOPLE[number] if named else (f"Member {number}", f"member.{number}@acme.example")
+    named = number < len(roster.PEOPLE)
+    name, email = (
+        roster.PEOPLE[number] if named else (f"Member {number}", f"member.{number}@acme.example")
+    )
     return User(
         id="user-" + _identifier(24, seed, "user", number),
         name=name,
         email=email,
         role="owner" if number < 2 else "reader",
         added_at=epoch - (720 - number % 300) * DAY,
-        active=number != DEPARTED,
+        active=number != roster.DEPARTED,
     )
 
 
@@ -233,26 +239,40 @@ def _service_account(seed: int, project: Project) -> ServiceAccount:
     )
 
 
-def _keys(seed, projects, accounts, members, epoch):
-    """Per project: the service's key, a person's key, and for the named ones one that needs care."""
+def _keys(
+    seed: int,
+    projects: Sequence[Project],
+    accounts: Sequence[ServiceAccount],
+    members: Sequence[User],
+    epoch: int,
+) -> Iterator[ApiKey]:
+    """Per project: the service's key, a person's key, and for some one that needs care."""
     staff = [member for member in members if member.active]
     for number, (project, account) in enumerate(zip(projects, accounts)):
         in_use = project.case != "idle"
         used = None if not in_use else project.archived_at or epoch - 600
         alive = in_use and project.archived_at is None
         person = staff[number % len(staff)]
-        common = (seed, project, epoch)
-        yield _key(*common, "production", account, used, in_use=alive)
-        yield _key(*common, f"{person.name} (dev)", person, used, in_use=alive)
-        if project.case in SPECIAL_KEYS:
-            name, unused_days, expires_days = SPECIAL_KEYS[project.case]
-            owner = members[DEPARTED] if project.case == "pair" else person
+        for name, holder in (("production", account), (f"{person.name} (dev)", person)):
+            yield _key(seed, project, epoch, name, holder, used, in_use=alive)
+        if project.case in roster.SPECIAL_KEYS:
+            name, unused_days, expires_days = roster.SPECIAL_KEYS[project.case]
+            owner = members[roster.DEPARTED] if project.case == "pair" else person
             last = None if unused_days is None else epoch - unused_days * DAY
             expires = None if expires_days is None else epoch + expires_days * DAY
-            yield _key(*common, name, owner, last, expires_at=expires)
+            yield _key(seed, project, epoch, name, owner, last, expires)
 
 
-def _key(seed, project, epoch, name, owner, used, expires_at=None, in_use=False) -> ApiKey:
+def _key(
+    seed: int,
+    project: Project,
+    epoch: int,
+    name: str,
+    owner: User | ServiceAccount,
+    used: int | None,
+    expires_at: int | None = None,
+    in_use: bool = False,
+) -> ApiKey:
     tail = _identifier(4, seed, "tail", project.id, name)
     return ApiKey(
         id="key_" + _identifier(16, seed, "key", project.id, name),
@@ -268,9 +288,13 @@ def _key(seed, project, epoch, name, owner, used, expires_at=None, in_use=False)
     )
 
 
-def _admin_keys(seed, members, accounts, epoch):
-    for number, (name, created, used, expires) in enumerate(ADMIN_KEYS):
-        owner = accounts[0] if number == 2 and accounts else members[number % 2]
+def _admin_keys(
+    seed: int, members: Sequence[User], accounts: Sequence[ServiceAccount], epoch: int
+) -> Iterator[AdminKey]:
+    for number, (name, created, used, expires) in enumerate(roster.ADMIN_KEYS):
+        owner: User | ServiceAccount = (
+            accounts[0] if number == 2 and accounts else members[number % 2]
+        )
         yield AdminKey(
             id="key_" + _identifier(16, seed, "admin", number),
             name=name,
@@ -282,7 +306,7 @@ def _admin_keys(seed, members, accounts, epoch):
         )
 
 
-def _vector_stores(seed, projects):
+def _vector_stores(seed: int, projects: Sequence[Project]) -> Iterator[VectorStore]:
     for project in projects:
         if project.case in ("support", "pair"):
             for name in ("handbook", "tickets"):
@@ -300,55 +324,5 @@ def _identifier(length: int, *parts: object) -> str:
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-PROJECTS = (
-    ("Customer Support", "support"),
-    ("Data Platform", "hot"),
-    ("Search & Retrieval", "pair"),
-    ("Document Intelligence", "pair"),
-    ("Ana's sandbox", "blocked"),
-    ("Marketing", "renamed"),
-    ("Legacy Chatbot (2024)", "archived"),
-    ("Trust and Safety", "unlimited"),
-    ("Übersetzung München", "translation"),
-    ("batch-evaluation", "batch"),
-    ("Voice Assistant", "voice"),
-    ("Idle Prototype", "idle"),
-)
-
-PEOPLE = (
-    ("Ana Moreira", "ana.moreira@acme.example"),
-    ("Dmitri Volkov", "dmitri.volkov@acme.example"),
-    ("Sean O'Neill", "sean.oneill@acme.example"),
-    ("Søren Kjær", "soren.kjaer@acme.example"),
-    ("Priya Raman", "priya.raman@acme.example"),
-    ("Nguyễn Thị Hương", "huong.nguyen@acme.example"),
-    ("Grace Okafor", "grace.okafor@acme.example"),
-    ("Jürgen Weiß", "juergen.weiss@acme.example"),
-    ("Left Already", "left.already@acme.example"),
-    ("Li Wei", "li.wei@acme.example"),
-    ("Maria del Carmen Ruiz", "maria.ruiz@acme.example"),
-    ("Tom Becker", "tom.becker@acme.example"),
-    ("Yuki Tanaka", "yuki.tanaka@acme.example"),
-    ("Zoë Ångström", "zoe.angstrom@acme.example"),
-)
-DEPARTED = 8
-
-# name, days since the last use (None: never used), days until it expires (None: never)
-SPECIAL_KEYS: dict[str, tuple[str, int | None, int | None]] = {
-    "support": ("rotation 2026", 3, 9),
-    "hot": ("load test", 210, None),
-    "pair": ("migration", 40, None),
-    "blocked": ("experiment", None, None),
-    "renamed": ("agency", 35, -12),
-}
-
-# name, days since created, days since the last use, days until it expires
-ADMIN_KEYS: tuple[tuple[str | None, int, int | None, int | None], ...] = (
-    ("monitoring", 90, 0, 275),
-    ("terraform", 400, 1, None),
-    ("billing export", 30, 2, 20),
-    (None, 650, None, None),
-)
-
 ORGANIZATION_SPEND_LIMIT = 6_000_000
-PROJECT_SPEND_LIMITS = {"hot": 450_000, "blocked": 50_000}
+PROJECT_SPEND_LIMITS = {"hot": 330_000, "blocked": 50_000}

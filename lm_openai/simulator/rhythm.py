@@ -151,7 +151,7 @@ def _split_all(whole: Sequence[int], marks: Sequence[int], leaf: Leaf, mix: int)
 
 
 def _split(amount: int, marks: Sequence[int], phase: int) -> list[int]:
-    """Integer parts by cumulative weights, exact in sum; `phase` < marks[-1] places the odd ones."""
+    """Integers by cumulative weights, exact in sum; `phase` < marks[-1] places the odd ones."""
     whole = marks[-1]
     if not amount or not whole:
         return [0] * (len(marks) - 1)
@@ -178,7 +178,7 @@ class Rhythm(NamedTuple):
 
 
 def _rhythm(name: str, week: str, day: str, noise: int) -> Rhythm:
-    """`week` and `day` are weights in percent; `noise` is how far a minute may be off, in percent."""
+    """`week` and `day` are weights in percent; so is `noise`, how far a minute may be off."""
     draw = random.Random(name)
 
     def noisy(weights: Sequence[int]) -> list[int]:

@@ -231,6 +231,7 @@ FLOWS: dict[str, tuple[Flow, ...]] = {
             "gpt-4o-2024-08-06",
             260,
             "searches",
+            by="person",
             more=(("context_level", "high"),),
         ),
     ),
@@ -241,7 +242,9 @@ FLOWS: dict[str, tuple[Flow, ...]] = {
     "unlimited": (
         Flow("moderations", "omni-moderation-latest", 90_000, "passages", "visitors"),
         Flow("completions", "gpt-4o-2024-08-06", 9_000, "chat", "visitors"),
+        Flow("moderations", "omni-moderation-latest", 60, "passages", by="person"),
         Flow("decisions", "gpt-5-2025-08-07", 3_000, "choice", "visitors"),
+        Flow("decisions", "gpt-5-2025-08-07", 45, "choice", by="person"),
     ),
     "translation": (
         Flow("completions", "gpt-4.1-2025-04-14", 5_500, "chat"),
@@ -254,9 +257,10 @@ FLOWS: dict[str, tuple[Flow, ...]] = {
         Flow("completions", "gpt-4.1-mini-2025-04-14", 600, "documents", by="person"),
     ),
     "voice": (
-        Flow("completions", "gpt-realtime-2025-08-28", 6_500, "voice", "visitors"),
+        Flow("completions", "gpt-realtime-2025-08-28", 1_900, "voice", "visitors"),
         Flow("completions", "gpt-4o-audio-preview-2024-12-17", 700, "voice", "visitors"),
         Flow("audio_speeches", "tts-1", 4_800, "speech", "visitors"),
+        Flow("audio_speeches", "tts-1", 70, "speech", by="person"),
         Flow("audio_transcriptions", "whisper-1", 3_900, "recording", "visitors"),
         Flow("audio_transcriptions", "whisper-1", 120, "recording", by="person"),
         Flow("web_search_calls", "gpt-5-2025-08-07", 640, "searches", "visitors", more=AGENTS),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import add
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from lm_openai.simulator.organization import DEFAULT_SETTINGS, Organization, Settings
 from lm_openai.simulator.rhythm import DAY, HOUR, MINUTE, Leaf, View, hours, minutes, span, view
@@ -21,7 +22,7 @@ class BucketQuery(NamedTuple):
     end_time: int | None
     bucket_width: str = "1d"
     group_by: tuple[str, ...] = ()
-    filters: Mapping[str, tuple[str, ...]] = {}
+    filters: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 Columns = dict[str, Sequence[int]]
@@ -31,14 +32,14 @@ Interval = tuple[int, int]
 class Kind(NamedTuple):
     """A usage endpoint.
 
-    `filters` gives each filter's dimension, `count` is the field that all usage has, `fields` are
+    `filters` gives each filter's dimension, `counter` is the field that all usage has, `fields` are
     those of a result in order, `delay` is the seconds after which a minute begins to show.
     """
 
     object: str
     dimensions: tuple[str, ...]
     filters: Mapping[str, str]
-    count: str
+    counter: str
     fields: tuple[str, ...]
     delay: int
     derive: Callable[[Columns, Sequence[int]], Columns] | None = None
@@ -50,7 +51,7 @@ def buckets(
     query: BucketQuery,
     now: int,
     settings: Settings = DEFAULT_SETTINGS,
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """The buckets of a query in wire form, ascending, computed as they are drawn.
 
     The first is clipped to the start, floored to the minute, the last to the end or to now. Raises
@@ -128,16 +129,16 @@ def _answer(
     block: list[Interval],
     groups: Mapping[tuple[object, ...], list[Leaf]],
     seen: View,
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     names = (*declared.fields, *declared.dimensions)
     lines = []
     for key, members in groups.items():
-        columns = _columns(declared.count, members, block, seen)
+        columns = _columns(declared.counter, members, block, seen)
         if columns:
             grouped = dict(zip(group_by, key))
             tail = tuple(grouped.get(dimension) for dimension in declared.dimensions)
             rows = zip(*_fields(declared, columns, len(block)))
-            lines.append((iter(columns[declared.count]), rows, tail))
+            lines.append((iter(columns[declared.counter]), rows, tail))
     for start, end in block:
         results = [
             {"object": declared.object, **dict(zip(names, (*row, *tail)))}
@@ -149,14 +150,14 @@ def _answer(
         yield {"object": "bucket", "start_time": start, "end_time": end, "results": results}
 
 
-def _columns(count: str, members: Iterable[Leaf], block: list[Interval], seen: View) -> Columns:
+def _columns(counter: str, members: Iterable[Leaf], block: list[Interval], seen: View) -> Columns:
     """Each field's values by bucket of the block, summed over the leaves."""
     total: Columns = {}
     for leaf in members:
         found = _leaf_columns(leaf, block, seen)
         if found is None:
             continue
-        for name, column in zip((count, *leaf.fields), found):
+        for name, column in zip((counter, *leaf.fields), found):
             have = total.get(name)
             total[name] = column if have is None else list(map(add, have, column))
     return total
@@ -187,12 +188,8 @@ def _token_sums(columns: Columns, zeros: Sequence[int]) -> Columns:
     """Adds to the split counts what the contract defines as their sums."""
     total = dict(columns)
     for name, parts in TOKEN_SUMS.items():
-        present = [total[part] for part in parts if part in total]
-        total[name] = (
-            [sum(values) for values in zip(*present)]
-            if len(present) > 1
-            else (present[0] if present else zeros)
-        )
+        present = [total[part] for part in parts if part in total] or [zeros]
+        total[name] = present[0] if len(present) == 1 else list(map(sum, zip(*present)))
     return total
 
 
@@ -227,7 +224,7 @@ def _text_kind(name: str, delay: int) -> Kind:
         object=f"organization.usage.{name}.result",
         dimensions=(*CALLER, "model", "batch", "service_tier", "api_source"),
         filters={**MODELS, "batch": "batch"},
-        count=REQUESTS,
+        counter=REQUESTS,
         fields=(
             "input_tokens",
             "input_cached_tokens",
@@ -257,15 +254,15 @@ def _model_kind(name: str, field: str, delay: int) -> Kind:
         object=f"organization.usage.{name}.result",
         dimensions=(*CALLER, "model"),
         filters=MODELS,
-        count=REQUESTS,
+        counter=REQUESTS,
         fields=(field, REQUESTS),
         delay=delay,
     )
 
 
-def _project_kind(name: str, count: str) -> Kind:
+def _project_kind(name: str, counter: str) -> Kind:
     return Kind(
-        f"organization.usage.{name}.result", ("project_id",), PROJECTS, count, (count,), delay=1200
+        f"organization.usage.{name}.result", ("project_id",), PROJECTS, counter, (counter,), 1200
     )
 
 
@@ -278,7 +275,7 @@ KINDS: dict[str, Kind] = {
         object="organization.usage.images.result",
         dimensions=(*CALLER, "model", "size", "source"),
         filters={**MODELS, "sizes": "size", "sources": "source"},
-        count=REQUESTS,
+        counter=REQUESTS,
         fields=("images", REQUESTS),
         delay=900,
     ),
@@ -290,7 +287,7 @@ KINDS: dict[str, Kind] = {
         object="organization.usage.file_searches.result",
         dimensions=(*CALLER, "vector_store_id"),
         filters={**CALLERS, "vector_store_ids": "vector_store_id"},
-        count="num_requests",
+        counter="num_requests",
         fields=("num_requests",),
         delay=720,
     ),
@@ -298,7 +295,7 @@ KINDS: dict[str, Kind] = {
         object="organization.usage.web_searches.result",
         dimensions=(*CALLER, "model", "context_level", "api_source"),
         filters={**MODELS, "context_levels": "context_level"},
-        count=REQUESTS,
+        counter=REQUESTS,
         fields=(REQUESTS, "num_requests"),
         delay=540,
     ),
