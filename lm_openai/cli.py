@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
 
 from lm_openai import __version__, collector
+from lm_openai.errors import Failure
 from lm_openai.options import OPTIONS, Option, Options
 
 
@@ -35,6 +37,9 @@ def invoke(command: click.Command, argv: Sequence[str]) -> int:
     except click.ClickException as error:
         click.echo(f"{command.name}: {error.format_message()} (see --help)", err=True)
         return collector.NAGIOS_UNKNOWN if for_nagios(argv) else collector.WRONG
+    except Failure as failure:
+        click.echo(str(failure), err=True)
+        return collector.status(failure, "nagios" if for_nagios(argv) else "")
     except click.Abort:
         return collector.FAILED
     return int(status or 0)
@@ -42,7 +47,7 @@ def invoke(command: click.Command, argv: Sequence[str]) -> int:
 
 def for_nagios(argv: Sequence[str]) -> bool:
     """Whether the words ask for Nagios output, however wrong the rest of them is."""
-    return "--format=nagios" in argv or ("--format", "nagios") in zip(argv, argv[1:])
+    return "--format=nagios" in argv or ("--format", "nagios") in pairwise(argv)
 
 
 def parameter(option: Option) -> click.Option:
@@ -60,6 +65,14 @@ def parameter(option: Option) -> click.Option:
     )
 
 
+def attach(command: click.Command | Callable[..., Any], option: click.Option) -> None:
+    """Put an option first on a command, or on the function that will become one."""
+    if isinstance(command, click.Command):
+        command.params.insert(0, option)
+    else:
+        command.__dict__.setdefault("__click_params__", []).append(option)
+
+
 def version() -> click.Option:
     """`--version`, which prints and leaves."""
 
@@ -69,7 +82,11 @@ def version() -> click.Option:
             context.exit()
 
     return click.Option(
-        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show,
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
         help="print the version and exit",
     )
 
@@ -79,13 +96,10 @@ def options(given: dict[str, Any]) -> Options:
     return Options(**{name: value for name, value in given.items() if value is not None})
 
 
-@click.group("lm-openai", help="Monitoring plugins for an OpenAI organization.", params=[version()])
-def suite() -> None:
-    """The suite command."""
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """The suite command as an entry point."""
+    from lm_openai.commands import suite
+
     sys.exit(invoke(suite, sys.argv[1:] if argv is None else argv))
 
 

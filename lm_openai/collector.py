@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lm_openai import writers
-from lm_openai.errors import Failure, WrongUsage
+from lm_openai.errors import ApiFailure, Failure, WrongUsage
 from lm_openai.options import SERIES_FORMATS, Options
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from lm_openai.cache import Cache
     from lm_openai.client import Client
     from lm_openai.datasource import DataSource
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG = 0, 1, 2
 NAGIOS_UNKNOWN = 3
+TOGETHER = ("json", "influx", "nagios", "prometheus")
 
 
 class Surroundings(NamedTuple):
@@ -41,15 +40,16 @@ class Surroundings(NamedTuple):
 
 
 class Session:
-    """What the polls of one run share: settings, the client, the cache and the thresholds' stamps."""
+    """What the polls of one run share: settings, the client, and the cache."""
 
     def __init__(self, options: Options, around: Surroundings) -> None:
         from lm_openai import properties
 
+        check(options)
         sets = (*options.sets, *([f"openai.timeout={options.timeout}"] if options.timeout else []))
         self.options, self.around = options, around
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
-        self.now = _moment(options.at) if options.at else around.now
+        self.now = moment(options.at) if options.at else around.now
         self.client = connect(self.properties)
         self.cache = cache(self.properties, around)
 
@@ -80,7 +80,7 @@ class Session:
         counters = self.client.counters
         self.around.stderr.write(
             f"{counters.requests} requests, {counters.retries} retries, "
-            f"{counters.throttled} throttled, slowest answer {counters.latency:.3f} s\n"
+            f"{counters.throttled} throttled, slowest answer {counters.slowest:.3f} s\n"
         )
 
 
@@ -90,7 +90,6 @@ def run(folder: str, options: Options, around: Surroundings) -> int:
 
     secrets: tuple[str, ...] = ()
     try:
-        check(options)
         source = datasource.load(folder)
         session = Session(options, around)
         secrets = session.properties.secrets()
@@ -102,6 +101,53 @@ def run(folder: str, options: Options, around: Surroundings) -> int:
         return fail(failure, folder, options, around)
     except Exception as error:  # the last line of defence: a sentence, never a bare traceback
         return fail(unexpected(error, options, around, secrets), folder, options, around)
+
+
+def run_all(folders: Sequence[str], options: Options, around: Surroundings) -> int:
+    """Poll several DataSources and print what could be learned; 1 only when nothing could.
+
+    One that failed is said on stderr, and in nagios and prometheus also in the output.
+    """
+    from lm_openai import datasource
+
+    if options.format not in TOGETHER:
+        allowed = ", ".join(TOGETHER)
+        raise WrongUsage(f"{options.format} takes one DataSource at a time; {allowed} take several")
+    if options.discover:
+        raise WrongUsage("--discover takes one DataSource at a time")
+    session = Session(options, around)
+    reports: list[Report] = []
+    failures: list[tuple[str, str]] = []
+    for folder in folders:
+        source = datasource.load(folder)
+        try:
+            reports.append(session.report(source))
+        except ApiFailure as failure:
+            failures.append((str(failure), source.title))
+    if options.verbose:
+        session.say()
+    return show_all(reports, failures, options, around)
+
+
+def show_all(
+    reports: Sequence[Report],
+    failures: Sequence[tuple[str, str]],
+    options: Options,
+    around: Surroundings,
+) -> int:
+    """Print the reports of several DataSources and the sentences of those that failed."""
+    writer = writers.writer(options.format)
+    if options.format == "nagios":
+        around.stdout.write(writer.write_all(reports, failures))
+        return int(writer.status_all(reports, failures))
+    for sentence, title in failures:
+        around.stderr.write(f"{title}: {sentence}\n")
+    for report in reports:
+        for sentence in report.failures:
+            around.stderr.write(f"{report.datasource.title}: {sentence}\n")
+    around.stdout.write(writer.write_all(reports))
+    around.stdout.flush()
+    return DONE if reports else FAILED
 
 
 def check(options: Options) -> None:
@@ -124,9 +170,9 @@ def connect(properties: Properties) -> Client:
     connection = Connection(
         url=properties.text("openai.api.url"),
         key=properties.admin_key(),
-        proxy=properties.text("openai.proxy.url") or None,
-        proxy_password=properties.text("openai.proxy.pass") or None,
-        ca_file=properties.text("openai.ca.file") or None,
+        proxy=properties.text("openai.proxy.url"),
+        proxy_password=properties.text("openai.proxy.pass"),
+        ca_file=properties.text("openai.ca.file"),
         concurrency=concurrency,
     )
     return Client(
@@ -172,11 +218,15 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
 
 def fail(failure: Failure, folder: str, options: Options, around: Surroundings) -> int:
     """Say why there is no answer, in the place where the format's host looks for it."""
-    if options.format in ("nagios", "zabbix"):
-        around.stdout.write(_writer(options).failed(str(failure), folder))
-        around.stdout.flush()
+    sentence = str(failure)
+    if options.format == "nagios":
+        title = f"openai {folder.replace('_', ' ')}"
+        around.stdout.write(writers.writer("nagios").failed(sentence, title))
+    elif options.format == "zabbix":
+        around.stdout.write(writers.writer("zabbix").failed(sentence))
     else:
-        around.stderr.write(f"{failure}\n")
+        around.stderr.write(f"{sentence}\n")
+    around.stdout.flush()
     return status(failure, options.format)
 
 
@@ -207,11 +257,8 @@ def struck(text: str, secrets: tuple[str, ...]) -> str:
     return text
 
 
-def _writer(options: Options) -> ModuleType:
-    return writers.writer(options.format)
-
-
-def _moment(text: str) -> int:
+def moment(text: str) -> int:
+    """Unix seconds out of ISO 8601 or Unix seconds; raises WrongUsage."""
     from lm_openai import parsing
 
     try:

@@ -100,7 +100,7 @@ def by_group(poll: Poll, start: int, end: int, group_by: Sequence[str] = ()) -> 
 
 
 def figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
-    """Today, yesterday, the week before, the months; a figure with an unanswered day is left out."""
+    """Today, yesterday, the week before, the months; a figure lacking a day is left out."""
     average = _mean_of(days, dates.complete(AVERAGED_DAYS))
     known = {
         "amount": days.get(dates.today),

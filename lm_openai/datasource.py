@@ -38,7 +38,7 @@ class Datapoint(NamedTuple):
 
     @property
     def camel(self) -> str:
-        """LogicMonitor's name: `input_cached_tokens` is `inputCachedTokens`, as the vendor has it."""
+        """LogicMonitor's name, as the vendor has it: `num_model_requests` is `numModelRequests`."""
         first, *rest = self.name.split("_")
         return first + "".join(word[:1].upper() + word[1:] for word in rest)
 
@@ -104,23 +104,22 @@ def resource(folder: str, name: str) -> bytes:
 
 def schema(name: str) -> dict[str, Any]:
     """`schemas/<name>.schema.json` as the package carries it."""
-    import lm_openai
-
-    for root in lm_openai.__path__:
-        try:
-            text = lm_openai.__loader__.get_data(os.path.join(root, "schemas", f"{name}.schema.json"))
-        except OSError:
-            continue
-        return json.loads(text)
-    raise FileNotFoundError(f"schemas/{name}.schema.json")
+    found: dict[str, Any] = json.loads(
+        _read(import_module("lm_openai.schemas"), f"{name}.schema.json")
+    )
+    return found
 
 
 def _read(module: Any, name: str) -> bytes:
-    return module.__loader__.get_data(os.path.join(os.path.dirname(module.__file__), name))
+    text: bytes = module.__loader__.get_data(os.path.join(os.path.dirname(module.__file__), name))
+    return text
 
 
 def _datasource(
-    folder: str, definition: dict[str, Any], discover: Callable, collect: Callable
+    folder: str,
+    definition: dict[str, Any],
+    discover: Callable[[Poll], Iterable[Instance]],
+    collect: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]],
 ) -> DataSource:
     built = dict(
         definition,
@@ -143,7 +142,9 @@ def _folders() -> Iterable[str]:
         if os.path.isdir(modules):
             names: Iterable[str] = os.listdir(modules)
             yield from (
-                name for name in names if os.path.isfile(os.path.join(modules, name, f"{name}.json"))
+                name
+                for name in names
+                if os.path.isfile(os.path.join(modules, name, f"{name}.json"))
             )
         else:
             yield from _zipped(modules)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lm_openai.errors import ApiFailure
+from lm_openai.records import Record
 
 if TYPE_CHECKING:
     from lm_openai.cache import Cache
@@ -24,7 +25,7 @@ class Names:
         self.notes: list[str] = []
         self._known: dict[str, dict[str, str]] = {}
 
-    def projects(self) -> list[dict]:
+    def projects(self) -> list[Record]:
         """All projects, archived ones too, as `{id, name, status}`; raises ApiFailure."""
         return self.cache.remember("projects", SECONDS_TO_LIVE, self._projects)
 
@@ -54,7 +55,7 @@ class Names:
             "api_key_id": lambda: remember("keys", SECONDS_TO_LIVE, self._keys),
         }
 
-    def _projects(self) -> list[dict]:
+    def _projects(self) -> list[Record]:
         return [
             {
                 "id": project["id"],
@@ -71,7 +72,7 @@ class Names:
     def _keys(self) -> dict[str, str]:
         """Project keys and admin keys; the keys of a project that cannot be read stay ids."""
         projects = [entry["id"] for entry in self.projects() if entry["status"] == "active"]
-        asked: list[Callable[[], list[dict]]] = [
+        asked: list[Callable[[], list[Record]]] = [
             lambda project=project: list(  # type: ignore[misc]
                 self.client.list("api_keys", project_id=project, owner_project_access="any")
             )

@@ -44,7 +44,9 @@ FIELDS = {"-v": "verbose", "--set": "sets", "--instance": "instances"}
 OPTIONS = (
     Option("--format", "what to print (default json)", "FORMAT", choices=FORMATS),
     Option("--discover", "print the instances, in the format's own discovery form"),
-    Option("--properties", "host properties: JSON or key=value lines; - is stdin", "FILE", many=True),
+    Option(
+        "--properties", "host properties: JSON or key=value lines; - is stdin", "FILE", many=True
+    ),
     Option("--set", "one host property; never a secret", "KEY=VALUE", many=True),
     Option("--thresholds", "a site's thresholds, over the shipped ones", "FILE", many=True),
     Option("--instance", "only this wildvalue, or glob over wildvalue and alias", "ID", many=True),
@@ -58,7 +60,7 @@ NEGATIVES = {option.negative: option for option in OPTIONS if option.negative}
 
 
 def parse(argv: Sequence[str]) -> Options | None:
-    """The plain poll form (`--flag`, `--option value`, `--option=value`), read with nothing imported.
+    """The plain poll form (`--flag`, `--option value`, `--option=value`), without imports.
 
     None for anything else, help and mistakes among it: those are for the command line of people.
     """
@@ -70,13 +72,13 @@ def parse(argv: Sequence[str]) -> Options | None:
             found[NEGATIVES[flag].field] = False
             continue
         option = TABLE.get(flag)
-        if option is None or bool(equals) and option.value is None:
+        if option is None or (equals and option.value is None):
             return None
         if option.value is None:
             found[option.field] = True
             continue
         text = value if equals else next(words, None)
-        if text is None or option.choices and text not in option.choices:
+        if text is None or (option.choices and text not in option.choices):
             return None
         found[option.field] = (*found.get(option.field, ()), text) if option.many else text
     return Options(**found)

@@ -68,7 +68,8 @@ class Poll:
         """What `ask` gives, asked once in this poll however many parts of it need the answer."""
         if name not in self._answers:
             self._answers[name] = ask()
-        return self._answers[name]
+        answer: T = self._answers[name]
+        return answer
 
 
 def report(

@@ -1,4 +1,4 @@
-"""What one poll of one DataSource found: instances, samples, readings and what stayed unanswered."""
+"""What one poll of one DataSource found, and what stayed unanswered."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Breach(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One datapoint's value, with the limits in force for it (None: no threshold) and its breach."""
+    """One datapoint's value, the limits in force for it (None: no threshold) and its breach."""
 
     datapoint: str
     value: Number
@@ -64,7 +64,7 @@ class Reading(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One instance with its readings, in the definition's order; `idle`: seen lately, unused now."""
+    """One instance with its readings in the definition's order; `idle`: seen lately, unused."""
 
     instance: Instance
     readings: tuple[Reading, ...]

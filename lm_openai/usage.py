@@ -32,7 +32,7 @@ def discover(poll: Poll, kind: str) -> Iterator[Instance]:
 
 
 def collect(poll: Poll, kind: str, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """One sample per instance and bucket; an instance without use reports its required fields as 0."""
+    """One sample per instance and bucket; without use, the kind's required fields are 0."""
     dimensions = grouping(poll, KINDS[kind])
     known = {entry.id: entry for entry in instances}
     used = set()

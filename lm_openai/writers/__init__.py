@@ -7,13 +7,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lm_openai.errors import Failure, WrongUsage
+from lm_openai.options import FORMATS
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from lm_openai.report import Breach, Instance, Report
-
-FORMATS = ("json", "influx", "logicmonitor", "nagios", "zabbix", "prometheus")
 
 
 def writer(format: str) -> ModuleType:

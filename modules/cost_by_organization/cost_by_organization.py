@@ -71,7 +71,7 @@ def _budget(poll: Poll) -> Decimal | None:
 
 
 def _balance(poll: Poll, days: costs.Days, dates: costs.Calendar) -> Values:
-    """What is left of a prepaid balance read in the console, less what was spent from that day on."""
+    """The prepaid balance read in the console, less what was spent from that day on."""
     amount = poll.properties.dollars("openai.balance.amount")
     read_at = poll.properties.date("openai.balance.date")
     if amount is None or read_at is None:

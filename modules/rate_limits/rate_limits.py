@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 NO_POOLS = Pools((), {}, {})
 Key = tuple[str, str]
 
+
 def discover(poll: Poll) -> Iterator[Instance]:
     """Pools used in the last 7 days and blocked ones; every pool with openai.limits.unused."""
     everything = poll.properties.flag("openai.limits.unused")

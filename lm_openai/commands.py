@@ -1,0 +1,164 @@
+"""The suite command: what `lm-openai` does beside the scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from lm_openai import cli, collector, datasource
+from lm_openai.collector import Session, Surroundings
+from lm_openai.errors import Failure, WrongUsage
+from lm_openai.options import OPTIONS, Options
+from lm_openai.units import plain
+
+EVERYTHING = "all"
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group(
+    "lm-openai",
+    help="Monitoring plugins for an OpenAI organization.",
+    params=[cli.version()],
+)
+def suite() -> None:
+    """The suite command."""
+
+
+def with_options(*flags: str) -> Callable[[Command], Command]:
+    """Give a command rows of the option table; all of them when none is named."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(OPTIONS):
+            if not flags or option.flag in flags:
+                cli.attach(command, cli.parameter(option))
+        return command
+
+    return add
+
+
+@suite.command("list")
+def list_datasources() -> int:
+    """Every DataSource: folder, LogicModule name, what it shows."""
+    for folder in datasource.folders():
+        source = datasource.load(folder)
+        click.echo(f"{folder:28}{source.name:34}{source.description}")
+    return collector.DONE
+
+
+@suite.command()
+@click.argument("folders", nargs=-1, required=True)
+@with_options()
+def collect(folders: Sequence[str], **given: Any) -> int:
+    """Poll DataSources (or `all`) and print them as one of the formats."""
+    return several(folders, cli.options(given))
+
+
+@suite.command()
+@click.argument("folder")
+@with_options()
+def discover(folder: str, **given: Any) -> int:
+    """Print one DataSource's instances in a format's discovery form."""
+    return collector.run(folder, cli.options(given)._replace(discover=True), Surroundings.real())
+
+
+@suite.command()
+@click.argument("folder")
+@with_options("--thresholds")
+def thresholds(folder: str, **given: Any) -> int:
+    """The thresholds in force for one DataSource, and which file set them."""
+    from lm_openai import thresholds as rules
+
+    around = Surroundings.real()
+    folders = rules.site_folders(around.environ)
+    loaded = rules.load(datasource.load(folder), cli.options(given).thresholds, folders)
+    for line in rules.describe(loaded):
+        limits = " ".join("-" if limit is None else plain(limit) for limit in line.threshold.limits)
+        click.echo(
+            f"{line.threshold.datapoint:32}{line.threshold.operator:3}{limits:20}"
+            f"x{line.threshold.consecutive}  {line.match or 'all'}  {line.source}"
+        )
+        click.echo(f"    {line.threshold.reason}")
+    return collector.DONE
+
+
+@suite.command()
+@with_options("--properties", "--set", "--timeout")
+@click.option("--format", type=click.Choice(["text", "json"]), default="text")
+def doctor(format: str, **given: Any) -> int:
+    """Check the key, its scopes, the way to the API, the clock and the age of the data."""
+    from lm_openai import doctor as preflight
+
+    around = Surroundings.real()
+    session = Session(cli.options(given), around)
+    found = list(preflight.findings(session.properties, session.client, session.now))
+    for finding in found:
+        if format == "json":
+            click.echo(json.dumps(finding._asdict(), ensure_ascii=False))
+        else:
+            click.echo(f"{finding.verdict:5} {finding.subject:24} {finding.words}")
+    return int(any(finding.verdict == preflight.BAD for finding in found))
+
+
+@suite.command()
+def demo() -> int:
+    """Run every DataSource once against the embedded demo organization."""
+    from lm_openai import demo as show
+
+    return show.run(Surroundings.real())
+
+
+@suite.command()
+@click.option("--port", type=int, default=0, help="a free one when not given")
+@click.option("--seed", type=int, default=1)
+@click.option("--at", metavar="TIME", default="", help="stop the clock: ISO 8601 or Unix seconds")
+@click.option("--scale", default="", metavar="projects=N,models=M")
+@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="429:*/costs:times=2")
+def simulate(port: int, seed: int, at: str, scale: str, faults: Sequence[str]) -> int:
+    """Run the demo organization in the foreground, for other tools to read."""
+    import sys
+
+    from lm_openai.simulator import Simulator, parse_fault, run_forever
+
+    wanted = sizes(scale)
+    try:
+        simulator = Simulator(
+            seed=seed,
+            port=port,
+            at=collector.moment(at) if at else None,
+            faults=[parse_fault(text) for text in faults],
+            projects=wanted.get("projects", 12),
+            models=wanted.get("models", 24),
+        )
+        run_forever(simulator, sys.stdout)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    except OSError as error:
+        raise Failure(f"port {port} is not to be had ({error.strerror}): take another") from None
+    return collector.DONE
+
+
+def sizes(scale: str) -> dict[str, int]:
+    """`projects=50,models=20` as numbers; raises WrongUsage for any other word."""
+    found = {}
+    for part in filter(None, scale.split(",")):
+        name, _, count = part.partition("=")
+        if name not in ("projects", "models") or not count.isdecimal() or int(count) < 1:
+            raise WrongUsage(f"--scale {part!r}: give projects=N, models=M or both")
+        found[name] = int(count)
+    return found
+
+
+def several(words: Sequence[str], options: Options) -> int:
+    """Poll several DataSources one after the other and print them in the format's way.
+
+    One that gave no answer is said on stderr and leaves the others standing; only when none gave
+    one has the run failed.
+    """
+    folders = datasource.folders() if EVERYTHING in words else tuple(dict.fromkeys(words))
+    around = Surroundings.real()
+    if len(folders) == 1:
+        return collector.run(folders[0], options, around)
+    return collector.run_all(folders, options, around)

@@ -1,0 +1,129 @@
+"""The demo: every DataSource once against the demo organization, as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from tempfile import TemporaryDirectory
+from typing import TextIO
+
+from lm_openai import datasource
+from lm_openai.collector import Session, Surroundings
+from lm_openai.datasource import DataSource
+from lm_openai.errors import Failure
+from lm_openai.options import Options
+from lm_openai.report import LEVELS, Report, Row
+from lm_openai.units import Number
+from lm_openai.writers import one_line
+
+ROWS, COLUMNS, NAME = 8, 5, 34
+NEXT = """
+Next:
+  lm-openai list                              every DataSource, and what it shows
+  export OPENAI_ADMIN_KEY=sk-admin-...        an admin key, made by an organization owner
+  lm-openai doctor                            whether that key and the way to the API serve
+  lm-openai collect completion_by_model       your own numbers; --format nagios, influx, ...
+  lm-openai simulate                          this demo organization, to point other tools at
+"""
+
+
+def run(around: Surroundings) -> int:
+    """Print a table per DataSource; 0 when all of them answered."""
+    from lm_openai.simulator import ADMIN_KEY, Simulator
+
+    with Simulator() as simulator, TemporaryDirectory() as cache:
+        environ = {
+            "OPENAI_ADMIN_KEY": ADMIN_KEY,
+            "OPENAI_BASE_URL": simulator.url,
+            "LM_OPENAI_CACHE_DIR": cache,
+            "LM_OPENAI_ETC": cache,
+            "LM_OPENAI_ORG_NAME": "demo",
+        }
+        around.stdout.write("A made-up organization, asked over its API just now.\n")
+        failed = [
+            folder
+            for folder in datasource.folders()
+            if not _show(folder, around._replace(environ=environ))
+        ]
+    around.stdout.write(NEXT)
+    return 1 if failed else 0
+
+
+def _show(folder: str, around: Surroundings) -> bool:
+    source = datasource.load(folder)
+    try:
+        report = Session(Options(), around).report(source)
+    except Failure as failure:
+        around.stdout.write(f"\n{source.title}\n  {failure}\n")
+        return False
+    table(report, around.stdout)
+    return not report.failures
+
+
+def table(report: Report, out: TextIO) -> None:
+    """One DataSource's instances, the worst and largest first, with its chief datapoints."""
+    points = chief(report.datasource, report.rows)
+    rows = sorted(report.rows, key=lambda row: (-row.level, row.idle, -_weight(row, points)))
+    head = ["", *(_heading(report.datasource, name) for name in points), "state"]
+    lines = [[_short(row.instance.alias), *_cells(row, points), state(row)] for row in rows[:ROWS]]
+    out.write(f"\n{report.datasource.title}: {len(report.rows)} {_noun(len(report.rows))}\n")
+    for line in aligned([head, *lines]):
+        out.write(f"  {line}\n")
+    if len(rows) > ROWS:
+        out.write(f"  … and {len(rows) - ROWS} more\n")
+    for sentence in (*report.failures, *report.notes):
+        out.write(f"  {sentence}\n")
+
+
+def chief(source: DataSource, rows: Iterable[Row]) -> list[str]:
+    """The first datapoints of its graphs that some row has."""
+    present = {reading.datapoint for row in rows for reading in row.readings}
+    drawn = dict.fromkeys(name for graph in source.graphs for name in graph.datapoints)
+    return [name for name in drawn if name in present][:COLUMNS]
+
+
+def state(row: Row) -> str:
+    """The worst level and what reached it, or that nothing was used."""
+    if not row.level:
+        return "idle" if row.idle else "ok"
+    over = [reading.datapoint for reading in row.readings if reading.level == row.level]
+    return f"{LEVELS[row.level]}: {', '.join(over)}"
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns side by side: names to the left, numbers to the right."""
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    for name, *cells, last in lines:
+        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:]))
+        yield "  ".join((name.ljust(widths[0]), *numbers, last)).rstrip()
+
+
+def readable(value: Number) -> str:
+    """A number for eyes: groups of three, money to the cent, shares to a tenth."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.2f}" if isinstance(value, Decimal) else f"{value:,.1f}"
+
+
+def _cells(row: Row, points: Iterable[str]) -> list[str]:
+    values = {reading.datapoint: reading.value for reading in row.readings}
+    return [readable(values[name]) if name in values else "-" for name in points]
+
+
+def _heading(source: DataSource, name: str) -> str:
+    sign = {"percent": " %", "dollars": " $", "bytes": " B", "days": " d"}
+    return name + sign.get(source.datapoint(name).unit, "")
+
+
+def _weight(row: Row, points: Sequence[str]) -> float:
+    values = {reading.datapoint: reading.value for reading in row.readings}
+    return float(values.get(points[0], 0)) if points else 0.0
+
+
+def _short(alias: str) -> str:
+    text = one_line(alias)
+    return text if len(text) <= NAME else text[: NAME - 1] + "…"
+
+
+def _noun(count: int) -> str:
+    return "instance" if count == 1 else "instances"

@@ -1,0 +1,142 @@
+"""The generated tables of the READMEs: what the definitions, schemas and the error table say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lm_openai import datasource, thresholds
+from lm_openai.datasource import DataSource
+from lm_openai.errors import KINDS
+from lm_openai.thresholds import LEVELS, Threshold
+from lm_openai.units import plain
+
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def wanted(root: Path) -> dict[Path, str]:
+    """Each README's text with every generated block as it should be."""
+    sources = [datasource.load(folder) for folder in datasource.folders()]
+    texts = {root / "README.md": filled((root / "README.md").read_text(), suite(sources))}
+    for source in sources:
+        path = root / "modules" / source.folder / "README.md"
+        text = path.read_text() if path.exists() else skeleton(source)
+        texts[path] = filled(text, blocks(source))
+    return texts
+
+
+def filled(text: str, contents: dict[str, str]) -> str:
+    """`text` with the contents of its blocks replaced; an unknown block is a KeyError."""
+    return BLOCK.sub(lambda found: found[1] + contents[found[2]] + found[3], text)
+
+
+def suite(sources: list[DataSource]) -> dict[str, str]:
+    """The blocks of the top README."""
+    return {
+        "datasources": table(
+            ("DataSource", "folder", "what it shows"),
+            (
+                (source.name, f"[`{source.folder}`](modules/{source.folder})", source.description)
+                for source in sources
+            ),
+        ),
+        "properties": table(("property", "meaning", "default"), properties()),
+        "failures": table(
+            ("what the sentence says", "what to do"),
+            ((kind.meaning, kind.cure) for kind in KINDS.values()),
+        ),
+    }
+
+
+def properties(names: Iterable[str] | None = None) -> Iterator[tuple[str, ...]]:
+    """(property, meaning, default) for the suite's properties, or for those named."""
+    schema = datasource.schema("properties")
+    rows = {
+        **schema["properties"],
+        **{row["x-name"]: row for row in schema["patternProperties"].values() if "x-name" in row},
+    }
+    for name, row in rows.items():
+        if names is None or name in names:
+            default = row.get("default")
+            yield f"`{name}`", row["description"], "" if default in (None, "") else f"`{default}`"
+
+
+def blocks(source: DataSource) -> dict[str, str]:
+    """The blocks of one DataSource's README."""
+    return {
+        "facts": table(("", ""), facts(source)),
+        "datapoints": table(
+            ("datapoint", "unit", "meaning"),
+            ((f"`{point.name}`", point.unit, point.description) for point in source.datapoints),
+        ),
+        "thresholds": states(thresholds.load(source).thresholds.values()),
+        "properties": table(("property", "meaning", "default"), properties(source.properties)),
+    }
+
+
+def facts(source: DataSource) -> Iterator[tuple[str, str]]:
+    """The fact sheet."""
+    yield "DataSource", f"`{source.name}`"
+    yield "instance", " and ".join(f"`{name}`" for name in source.dimensions) or "the organization"
+    yield "poll every", duration(source.interval)
+    yield "discover every", duration(source.discovery_interval)
+    yield "series", f"buckets of {source.series_width}" if source.series_width else "none"
+
+
+def states(rules: Iterable[Threshold]) -> str:
+    """When somebody is woken up, and why then."""
+    rules = list(rules)
+    if not rules:
+        return "None: what is much and what is little differs from site to site.\n"
+    return table(
+        ("datapoint", *LEVELS, "polls in a row", "reason"),
+        (
+            (
+                f"`{rule.datapoint}`",
+                *(
+                    f"{rule.operator} {plain(limit)}" if limit is not None else ""
+                    for limit in rule.limits
+                ),
+                str(rule.consecutive),
+                rule.reason,
+            )
+            for rule in rules
+        ),
+    )
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(cell(word) for word in line) + " |\n" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Text that cannot end its cell."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def duration(seconds: int) -> str:
+    """5 minutes, 1 hour, 1 day.
+
+    >>> duration(300), duration(3600), duration(86400)
+    ('5 minutes', '1 hour', '1 day')
+    """
+    for size, word in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if seconds % size == 0:
+            count = seconds // size
+            return f"{count} {word}{'' if count == 1 else 's'}"
+    raise ValueError(seconds)
+
+
+def skeleton(source: DataSource) -> str:
+    """A first README for a new DataSource."""
+    return (
+        f"# {source.title}\n\n{source.description}\n\n"
+        "<!-- generated: facts -->\n<!-- end -->\n\n"
+        f"```\n./run python modules/{source.folder}/{source.folder}.py --format nagios\n```\n\n"
+        "## Datapoints\n\n<!-- generated: datapoints -->\n<!-- end -->\n\n"
+        "## States\n\n<!-- generated: thresholds -->\n<!-- end -->\n\n"
+        "## Properties\n\n<!-- generated: properties -->\n<!-- end -->\n"
+    )
