@@ -1,0 +1,121 @@
+"""Builds dist/lm-openai_VERSION_all.deb, which takes its libraries from Debian's own packages."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from shims import ROOT, folders
+
+SHARE = "usr/share/lm-openai"
+PLUGINS = "usr/lib/nagios/plugins"
+ENVIRONMENT_PYTHON, DEBIAN_PYTHON = "#!/usr/bin/env python3\n", "#!/usr/bin/python3\n"
+
+COMMAND = """\
+#!/usr/bin/python3
+import os
+import sys
+
+sys.path[0] = os.path.realpath(os.path.join(os.path.realpath(__file__), "../../share/lm-openai"))
+from lm_openai.cli import main
+
+main()
+"""
+
+CONTROL = """\
+Package: {name}
+Version: {version}
+Architecture: all
+Section: net
+Priority: optional
+Maintainer: The {name} authors <root@localhost>
+Depends: {depends}
+Description: {description}
+"""
+
+# Who polls cannot write beside the modules, so they are compiled when the package is installed.
+POSTINST = f"#!/bin/sh\nset -e\npy3compile -p lm-openai /{SHARE}\n"
+PRERM = "#!/bin/sh\nset -e\npy3clean -p lm-openai\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Builds the file named by the only argument, else the one in dist/, and prints its path."""
+    if len(arguments) > 1 or arguments[:1] == ["--help"]:
+        print("usage: deb.py [FILE]", file=sys.stderr)
+        return 2
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    usual = ROOT / "dist" / f"{setup['metadata']['name']}_{version()}_all.deb"
+    target = Path(arguments[0]) if arguments else usual
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as scratch:
+        tree = Path(scratch) / "tree"
+        lay_out(tree)
+        _control(tree / "DEBIAN", setup)
+        command = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    print(target)
+    return 0
+
+
+def lay_out(tree: Path) -> None:
+    """Everything that the package installs, under an empty folder."""
+    unwanted = shutil.ignore_patterns("__pycache__", "testdata")
+    for name in ("lm_openai", "modules", "schemas"):
+        shutil.copytree(ROOT / name, tree / SHARE / name, ignore=unwanted)
+    for folder in folders(ROOT):
+        _plugin(tree, folder)
+    _write(tree / "usr/bin/lm-openai", COMMAND, 0o755)
+    _write(tree / "usr/share/doc/lm-openai/copyright", (ROOT / "LICENSE").read_text(), 0o644)
+    (tree / "etc/lm-openai/thresholds.d").mkdir(parents=True)
+
+
+def version() -> str:
+    """The suite's version, read without importing it."""
+    text = (ROOT / "lm_openai/__init__.py").read_text()
+    return text.partition('__version__ = "')[2].partition('"')[0]
+
+
+def depends(setup: ConfigParser) -> str:
+    """setup.cfg's dependencies in Debian's words: `requests` comes as python3-requests."""
+    python = setup["options"]["python_requires"].removeprefix(">=")
+    needs = re.findall(r"(?m)^([a-z]+)>=([\d.]+)$", setup["options"]["install_requires"])
+    return ", ".join([f"python3 (>= {python})", *(f"python3-{n} (>= {v})" for n, v in needs)])
+
+
+def _plugin(tree: Path, folder: str) -> None:
+    script = tree / SHARE / "modules" / folder / f"{folder}.py"
+    text = script.read_text().replace(ENVIRONMENT_PYTHON, DEBIAN_PYTHON, 1)
+    _write(script, text, 0o755)
+    link = tree / PLUGINS / script.name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(script, link.parent))
+
+
+def _control(folder: Path, setup: ConfigParser) -> None:
+    told = setup["metadata"]
+    text = CONTROL.format(
+        name=told["name"],
+        version=version(),
+        depends=depends(setup),
+        description=told["description"],
+    )
+    _write(folder / "control", text, 0o644)
+    _write(folder / "postinst", POSTINST, 0o755)
+    _write(folder / "prerm", PRERM, 0o755)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""Builds dist/lm-openai.pyz: the suite and what it depends on, in one file for every Python."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipapp
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from shims import ROOT, folders
+
+# Builds, environments and tests: a wheel is built without them, and without an earlier one's rest.
+UNWANTED = (".*", "__pycache__", "*.egg-info", "build", "dist", "testdata", "tests")
+
+# One file for all machines: wheels that carry nothing compiled, for the oldest Python allowed.
+PURE = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none")
+OLDEST = "--python-version=3.10"
+
+# From 4.18 on jsonschema needs rpds, which is compiled.
+LAST_PURE = ("jsonschema<4.18",)
+
+START = """\
+import sys
+
+if sys.argv[1:] and sys.argv[1] in {folders!r}:
+    from lm_openai.start import main
+
+    main(sys.argv.pop(1))
+
+from lm_openai.cli import main
+
+main()
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Builds the file named by the only argument, else dist/lm-openai.pyz, and prints its path."""
+    if len(arguments) > 1 or arguments[:1] == ["--help"]:
+        print("usage: pyz.py [FILE]", file=sys.stderr)
+        return 2
+    target = Path(arguments[0]) if arguments else ROOT / "dist" / "lm-openai.pyz"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as scratch:
+        build(Path(scratch), target)
+    print(target)
+    return 0
+
+
+def build(scratch: Path, target: Path) -> None:
+    """Installs the suite into an empty folder and zips it; ValueError if anything is compiled."""
+    source, stage = scratch / "source", scratch / "stage"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*UNWANTED))
+    _install(source, stage)
+    shutil.rmtree(stage / "bin")
+    compiled = [path.name for path in stage.rglob("*") if path.suffix in {".so", ".pyd"}]
+    if compiled:
+        raise ValueError(f"not pure Python: {', '.join(compiled)}")
+    (stage / "__main__.py").write_text(START.format(folders=tuple(folders(ROOT))))
+    zipapp.create_archive(stage, target, interpreter="/usr/bin/env python3", compressed=True)
+    target.chmod(0o755)
+
+
+def _install(source: Path, stage: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    where = ["--no-compile", "--target", str(stage)]
+    subprocess.run([*pip, *where, *PURE, OLDEST, *LAST_PURE, str(source)], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

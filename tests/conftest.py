@@ -1,0 +1,59 @@
+"""What all tests stand on: no trace of the developer's own configuration, and the host programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+OUTSIDE = dict(os.environ)
+OWN_PREFIXES = ("OPENAI_", "LM_OPENAI_", "PYTHON", "XDG_")
+OWN_SUFFIXES = ("_PROXY", "_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("suite")
+
+
+def pytest_configure() -> None:
+    """Before anything is imported or started: forget whatever could name a key, a host or a CA."""
+    for name in OUTSIDE:
+        if name.startswith(OWN_PREFIXES) or name.upper().endswith(OWN_SUFFIXES):
+            del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, and empty places for site files and caches, for each test."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LM_OPENAI_ETC", str(home / "etc"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    return home
+
+
+@pytest.fixture(scope="session")
+def outside() -> Mapping[str, str]:
+    """The environment that the tests were started in, for pip: its index, its proxy, its cache."""
+    return OUTSIDE
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """`tool("promtool")` is its path; a test without it fails in CI and is skipped elsewhere."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=os.pathsep.join([OUTSIDE["PATH"], *PROGRAM_FOLDERS]))
+        if path is not None:
+            return path
+        reason = f"{name} is not installed: .ci/run names the package that brings it"
+        if OUTSIDE.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return find
