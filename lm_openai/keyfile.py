@@ -19,17 +19,32 @@ def read(path: str, *, shared: bool) -> str:
     A file that group or others can read is refused, unless `shared` or on a secrets mount: owned by
     root, and below /run/secrets or on a file system in memory of its own.
     """
-    path = os.path.realpath(os.path.expanduser(path))
+    path = os.path.expanduser(path)
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             text = file.read(_LARGEST + 1)
     except OSError as reason:
         raise _refused(path, f"cannot be read: {reason.strerror}") from None
-    if not (shared or _private(status) or _on_secrets_mount(path, status)):
+    if not (shared or _private(status) or on_secrets_mount(os.path.realpath(path), status)):
         cure = "chmod 600 it, or set openai.admin.key.file.shared=true"
         raise _refused(path, f"can be read by group or others: {cure}")
     return _key(path, text)
+
+
+def on_secrets_mount(path: str, status: os.stat_result) -> bool:
+    """Whether root put the file, whose real path this is, where a container finds its secrets."""
+    if status.st_uid != 0:
+        return False
+    if path.startswith(_SECRETS):
+        return True
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            mounts = file.read()
+    except OSError:
+        return False
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    return secrets_mount(mounts, device)
 
 
 def secrets_mount(mounts: str, device: str) -> bool:
@@ -48,7 +63,7 @@ def secrets_mount(mounts: str, device: str) -> bool:
 def _key(path: str, text: bytes) -> str:
     form = KINDS["key"]
     try:
-        key: str = form.parse(text.decode("ascii").strip())
+        key: str = form.parse(text.decode("ascii").strip() if len(text) <= _LARGEST else "")
     except ValueError:
         raise _refused(path, f"must hold {form.allowed}") from None
     return key
@@ -56,20 +71,6 @@ def _key(path: str, text: bytes) -> str:
 
 def _private(status: os.stat_result) -> bool:
     return not stat.S_IMODE(status.st_mode) & 0o077
-
-
-def _on_secrets_mount(path: str, status: os.stat_result) -> bool:
-    if status.st_uid != 0:
-        return False
-    if path.startswith(_SECRETS):
-        return True
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            mounts = file.read()
-    except OSError:
-        return False
-    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
-    return secrets_mount(mounts, device)
 
 
 def _refused(path: str, why: str) -> WrongUsage:

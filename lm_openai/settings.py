@@ -21,7 +21,7 @@ NOT_A_PROPERTY = "LM_OPENAI_ETC"
 
 
 class Property(NamedTuple):
-    """One row of schemas/properties.schema.json; `name` may end in `<id>`."""
+    """One row of schemas/properties.schema.json; `pattern` fits the names of one with an `<id>`."""
 
     name: str
     kind: str
@@ -30,6 +30,7 @@ class Property(NamedTuple):
     secret: bool = False
     each: bool = False
     bounds: dict[str, Any] = {}
+    pattern: str = ""
 
 
 class Setting(NamedTuple):
@@ -44,11 +45,10 @@ class Setting(NamedTuple):
 def table() -> dict[str, Property]:
     """Every property of the suite by name, as the schema declares it."""
     schema = datasource.schema("properties")
-    entries = {
-        **schema["properties"],
-        **{entry["title"]: entry for entry in schema["patternProperties"].values()},
-    }
-    return {name: _property(name, entry) for name, entry in entries.items()}
+    rows = [_property(name, entry) for name, entry in schema["properties"].items()]
+    for pattern, entry in schema["patternProperties"].items():
+        rows.append(_property(entry["title"], entry)._replace(pattern=pattern))
+    return {entry.name: entry for entry in rows}
 
 
 def row(name: str) -> Property:
@@ -57,7 +57,7 @@ def row(name: str) -> Property:
     if name in known:
         return known[name]
     for entry in known.values():
-        if entry.name.endswith("<id>") and re.fullmatch(_pattern(entry), name):
+        if entry.pattern and re.search(entry.pattern, name):
             return entry
     folder, _, rest = name.removeprefix(FAMILY).partition(".")
     own = known.get(FAMILY + rest)
@@ -133,13 +133,12 @@ def user_info(url: str) -> Iterator[str]:
 
 
 def _named(variable: str) -> str:
-    known = {variable_of(name): name for name in table() if not name.endswith("<id>")}
+    known = {variable_of(name): name for name, entry in table().items() if not entry.pattern}
     if variable in known:
         return known[variable]
-    for name in table():
-        prefix = variable_of(name.removesuffix("<id>"))
-        if name.endswith("<id>") and variable.startswith(prefix):
-            return name.removesuffix("<id>") + variable.removeprefix(prefix)
+    for stem in (name.removesuffix("<id>") for name, entry in table().items() if entry.pattern):
+        if variable.startswith(variable_of(stem)):
+            return stem + variable.removeprefix(variable_of(stem))
     for folder in datasource.folders():
         own = f"{PREFIX}{folder.upper()}_"
         name = known.get(PREFIX + variable.removeprefix(own), "")
@@ -222,10 +221,6 @@ def _property(name: str, entry: Mapping[str, Any]) -> Property:
         each=entry.get("x-each", False),
         bounds=bounds,
     )
-
-
-def _pattern(entry: Property) -> str:
-    return re.escape(entry.name.removesuffix("<id>")) + "[A-Za-z0-9_-]+"
 
 
 def _written(value: Any) -> str:
