@@ -26,24 +26,29 @@ KINDS = {
     ),
     "not_found": Kind("the API does not know what was asked", "check the id and openai.api.url"),
     "refused": Kind(
-        "the API refused the request", "read its reason; a grouping may be unsupported"
+        "the API refused the request", "mend what its reason names, often a grouping or a filter"
     ),
     "throttled": Kind(
         "the API throttles this organization",
         "poll less often, or share a cache between collectors",
     ),
     "billing": Kind(
-        "the organization ran out of credit or hit a limit", "see Billing; retrying is no use"
+        "the organization ran out of credit or reached a limit",
+        "see Billing in its settings; asking again does not help",
     ),
     "down": Kind("the API answered with a server error", "wait; see the vendor's status page"),
     "unreachable": Kind(
         "no connection to the API", "check DNS, firewall, proxy and openai.api.url"
     ),
     "proxy": Kind("the proxy refused", "check openai.proxy.url and openai.proxy.pass"),
-    "tls": Kind("the API's certificate was not accepted", "set openai.ca.file, or mend the proxy"),
+    "tls": Kind(
+        "the API's certificate was not accepted",
+        "set openai.ca.file to the CA that signed it, which may be a proxy's own",
+    ),
     "deadline": Kind("the poll's time ran out", "raise openai.timeout, or narrow the window"),
     "not_json": Kind(
-        "the answer is not JSON", "something between here and the API answers: check it"
+        "the answer is not JSON",
+        "check openai.api.url, and what stands between here and the API",
     ),
     "contract": Kind(
         "the answer breaks the API's contract", "check openai.api.url; if it is right, report this"

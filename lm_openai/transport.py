@@ -208,8 +208,8 @@ def _bearer(key: str) -> Any:
 
 def _checked_url(url: str) -> str:
     parts = _split("openai.api.url", url)
-    if parts.username is not None or parts.query or parts.fragment:
-        raise WrongUsage("openai.api.url: leave out user, query and fragment; the key is enough")
+    if parts.username is not None:
+        raise WrongUsage("openai.api.url: leave out the user; the admin key is what signs in")
     return url.rstrip("/")
 
 
@@ -232,9 +232,12 @@ def _split(name: str, url: str) -> Any:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        usable = None
-    if not usable:
-        raise WrongUsage(f"{name}: not a URL such as https://host:port (a # or @ is %23 or %40)")
+        usable = False
+    # These mean that a password's own / ? # or @ was taken for the URL's.
+    if not usable or parts.query or parts.fragment or "@" in parts.path:
+        raise WrongUsage(
+            f"{name}: not a URL such as https://host:port (write @ # / as %40 %23 %2F)"
+        )
     return parts
 
 
