@@ -60,7 +60,7 @@ TEXTS = strategies.sampled_from(IDS) | strategies.text(
 )
 WHOLE = strategies.integers(-(2**63), 2**63 - 1)
 MONEY = strategies.decimals(-(10**9), 10**9, allow_nan=False, places=12)
-FLOATS = strategies.floats(allow_nan=False, allow_infinity=False, width=64)
+FLOATS = strategies.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
 
 
 def datasource(*datapoints: Datapoint, **changes: Any) -> DataSource:
@@ -119,10 +119,9 @@ def threshold(
     **more: Any,
 ) -> Threshold:
     """Limits from anything that Decimal takes."""
-    limits = [
-        None if bound is None else Decimal(str(bound)) for bound in (warning, error, critical)
-    ]
-    return Threshold(name, operator, *limits, **more)
+    bounds = (None if bound is None else Decimal(str(bound)) for bound in (warning, error, critical))
+    first, second, third = bounds
+    return Threshold(name, operator, first, second, third, **more)
 
 
 def sample(which: Instance | str, start: int, **values: Number) -> Sample:
