@@ -12,8 +12,9 @@ from hypothesis import strategies as some
 
 from lm_openai.datasource import schema
 from lm_openai.errors import Failure, WrongUsage
-from lm_openai.writers import FORMATS, writer
+from lm_openai.options import FORMATS
 from lm_openai.writers import json as written
+from lm_openai.writers import writer
 from tests.samples import (
     FLOATS,
     MONEY,

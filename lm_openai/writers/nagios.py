@@ -55,7 +55,7 @@ def write(report: Report) -> str:
     Perfdata stands on the first line only, one blank between items: Nagios and Icinga read a
     second block differently.
     """
-    rows = sorted(report.rows, key=lambda row: (-row.level, row.idle))
+    rows = _worst(report)
     return "".join(f"{line}\n" for line in (_first(report, rows), *_below(report, rows)))
 
 
@@ -88,13 +88,15 @@ def write_all(reports: Sequence[Report], failures: Sequence[tuple[str, str]] = (
     `failures` are sentence and title of polls that failed. No perfdata: it would not fit, and
     labels of two DataSources would meet.
     """
-    states = [(status(report), _headline(report, report.rows)) for report in reports]
-    states += [(UNKNOWN, failed(sentence, title).rstrip("\n")) for sentence, title in failures]
-    states.sort(key=lambda state: -WORSE.index(state[0]))
-    bad = sum(state != OK for state, _ in states)
-    said = f"{bad} of {_count(len(states), 'DataSource')} not OK" if bad else "all"
+    found = [(status(one), one.datasource.title, _headline(one, _worst(one))) for one in reports]
+    found += [(UNKNOWN, title, failed(said, title).rstrip("\n")) for said, title in failures]
+    found.sort(key=lambda one: -WORSE.index(one[0]))
+    bad = [f"{title} {WORDS[state]}" for state, title, _ in found if state != OK]
+    said = _count(len(found), "DataSource")
+    if bad:
+        said = f"{len(bad)} of {said} not OK: {', '.join(bad)}"
     head = f"OPENAI {WORDS[status_all(reports, failures)]} - {said}"
-    return "".join(f"{line}\n" for line in (head, *(line for _, line in states)))
+    return "".join(f"{line}\n" for line in (head, *(line for _, _, line in found)))
 
 
 def status_all(reports: Sequence[Report], failures: Sequence[tuple[str, str]] = ()) -> int:
@@ -110,6 +112,11 @@ def range_of(threshold: Threshold, level: int) -> str:
     """
     bound = threshold.limits[level - 1]
     return "" if bound is None else RANGES[threshold.operator].format(plain(bound))
+
+
+def _worst(report: Report) -> list[Row]:
+    """The rows, worst first and idle last."""
+    return sorted(report.rows, key=lambda row: (-row.level, row.idle))
 
 
 def _first(report: Report, rows: Sequence[Row]) -> str:
