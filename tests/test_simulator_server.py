@@ -722,3 +722,20 @@ def test_it_runs_until_a_signal_and_prints_how_to_reach_it():
     rest, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert rest.endswith("stopped cleanly\n")
+
+
+def test_it_needs_nothing_but_the_standard_library():
+    program = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import lm_openai.simulator\n"
+        "found = {name for name in set(sys.modules) - before}\n"
+        "own = {name for name in found if name.split('.')[0] == 'lm_openai'}\n"
+        "outside = {name.split('.')[0] for name in found - own} - sys.stdlib_module_names\n"
+        "print(sorted(outside))\n"
+        "print(sorted(n for n in own if not n.startswith('lm_openai.simulator')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ["[]", "['lm_openai']"]

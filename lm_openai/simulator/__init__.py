@@ -36,6 +36,8 @@ __all__ = [
     "run_forever",
 ]
 
+REMEMBERED = 100_000
+
 
 class Simulator:
     """A demo organization that answers on loopback while the `with` block lasts.
@@ -78,7 +80,7 @@ class Simulator:
         self.audit_delay = audit_delay
         self._plan = Plan(tuple(faults))
         self._address = (host, port)
-        self._desk = Desk(self._scene, self._plan, self.requests.append, latency, count(1))
+        self._desk = Desk(self._scene, self._plan, self._record, latency, count(1))
         self._server: Server | None = None
 
     @property
@@ -110,7 +112,7 @@ class Simulator:
         if self._server is None:
             self._server = Server(self._address, self._desk)
             self._address = (self._address[0], self._server.server_port)
-            Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+            Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def stop(self) -> None:
@@ -125,6 +127,12 @@ class Simulator:
 
     def __exit__(self, *problem: object) -> None:
         self.stop()
+
+    def _record(self, request: Request) -> None:
+        """A demo that runs for weeks forgets its oldest requests."""
+        self.requests.append(request)
+        if len(self.requests) > REMEMBERED:
+            del self.requests[: REMEMBERED // 2]
 
     def _scene(self) -> Scene:
         return Scene(
