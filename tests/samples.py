@@ -119,7 +119,9 @@ def threshold(
     **more: Any,
 ) -> Threshold:
     """Limits from anything that Decimal takes."""
-    bounds = (None if bound is None else Decimal(str(bound)) for bound in (warning, error, critical))
+    bounds = (
+        None if bound is None else Decimal(str(bound)) for bound in (warning, error, critical)
+    )
     first, second, third = bounds
     return Threshold(name, operator, first, second, third, **more)
 

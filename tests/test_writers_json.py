@@ -139,6 +139,16 @@ def test_each_format_has_a_writer_and_no_other_name_has():
         writer("xml")
 
 
+def test_several_reports_are_a_document_a_line_or_all_their_lines():
+    several = [report([row(input_tokens=1)]), full()]
+
+    assert [json.loads(line) for line in written.write_all(several).splitlines()] == [
+        json.loads(written.write(one)) for one in several
+    ]
+    influx = writer("influx")
+    assert influx.write_all(several) == influx.write(several[0]) + influx.write(several[1])
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_writes_a_report_without_instances_and_ends_each_line(format):
     for text in (writer(format).write(report()), writer(format).discover(report())):

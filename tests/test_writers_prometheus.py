@@ -33,6 +33,8 @@ POOL = Instance(
     {"project_name": "A team"},
 )
 
+POLL = (("datasource", "completion_by_model"), ("organization", "acme"))
+
 
 def samples(text):
     """Value by name and labels; a metric with two heads is an error of the parser's reader."""
@@ -63,13 +65,12 @@ def test_ids_are_labels_and_names_stand_on_info_alone():
     ids = (("model", "gpt-4o"), ("organization", "acme"), ("project_id", "proj_1"))
     about = {**POOL.dimensions, "organization": "acme", "alias": POOL.alias}
     about |= {"wildvalue": POOL.wildvalue, "project_name": "A team"}
-    poll = (("datasource", "completion_by_model"), ("organization", "acme"))
 
     assert found == {
         ("openai_completion_by_model_input_tokens", *ids): 5,
         ("openai_completion_by_model_info", *sorted(about.items())): 1,
-        ("openai_poll_success", *poll): 1,
-        ("openai_poll_timestamp_seconds", *poll): NOON,
+        ("openai_poll_success", *POLL): 1,
+        ("openai_poll_timestamp_seconds", *POLL): NOON,
     }
 
 
@@ -122,10 +123,17 @@ def test_two_instances_never_become_one_series():
 
 
 def test_an_unanswered_part_shows():
-    found = report([row(input_tokens=1)], failures=("audio: no",))
-    poll = (("datasource", "completion_by_model"), ("organization", "acme"))
+    found = samples(prometheus.write(report([row(input_tokens=1)], failures=("audio: no",))))
+    success = ("openai_poll_success", *POLL)
 
-    assert samples(prometheus.write(found))[("openai_poll_success", *poll)] == 0
+    assert found[success] == 0
+
+
+def test_a_failed_poll_shows_beside_those_that_did_not():
+    found = samples(prometheus.write_all([report([row()])], failed=[("audit", "acme")]))
+
+    assert found["openai_poll_success", ("datasource", "audit"), ("organization", "acme")] == 0
+    assert len([name for name, *_ in found if name == "openai_poll_timestamp_seconds"]) == 1
 
 
 def test_several_reports_share_one_head_a_metric():
@@ -162,11 +170,13 @@ def test_difficult_ids_stay_apart():
 def test_whatever_an_id_holds_it_reads_back(identifier, name, tokens, amount):
     one = instance(identifier, name, project_name=name)
     found = samples(prometheus.write(report([row(one, input_tokens=tokens, amount=amount)])))
-    ids = (("model", as_label(identifier)), ("organization", "acme"))
+    ids = [("model", as_label(identifier)), ("organization", "acme")]
     (about,) = [dict(labels) for metric, *labels in found if metric.endswith("_info")]
 
-    assert found[("openai_completion_by_model_input_tokens", *ids)] == float(tokens)
-    assert found[("openai_completion_by_model_amount_dollars", *ids)] == float(amount)
+    assert {name: value for (name, *labels), value in found.items() if labels == ids} == {
+        "openai_completion_by_model_input_tokens": float(tokens),
+        "openai_completion_by_model_amount_dollars": float(amount),
+    }
     assert about["alias"] == about["project_name"] == as_label(name)
 
 

@@ -28,6 +28,11 @@ def write(report: Report) -> str:
     return "".join(_lines(report, _rows(report), report.datasource.datapoints))
 
 
+def write_all(reports: Iterable[Report]) -> str:
+    """The lines of all; none when one of them cannot be written."""
+    return "".join(map(write, reports))
+
+
 def discover(report: Report) -> str:
     """The instances: measurement `openai_<folder>_info` with wildvalue, alias and names."""
     heads = _heads(report, "_info")

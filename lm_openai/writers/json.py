@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lm_openai.report import LEVELS
@@ -28,6 +29,11 @@ def write(report: Report) -> str:
     if report.with_series:
         document["series"] = _series(report)
     return text(document) + "\n"
+
+
+def write_all(reports: Iterable[Report]) -> str:
+    """One document a line."""
+    return "".join(map(write, reports))
 
 
 def discover(report: Report) -> str:

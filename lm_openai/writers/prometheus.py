@@ -28,9 +28,14 @@ def write(report: Report) -> str:
     return write_all([report])
 
 
-def write_all(reports: Iterable[Report]) -> str:
-    """Several reports as one text: each metric has one head, whoever shares it."""
-    return _text(point for report in reports for point in _points(report))
+def write_all(reports: Iterable[Report], failed: Iterable[tuple[str, str]] = ()) -> str:
+    """Several reports as one text: each metric has one head, whoever shares it.
+
+    `failed` are folder and organization of the polls that gave no report.
+    """
+    points = [point for report in reports for point in _points(report)]
+    points += (_success(folder, organization, 0) for folder, organization in failed)
+    return _text(points)
 
 
 def discover(report: Report) -> str:
@@ -72,11 +77,16 @@ def _info(report: Report) -> Iterator[Point]:
 
 
 def _health(report: Report) -> Iterator[Point]:
-    labels = {"datasource": report.datasource.folder, "organization": report.organization}
-    answered = "1 when the last poll was answered in full, 0 when a part of it was not"
-    yield Point("openai_poll_success", answered, labels, int(not report.failures))
+    success = _success(report.datasource.folder, report.organization, int(not report.failures))
     polled = "Unix time of the last poll"
-    yield Point("openai_poll_timestamp_seconds", polled, labels, report.time)
+    yield success
+    yield Point("openai_poll_timestamp_seconds", polled, success.labels, report.time)
+
+
+def _success(folder: str, organization: str, value: int) -> Point:
+    answered = "1 when the last poll was answered in full, 0 when a part of it was not"
+    labels = {"datasource": folder, "organization": organization}
+    return Point("openai_poll_success", answered, labels, value)
 
 
 def _text(points: Iterable[Point]) -> str:
