@@ -165,7 +165,7 @@ def folder(properties: Properties, environ: Mapping[str, str]) -> str:
     below the temporary folder."""
     chosen = properties.text("openai.cache.dir")
     if chosen:
-        return os.path.expanduser(chosen)
+        return chosen
     shared = environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(shared):
         return os.path.join(shared, "lm-openai")

@@ -19,7 +19,6 @@ def read(path: str, *, shared: bool) -> str:
     A file that group or others can read is refused, unless `shared` or on a secrets mount: owned by
     root, and below /run/secrets or on a file system in memory of its own.
     """
-    path = os.path.expanduser(path)
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())

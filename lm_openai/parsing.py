@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -129,6 +130,10 @@ def _line(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    return os.path.expanduser(_line(text))
+
+
 def _name(text: str) -> str:
     if len(text) > 64 or not text[0].isalnum():
         raise ValueError
@@ -182,7 +187,7 @@ KINDS = {
     "name": Format(
         _name, "up to 64 letters, digits, blanks, dots, - or _, the first a letter or digit"
     ),
-    "path": Format(_line, "a path on one line"),
+    "path": Format(_path, "a path on one line"),
     "command": Format(_matching(r"(/|[A-Za-z]:[\\/])[^\x00-\x1f\x7f\"'`$]+"), "an absolute path"),
     "url": Format(_url, "a URL with a host, without query or fragment"),
     "globs": Format(_globs, "comma-separated globs such as proj_abc,batch-*"),

@@ -27,10 +27,11 @@ _LOOKBACK = {"1m": 3 * parsing.HOUR, "1h": 3 * parsing.DAY, "1d": 3 * parsing.DA
 class Properties:
     """All settings of one host, checked; `repr` never shows a secret."""
 
-    __slots__ = ("_texts", "_values")
+    __slots__ = ("_key", "_texts", "_values")
 
     def __init__(self, texts: Mapping[str, str], values: Mapping[str, Any]) -> None:
         self._texts, self._values = texts, values
+        self._key = ""
 
     def __repr__(self) -> str:
         shown = (
@@ -113,14 +114,9 @@ class Properties:
         return self._by_id("openai.tokens.budget.project.")
 
     def admin_key(self) -> str:
-        """The key itself, or its file's; raises WrongUsage when there is none or it is unsafe."""
-        if self.is_set(KEY):
-            return self.text(KEY)
-        if not self.is_set(KEY_FILE):
-            raise WrongUsage(NO_KEY)
-        from lm_openai.keyfile import read
-
-        return read(self.text(KEY_FILE), shared=self.flag("openai.admin.key.file.shared"))
+        """The key, or its file's, read once; raises WrongUsage when there is no safe one."""
+        self._key = self._key or self.text(KEY) or self._key_in_file()
+        return self._key
 
     def secrets(self) -> tuple[str, ...]:
         """Everything that must never be shown, longest first, for redaction."""
@@ -131,6 +127,13 @@ class Properties:
             with contextlib.suppress(WrongUsage):
                 found.add(self.admin_key())
         return tuple(sorted(found, key=len, reverse=True))
+
+    def _key_in_file(self) -> str:
+        if not self.is_set(KEY_FILE):
+            raise WrongUsage(NO_KEY)
+        from lm_openai.keyfile import read
+
+        return read(self.text(KEY_FILE), shared=self.flag("openai.admin.key.file.shared"))
 
     def _value(self, name: str) -> Any:
         return self._values[name] if name in self._values else _default(name)

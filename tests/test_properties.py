@@ -585,6 +585,22 @@ class TestKeyFile:
         assert str(path) in str(caught.value)
         assert not text.strip() or text.strip() not in str(caught.value)
 
+    def test_a_key_that_can_be_read_only_once_is_enough(self):
+        reading, writing = os.pipe()
+        with open(writing, "w") as pipe:
+            pipe.write(KEY)
+        try:
+            properties = self.load(f"/dev/fd/{reading}")
+            assert properties.secrets() == (KEY,)
+            assert properties.admin_key() == KEY
+        finally:
+            os.close(reading)
+
+    def test_home_may_be_written_as_a_tilde(self, path, home):
+        (home / "key").write_text(KEY)
+        (home / "key").chmod(0o600)
+        assert self.load("~/key").admin_key() == KEY
+
     def test_a_missing_file_or_a_folder_is_refused_with_the_reason(self, path, tmp_path):
         with pytest.raises(WrongUsage, match="No such file"):
             self.load(tmp_path / "none").admin_key()
