@@ -1,0 +1,151 @@
+"""Records one poll of a DataSource against the demo organization, and what it must print.
+
+`record.py FOLDER...` asks the demo organization anew; `record.py --outputs FOLDER...` keeps the
+recorded answers and only writes the outputs again, to be read before they are committed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0:1] = [str(ROOT), str(ROOT / "tests")]
+
+import replay  # noqa: E402
+
+from lm_openai.pools import candidates  # noqa: E402
+from lm_openai.simulator import ADMIN_KEY, Simulator  # noqa: E402
+
+AT = 1795005296  # 2026-11-18 12:34:56 UTC, a Wednesday
+PROPERTIES = {
+    "openai.org.name": "acme",
+    "openai.window": "15m",
+    "openai.lookback": "15m",
+    "openai.headroom.lookback": "5m",
+}
+OWN = {
+    "cost_by_organization": {"openai.lookback": "3d"},
+    "images_by_model": {"openai.window": "1h", "openai.lookback": "1h"},
+}
+SIZE, OWN_SIZE = (4, 7), {"images_by_model": (12, 24)}
+ALWAYS = ("default", "gpt-4.1-long-context", "gpt-4.1", "gpt-4.1-2025-04-14")
+
+
+def main(words: list[str]) -> int:
+    """0 when every record was written."""
+    anew = "--outputs" not in words
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    for folder in (word for word in words if word != "--outputs"):
+        if anew:
+            record(folder)
+        outputs(folder)
+    return 0
+
+
+def record(folder: str) -> None:
+    """Ask the demo organization and keep every answer."""
+    properties = {**PROPERTIES, **OWN.get(folder, {})}
+    answers: dict[str, replay.Answer] = {}
+    projects, models = OWN_SIZE.get(folder, SIZE)
+    with Simulator(at=AT, projects=projects, models=models, lag=0) as simulator:
+        for form, discover in replay.outputs():
+            simulator.clear()
+            poll = replay.Record(AT, properties, ())
+            with TemporaryDirectory() as cache:
+                ran = replay.collected(
+                    folder, poll, simulator.url, Path(cache), form, discover, ADMIN_KEY
+                )
+            if not ran.stdout and ran.status:
+                raise SystemExit(f"{folder} {form}: {ran.stderr or ran.stdout}")
+            for request in tuple(simulator.requests):
+                path = request.path.removeprefix("/v1")
+                query = dict(request.query)
+                found = ask(simulator.url + path, query)
+                answers.setdefault(f"{path} {sorted(query.items())}", replay.Answer(path, query, *found))
+    keep(folder, properties, trimmed(answers.values()))
+
+
+def ask(url: str, query: dict[str, list[str]]) -> tuple[int, Any]:
+    """Status and document of one question."""
+    request = Request(f"{url}?{urlencode(query, doseq=True)}")
+    request.add_header("Authorization", f"Bearer {ADMIN_KEY}")
+    try:
+        with urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as refusal:
+        return refusal.code, json.load(refusal)
+
+
+def trimmed(answers: Iterable[replay.Answer]) -> list[replay.Answer]:
+    """The answers, limit rows cut to the models in use and a few others."""
+    kept = list(answers)
+    used = {row["model"] for row in rows(kept) if row.get("model")}
+    wanted = {name for model in used for name in candidates(model)} | set(ALWAYS)
+    return [
+        entry._replace(answer={**entry.answer, "data": few(entry.answer["data"], wanted)})
+        if entry.path.endswith("/rate_limits") and entry.status == 200
+        else entry
+        for entry in kept
+    ]
+
+
+def rows(answers: Iterable[replay.Answer]) -> Iterable[dict[str, Any]]:
+    """Every usage row of the answers."""
+    for entry in answers:
+        if "/usage/" in entry.path and entry.status == 200:
+            for bucket in entry.answer["data"]:
+                yield from bucket["results"]
+
+
+def few(limits: list[dict[str, Any]], wanted: set[str]) -> list[dict[str, Any]]:
+    """The limit rows that matter, the last one kept since the page names it."""
+    return [row for row in limits if row["model"] in wanted or row is limits[-1]]
+
+
+def keep(folder: str, properties: dict[str, str], answers: list[replay.Answer]) -> None:
+    """Write the record, one answer's bucket or row a line."""
+    entries = []
+    for entry in answers:
+        head = json.dumps(entry._asdict() | {"answer": None}, ensure_ascii=False)
+        entries.append(head.removesuffix("null}") + document(entry.answer) + "}")
+    path = replay.testdata(folder) / "responses.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        f'{{"at": {AT},\n"properties": {json.dumps(properties)},\n"answers": [\n'
+        + ",\n".join(entries)
+        + "\n]}\n"
+    )
+
+
+def document(answer: Any) -> str:
+    """An answer with each element of its list on a line of its own."""
+    if not isinstance(answer.get("data"), list):
+        return json.dumps(answer, ensure_ascii=False)
+    rest = json.dumps({**answer, "data": None}, ensure_ascii=False)
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in answer["data"])
+    return rest.replace('"data": null', f'"data": [\n{lines}]')
+
+
+def outputs(folder: str) -> None:
+    """What the DataSource prints of its record, in every format."""
+    poll = replay.Record.of(folder)
+    with replay.answering(poll) as url:
+        for form, discover in replay.outputs():
+            with TemporaryDirectory() as cache:
+                ran = replay.collected(folder, poll, url, Path(cache), form, discover)
+            replay.expected(folder, form, discover).write_text(ran.stdout)
+            if ran.stderr:
+                print(f"{folder} {form}: {ran.stderr}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
