@@ -88,7 +88,7 @@ def _not_allowed(status: int, told: Told, answer: Answer, asked: str, key: str) 
     """The API sends 401 and 403 for either reason, so code and text decide."""
     if _is_project_key(key) or "session key" in told.message:
         return Verdict(ApiFailure("project_key", asked))
-    scopes = re.search(r"Missing scopes: ([\w., ]*\w)", told.message)
+    scopes = re.search(r"Missing scopes: ([\w.]*\w(?:, [\w.]*\w)*)", told.message)
     if scopes:
         failure = ApiFailure("scope", asked, f"it needs {scopes[1]}", scope=scopes[1])
         return Verdict(failure, ONCE)
