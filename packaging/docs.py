@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lm_openai import datasource, thresholds
+from lm_openai import datasource, settings, thresholds
 from lm_openai.datasource import DataSource
 from lm_openai.errors import KINDS
 from lm_openai.thresholds import LEVELS, Threshold
@@ -51,15 +51,10 @@ def suite(sources: list[DataSource]) -> dict[str, str]:
 
 def properties(names: Iterable[str] | None = None) -> Iterator[tuple[str, ...]]:
     """(property, meaning, default) for the suite's properties, or for those named."""
-    schema = datasource.schema("properties")
-    rows = {
-        **schema["properties"],
-        **{row["x-name"]: row for row in schema["patternProperties"].values() if "x-name" in row},
-    }
-    for name, row in rows.items():
+    for name, row in settings.table().items():
         if names is None or name in names:
-            default = row.get("default")
-            yield f"`{name}`", row["description"], "" if default in (None, "") else f"`{default}`"
+            default = f"`{row.default}`" if row.default else ""
+            yield f"`{name}`", row.description, default
 
 
 def blocks(source: DataSource) -> dict[str, str]:
