@@ -87,6 +87,23 @@ def test_a_failed_poll_says_why_on_one_line():
     assert text == "OPENAI AUDIT UNKNOWN - no key: set it _ now\n"
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Decimal("18705.120019750441"), "18705.12"),
+        (Decimal("89.999"), "89.99"),
+        (Decimal("-92.461081"), "-92.46"),
+        (Decimal("0.0000251"), "0.0000251"),
+        (10**30, str(10**30)),
+    ],
+)
+def test_the_text_is_short_where_perfdata_is_exact(value, text):
+    said, perfdata, _ = split(nagios.write(report([row("a", amount=value)])))
+
+    assert said.endswith(f"a: amount {text}")
+    assert Decimal(perfdata["a amount"][0]) == value
+
+
 def test_an_idle_instance_says_so():
     text = nagios.write(report([row("gpt-4o", idle=True, input_tokens=0)]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING
 
 from lm_openai.report import LEVELS
@@ -178,11 +179,19 @@ def _about(datasource: DataSource, row: Row, number: int) -> str:
 
 def _said(datasource: DataSource, reading: Reading) -> str:
     uom = datasource.datapoint(reading.datapoint).measure.uom
-    said = f"{reading.datapoint} {plain(reading.value)}{uom}"
+    said = f"{reading.datapoint} {_readable(reading.value)}{uom}"
     if not reading.breach:
         return said
     phrase = PHRASES[reading.breach.threshold.operator]
     return f"{said} ({LEVELS[reading.level]} {phrase} {plain(limit(reading.breach))}{uom})"
+
+
+def _readable(value: Number) -> str:
+    """From 1 up two places, cut and not rounded: 89.999 is not shown as a 90 that would alarm."""
+    exact = Decimal(plain(value))
+    if 1 <= abs(exact) < 10**15:
+        exact = exact.quantize(Decimal("0.01"), ROUND_DOWN)
+    return plain(exact)
 
 
 def _perfdata(report: Report, rows: Iterable[Row]) -> Iterator[str]:
