@@ -185,6 +185,12 @@ def test_a_wheel_installs_a_script_for_each_datasource(wheel: list[str], copy: P
     assert scripts == {f"{path.parent.name}.py" for path in datasources(copy)}
 
 
+def test_pip_compiles_the_module_that_a_script_starts(wheel: list[str]) -> None:
+    installed = Path(wheel[0]).parent.parent.glob(f"lib/python3*/site-packages/*/modules/{FOLDER}")
+
+    assert list(next(installed).glob(f"__pycache__/{FOLDER}.*.pyc"))
+
+
 def test_each_script_hands_itself_over_before_it_imports_anything() -> None:
     heads = {path.stem: head(path) for path in datasources(ROOT)}
 
