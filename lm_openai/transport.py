@@ -81,12 +81,14 @@ class Transport:
 
         Raises ApiFailure: unreachable, proxy, tls, deadline, too_large or redirect.
         """
+        from urllib3.exceptions import LocationValueError
+
         asked = endpoint(path)
         until = self._clock() + timeout
         try:
             with self._send(path, query, timeout) as response:
                 return self._answer(response, asked, until)
-        except (OSError, ValueError) as error:
+        except (OSError, LocationValueError) as error:
             failure = _failure(error, asked, late=self._clock() >= until)
         # Raised out here, so that no exception of the libraries, which may quote a URL, is chained.
         raise failure
@@ -108,6 +110,8 @@ class Transport:
     def _answer(self, response: Response, asked: str, until: float) -> Answer:
         if response.is_redirect:
             raise ApiFailure("redirect", asked, _target(response))
+        # The oldest urllib3 served would pass off a connection that broke as a short answer.
+        response.raw.enforce_content_length = True
         body = bytearray()
         for piece in response.iter_content(PIECE):
             body += piece
@@ -125,7 +129,10 @@ def tls_context(ca_file: str, environ: Mapping[str, str] = os.environ) -> ssl.SS
     A hashed folder is looked up lazily and costs nothing; a bundle is read once. Raises WrongUsage
     for a CA file that cannot be read.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    from urllib3.util.ssl_ import create_urllib3_context
+
+    # urllib3 1.26 checks host names itself and fails on addresses with a context of another make.
+    context = create_urllib3_context()
     given = {"openai.ca.file": ca_file, **{name: environ.get(name, "") for name in CA_VARIABLES}}
     for name, path in given.items():
         if path:
@@ -263,6 +270,8 @@ def _failure(error: Exception, asked: str, late: bool) -> ApiFailure:
         return ApiFailure("proxy" if refused else "unreachable", asked, f"proxy: {reason}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return ApiFailure("tls", asked, reason)
+    if isinstance(error, exceptions.SSLError) and cause is None:
+        return ApiFailure("tls", asked, "it is another host's")
     if isinstance(error, exceptions.ConnectTimeout):
         return ApiFailure("unreachable", asked, "no connection in time")
     if late or isinstance(error, exceptions.ReadTimeout):

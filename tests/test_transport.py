@@ -265,10 +265,19 @@ def test_a_missing_ca_file_is_refused_by_the_variables_name(tmp_path: Path) -> N
         tls_context("", {"SSL_CERT_FILE": str(tmp_path / "absent.pem")})
 
 
-def test_without_a_ca_file_the_platforms_own_are_trusted() -> None:
-    context = tls_context("", {})
-    assert context.verify_mode == ssl.CERT_REQUIRED
-    assert context.check_hostname
+def test_without_a_ca_file_verification_is_still_required() -> None:
+    assert tls_context("", {}).verify_mode == ssl.CERT_REQUIRED
+
+
+def test_a_certificate_for_an_address_is_accepted_at_that_address(
+    authority: trustme.CA, ca_file: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with HTTPServer(host="127.0.0.1", ssl_context=context) as server:
+        server.expect_request(PATH).respond_with_json({})
+        transport = transport_to(server.url_for(""), ca_file=ca_file)
+        assert transport.get(PATH, [], 10).status == 200
 
 
 @pytest.mark.parametrize(
