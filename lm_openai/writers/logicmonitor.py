@@ -18,9 +18,9 @@ def write(report: Report) -> str:
     """`wildvalue.datapoint=value` lines; what is not known has no line, which is No Data."""
     camel = {datapoint.name: datapoint.camel for datapoint in report.datasource.datapoints}
     return "".join(
-        f"{row.instance.wildvalue}.{camel[reading.datapoint]}={plain(reading.value)}\n"
-        for row in report.rows
-        for reading in row.readings
+        f"{wildvalue}.{camel[reading.datapoint]}={plain(reading.value)}\n"
+        for wildvalue, readings in ((row.instance.wildvalue, row.readings) for row in report.rows)
+        for reading in readings
     )
 
 

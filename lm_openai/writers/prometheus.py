@@ -54,13 +54,15 @@ def metric(datasource: DataSource, datapoint: Datapoint) -> str:
 
 
 def _points(report: Report) -> Iterator[Point]:
-    declared = {datapoint.name: datapoint for datapoint in report.datasource.datapoints}
+    declared = {
+        datapoint.name: (datapoint, metric(report.datasource, datapoint))
+        for datapoint in report.datasource.datapoints
+    }
     labels = identities(report)
     for row in report.rows:
         for reading in row.readings:
-            datapoint = declared[reading.datapoint]
+            datapoint, name = declared[reading.datapoint]
             value = in_base_units(reading.value, datapoint.measure)
-            name = metric(report.datasource, datapoint)
             yield Point(name, datapoint.description, labels[row.instance.id], value)
     yield from _info(report)
     yield from _health(report)
