@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lm_openai import writers
-from lm_openai.errors import ApiFailure, Failure, WrongUsage
+from lm_openai.errors import Failure, WrongUsage
 from lm_openai.options import SERIES_FORMATS, Options
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG = 0, 1, 2
 NAGIOS_UNKNOWN = 3
-TOGETHER = ("json", "influx", "nagios", "prometheus")
 
 
 class Surroundings(NamedTuple):
@@ -103,53 +102,6 @@ def run(folder: str, options: Options, around: Surroundings) -> int:
         return fail(unexpected(error, options, around, secrets), folder, options, around)
 
 
-def run_all(folders: Sequence[str], options: Options, around: Surroundings) -> int:
-    """Poll several DataSources and print what could be learned; 1 only when nothing could.
-
-    One that failed is said on stderr, and in nagios and prometheus also in the output.
-    """
-    from lm_openai import datasource
-
-    if options.format not in TOGETHER:
-        allowed = ", ".join(TOGETHER)
-        raise WrongUsage(f"{options.format} takes one DataSource at a time; {allowed} take several")
-    if options.discover:
-        raise WrongUsage("--discover takes one DataSource at a time")
-    session = Session(options, around)
-    reports: list[Report] = []
-    failures: list[tuple[str, str]] = []
-    for folder in folders:
-        source = datasource.load(folder)
-        try:
-            reports.append(session.report(source))
-        except ApiFailure as failure:
-            failures.append((str(failure), source.title))
-    if options.verbose:
-        session.say()
-    return show_all(reports, failures, options, around)
-
-
-def show_all(
-    reports: Sequence[Report],
-    failures: Sequence[tuple[str, str]],
-    options: Options,
-    around: Surroundings,
-) -> int:
-    """Print the reports of several DataSources and the sentences of those that failed."""
-    writer = writers.writer(options.format)
-    if options.format == "nagios":
-        around.stdout.write(writer.write_all(reports, failures))
-        return int(writer.status_all(reports, failures))
-    for sentence, title in failures:
-        around.stderr.write(f"{title}: {sentence}\n")
-    for report in reports:
-        for sentence in report.failures:
-            around.stderr.write(f"{report.datasource.title}: {sentence}\n")
-    around.stdout.write(writer.write_all(reports))
-    around.stdout.flush()
-    return DONE if reports else FAILED
-
-
 def check(options: Options) -> None:
     """Refuse options that do not go together; raises WrongUsage."""
     if options.series and options.format not in SERIES_FORMATS:
@@ -186,6 +138,10 @@ def cache(properties: Properties, around: Surroundings) -> Cache:
     """The private cache of this organization, address and key."""
     from lm_openai.cache import Cache, folder, identity
 
+    if properties.is_set("openai.cache.url"):
+        raise WrongUsage(
+            "openai.cache.url: this version shares answers through openai.cache.dir only; unset it"
+        )
     mine = identity(
         properties.organization, properties.text("openai.api.url"), properties.admin_key()
     )
@@ -220,14 +176,21 @@ def fail(failure: Failure, folder: str, options: Options, around: Surroundings) 
     """Say why there is no answer, in the place where the format's host looks for it."""
     sentence = str(failure)
     if options.format == "nagios":
-        title = f"openai {folder.replace('_', ' ')}"
-        around.stdout.write(writers.writer("nagios").failed(sentence, title))
+        around.stdout.write(writers.writer("nagios").failed(sentence, title_of(folder)))
     elif options.format == "zabbix":
         around.stdout.write(writers.writer("zabbix").failed(sentence))
     else:
         around.stderr.write(f"{sentence}\n")
     around.stdout.flush()
     return status(failure, options.format)
+
+
+def title_of(folder: str) -> str:
+    """What an operator calls a DataSource, also one that there is not."""
+    from lm_openai import datasource
+
+    known = folder in datasource.folders()
+    return datasource.load(folder).title if known else "openai " + folder.replace("_", " ")
 
 
 def status(failure: Failure, form: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lm_openai import cli, collector, datasource
+from lm_openai import cli, collector, datasource, several
 from lm_openai.collector import Session, Surroundings
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.options import OPTIONS, Options
@@ -53,7 +53,7 @@ def list_datasources() -> int:
 @with_options()
 def collect(folders: Sequence[str], **given: Any) -> int:
     """Poll DataSources (or `all`) and print them as one of the formats."""
-    return several(folders, cli.options(given))
+    return polls(folders, cli.options(given))
 
 
 @suite.command()
@@ -151,7 +151,7 @@ def sizes(scale: str) -> dict[str, int]:
     return found
 
 
-def several(words: Sequence[str], options: Options) -> int:
+def polls(words: Sequence[str], options: Options) -> int:
     """Poll several DataSources one after the other and print them in the format's way.
 
     One that gave no answer is said on stderr and leaves the others standing; only when none gave
@@ -161,4 +161,37 @@ def several(words: Sequence[str], options: Options) -> int:
     around = Surroundings.real()
     if len(folders) == 1:
         return collector.run(folders[0], options, around)
-    return collector.run_all(folders, options, around)
+    return several.run(folders, options, around)
+
+
+@suite.command()
+@with_options("--properties", "--set")
+@click.option("--watch", "length", metavar="DURATION", default="3h", show_default=True)
+def age(length: str, **given: Any) -> int:
+    """Measure how late this organization's usage settles, and the grace that follows from it."""
+    import time
+
+    from lm_openai import lateness, parsing
+
+    try:
+        seconds = parsing.duration(length)
+    except ValueError:
+        raise WrongUsage(f"--watch {length!r}: give a duration such as 90m or 3h") from None
+    session = Session(cli.options(given), Surroundings.real())
+    click.echo(f"watching for {length}; every minute one request per usage kind", err=True)
+    found = list(
+        lateness.watch(
+            lambda: collector.connect(session.properties),
+            seconds,
+            lambda: int(time.time()),
+            time.sleep,
+        )
+    )
+    click.echo(f"{'kind':28}{'minutes':>8}{'50 %':>8}{'90 %':>8}{'99 %':>8}  grace")
+    for kind in found:
+        ages = "".join(f"{seconds // 60:>6} m" for seconds in kind.ages.values())
+        growing = " (still growing: watch longer)" if kind.growing else ""
+        click.echo(f"{kind.kind:28}{kind.minutes:>8}{ages}  {kind.grace}m{growing}")
+    if not found:
+        click.echo("no use was seen, so there is nothing to tell", err=True)
+    return collector.DONE if found else collector.FAILED

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.errors import ApiFailure
-from lm_openai.records import Record
+from lm_openai.records import Record, project
 
 if TYPE_CHECKING:
     from lm_openai.cache import Cache
@@ -26,8 +27,12 @@ class Names:
         self._known: dict[str, dict[str, str]] = {}
 
     def projects(self) -> list[Record]:
-        """All projects, archived ones too, as `{id, name, status}`; raises ApiFailure."""
+        """All projects, archived ones too, as records.Project has them; raises ApiFailure."""
         return self.cache.remember("projects", SECONDS_TO_LIVE, self._projects)
+
+    def active(self) -> list[str]:
+        """The ids of the projects that are not archived; raises ApiFailure."""
+        return [entry["id"] for entry in self.projects() if not entry["archived"]]
 
     def of(self, dimension: str, identifier: str) -> str | None:
         """The name of one id, or None where the dimension has no names or the id no entry."""
@@ -48,22 +53,14 @@ class Names:
     def _lists(self) -> dict[str, Callable[[], dict[str, str]]]:
         remember = self.cache.remember
         return {
-            "project_id": lambda: {
-                project["id"]: project["name"] for project in self.projects() if project["name"]
-            },
+            "project_id": lambda: {entry["id"]: entry["name"] for entry in self.projects()},
             "user_id": lambda: remember("users", SECONDS_TO_LIVE, self._users),
             "api_key_id": lambda: remember("keys", SECONDS_TO_LIVE, self._keys),
         }
 
     def _projects(self) -> list[Record]:
-        return [
-            {
-                "id": project["id"],
-                "name": project.get("name"),
-                "status": project.get("status") or "active",
-            }
-            for project in self.client.list("projects", include_archived="true")
-        ]
+        rows = self.client.list("projects", include_archived=True)
+        return [project(row)._asdict() for row in rows]
 
     def _users(self) -> dict[str, str]:
         field = "email" if self.properties.flag("openai.users.email") else "name"
@@ -71,12 +68,8 @@ class Names:
 
     def _keys(self) -> dict[str, str]:
         """Project keys and admin keys; the keys of a project that cannot be read stay ids."""
-        projects = [entry["id"] for entry in self.projects() if entry["status"] == "active"]
         asked: list[Callable[[], list[Record]]] = [
-            lambda project=project: list(  # type: ignore[misc]
-                self.client.list("api_keys", project_id=project, owner_project_access="any")
-            )
-            for project in projects
+            partial(self._project_keys, project) for project in self.active()
         ]
         asked.append(lambda: list(self.client.list("admin_api_keys")))
         answers = self.client.together(asked)
@@ -90,3 +83,6 @@ class Names:
             for key in answer
             if key.get("name")
         }
+
+    def _project_keys(self, project: str) -> list[Record]:
+        return list(self.client.list("api_keys", project_id=project, owner_project_access="any"))

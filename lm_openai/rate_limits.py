@@ -63,7 +63,7 @@ EMPTY = Use({}, set(), {})
 
 def limits(poll: Poll) -> dict[str, Pools | ApiFailure]:
     """The pools of every active project, asked in parallel; a failure stands in its place."""
-    active = [entry["id"] for entry in poll.names.projects() if entry["status"] == "active"]
+    active = poll.names.active()
     answers = poll.client.together(partial(_project_limits, poll, project) for project in active)
     return {
         project: answer

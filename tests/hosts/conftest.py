@@ -1,0 +1,95 @@
+"""The real servers that output is tried in, on free ports under temporary folders."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+
+SETTINGS = """reporting-disabled = true
+bind-address = "127.0.0.1:{rpc}"
+[meta]
+  dir = "{folder}/meta"
+[data]
+  dir = "{folder}/data"
+  wal-dir = "{folder}/wal"
+  query-log-enabled = false
+[monitor]
+  store-enabled = false
+[http]
+  bind-address = "127.0.0.1:{port}"
+  log-enabled = false
+"""
+
+
+class Influx(NamedTuple):
+    """A running InfluxDB 1.x with one database."""
+
+    url: str
+
+    def query(self, text: str) -> list[dict[str, Any]]:
+        """The series that a query gives, times in nanoseconds."""
+        words = urlencode({"db": "ci", "epoch": "ns", "q": text})
+        with urlopen(Request(f"{self.url}/query", words.encode())) as answer:
+            result = json.load(answer)["results"][0]
+        assert "error" not in result, result
+        found: list[dict[str, Any]] = result.get("series", [])
+        return found
+
+    def write(self, lines: str) -> None:
+        """Store line protocol; an error answer is an exception."""
+        request = Request(f"{self.url}/write?db=ci&precision=ns", lines.encode(), method="POST")
+        with urlopen(request) as answer:
+            assert answer.status == 204
+
+
+@pytest.fixture(scope="session")
+def influx(
+    tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Influx]:
+    """InfluxDB from Debian's package, empty."""
+    folder = tmp_path_factory.mktemp("influx")
+    rpc, port = free_ports(2)
+    settings = folder / "influxdb.conf"
+    settings.write_text(SETTINGS.format(folder=folder, rpc=rpc, port=port))
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [tool("influxd"), "run", "-config", settings], stdout=log, stderr=log
+        )
+    try:
+        found = Influx(f"http://127.0.0.1:{port}")
+        ready(f"{found.url}/ping", folder / "log")
+        found.query("CREATE DATABASE ci")
+        yield found
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def ready(url: str, log: Path) -> None:
+    """Wait until it answers; fails with the end of its log."""
+    for _ in range(150):
+        try:
+            urlopen(url).close()
+            return
+        except URLError:
+            time.sleep(0.1)
+    pytest.fail(f"{url} does not answer:\n{log.read_text()[-2000:]}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [taken.getsockname()[1] for taken in sockets]
+    for taken in sockets:
+        taken.close()
+    return ports

@@ -1,0 +1,104 @@
+"""Late usage heals in a store that overwrites on equal timestamps."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from hosts.conftest import Influx
+
+from lm_openai.collector import Surroundings, run
+from lm_openai.options import Options
+from lm_openai.simulator import ADMIN_KEY, Simulator
+
+pytestmark = pytest.mark.slow
+
+MIDNIGHT = 1794960000  # 2026-11-18 00:00 UTC
+DAY, POLL_EVERY, HORIZON = 86400, 300, 3 * 3600
+Minutes = dict[tuple[str, int], int]
+
+
+def test_a_day_of_polls_leaves_the_final_truth_in_the_store_and_no_minute_twice(
+    influx: Influx, tmp_path: Path
+) -> None:
+    with Simulator(at=MIDNIGHT, projects=4, models=6, epoch=MIDNIGHT) as simulator:
+        polled(simulator, influx, tmp_path, "openai.org.name=rereading")
+        last = int(simulator.now)
+        truth = final(simulator, last)
+    settled = range(MIDNIGHT, last - HORIZON, 60)
+    stored = minutes(influx, "rereading")
+
+    assert sum(truth.values()) > 0
+    assert {key: count for key, count in stored.items() if key[1] in settled} == {
+        key: count for key, count in truth.items() if key[1] in settled
+    }
+
+
+def test_without_the_re_read_the_same_day_falls_short(influx: Influx, tmp_path: Path) -> None:
+    """What the test above would show if the series were read only once."""
+    with Simulator(at=MIDNIGHT, projects=4, models=6, epoch=MIDNIGHT) as simulator:
+        polled(simulator, influx, tmp_path, "openai.org.name=once", "openai.lookback=5m")
+        truth = final(simulator, int(simulator.now))
+
+    assert sum(minutes(influx, "once").values()) < sum(truth.values()) // 2
+
+
+def test_the_look_back_sets_the_horizon_in_one_request(tmp_path: Path) -> None:
+    with Simulator(at=MIDNIGHT + 7200) as simulator:
+        poll(simulator, tmp_path, "openai.lookback=6h")
+        asked = [
+            request for request in simulator.requests if request.query["bucket_width"] == ["1m"]
+        ]
+
+    assert len(asked) == 1
+    assert int(asked[0].query["start_time"][0]) == MIDNIGHT + 7200 - 6 * 3600
+
+
+def polled(simulator: Simulator, influx: Influx, cache: Path, *sets: str) -> None:
+    """Poll every five simulated minutes for a day, the store taking every line."""
+    for moment in range(MIDNIGHT + POLL_EVERY, MIDNIGHT + DAY + 1, POLL_EVERY):
+        simulator.now = moment + 17
+        influx.write(poll(simulator, cache, *sets))
+
+
+def poll(simulator: Simulator, cache: Path, *sets: str) -> str:
+    """The line protocol of one poll."""
+    environ = {
+        "OPENAI_ADMIN_KEY": ADMIN_KEY,
+        "OPENAI_BASE_URL": simulator.url,
+        "LM_OPENAI_CACHE_DIR": str(cache),
+    }
+    out, err = io.StringIO(), io.StringIO()
+    around = Surroundings(environ, io.StringIO(), out, err, int(simulator.now))
+    status = run("completion_by_model", Options(format="influx", sets=sets), around)
+    assert (status, err.getvalue()) == (0, "")
+    return out.getvalue()
+
+
+def minutes(influx: Influx, organization: str) -> Minutes:
+    """(model, minute) -> tokens in the store; one point per time and series by its own nature."""
+    found: Minutes = {}
+    where = f"organization = '{organization}' AND time >= {MIDNIGHT}s"
+    for series in influx.query(
+        f"SELECT total_tokens FROM openai_completion_by_model WHERE {where} GROUP BY model"
+    ):
+        for nanoseconds, tokens in series["values"]:
+            key = (series["tags"]["model"], nanoseconds // 10**9)
+            assert key not in found
+            found[key] = tokens
+    return found
+
+
+def final(simulator: Simulator, last: int) -> Minutes:
+    """What the API says of the same minutes two days later."""
+    from lm_openai.client import Client
+    from lm_openai.transport import Connection, Transport
+
+    simulator.now = last + 2 * DAY
+    client = Client(Transport(Connection(simulator.url, ADMIN_KEY)))
+    return {
+        (row["model"], bucket.start): row["input_tokens"] + row["output_tokens"]
+        for bucket in client.usage("completions", MIDNIGHT, last, "1m", group_by=["model"])
+        for row in bucket.results
+    }
