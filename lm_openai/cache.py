@@ -24,6 +24,7 @@ _SUFFIX, _UNFINISHED = ".answer", ".unfinished"
 _PRUNED_AFTER = 86400
 _LOOKED_AT, _PRUNED_AT_ONCE = 2000, 200
 _NOT_REMEMBERED = ("deadline",)
+_PAUSE, _PAUSE_SPARE = "pause", 60
 
 
 class Entry(NamedTuple):
@@ -152,6 +153,25 @@ class Cache:
             for path in islice(old, _PRUNED_AT_ONCE):
                 with suppress(OSError):
                     os.unlink(path)
+
+
+class Pauses:
+    """How long no process of this host should ask, since the API throttled one of them.
+
+    `clock` gives Unix seconds; without a usable cache folder each process learns it by itself.
+    """
+
+    def __init__(self, cache: Cache, clock: Callable[[], float]) -> None:
+        self._cache, self._clock = cache, clock
+
+    def until(self) -> float:
+        """Seconds from now until asking is fine again; 0 or less when it is."""
+        return float(self._cache.get(_PAUSE) or 0) - self._clock()
+
+    def pause(self, seconds: float) -> None:
+        """Tell the others, never to start earlier than somebody told before."""
+        if seconds > self.until():
+            self._cache.put(_PAUSE, self._clock() + seconds, seconds + _PAUSE_SPARE)
 
 
 def identity(organization: str, url: str, key: str | None = None) -> str:

@@ -13,7 +13,7 @@ from lm_openai.errors import Failure, WrongUsage
 from lm_openai.options import SERIES_FORMATS, Options
 
 if TYPE_CHECKING:
-    from lm_openai.cache import Cache
+    from lm_openai.cache import Cache, Pauses
     from lm_openai.client import Client
     from lm_openai.datasource import DataSource
     from lm_openai.properties import Properties
@@ -34,7 +34,7 @@ class Surroundings(NamedTuple):
 
     @classmethod
     def real(cls) -> Surroundings:
-        """This process's own; the one place that asks for the time."""
+        """This process's own, its time asked for once."""
         return cls(os.environ, sys.stdin, sys.stdout, sys.stderr, int(time.time()))
 
 
@@ -43,14 +43,15 @@ class Session:
 
     def __init__(self, options: Options, around: Surroundings) -> None:
         from lm_openai import properties
+        from lm_openai.cache import Pauses
 
         check(options)
         sets = (*options.sets, *([f"openai.timeout={options.timeout}"] if options.timeout else []))
         self.options, self.around = options, around
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         self.now = moment(options.at) if options.at else around.now
-        self.client = connect(self.properties)
         self.cache = cache(self.properties, around)
+        self.client = connect(self.properties, Pauses(self.cache, time.time))
 
     def report(self, datasource: DataSource) -> Report:
         """Poll one DataSource; raises Failure when nothing could be learned."""
@@ -113,8 +114,8 @@ def wants_series(options: Options) -> bool:
     return options.format == "influx" if options.series is None else options.series
 
 
-def connect(properties: Properties) -> Client:
-    """A client with the admin key and the settings of a host."""
+def connect(properties: Properties, pauses: Pauses | None = None) -> Client:
+    """A client with the admin key and the settings of a host; `pauses` are the other processes'."""
     from lm_openai.client import Client
     from lm_openai.transport import Connection, Transport
 
@@ -131,6 +132,7 @@ def connect(properties: Properties) -> Client:
         Transport(connection),
         deadline_seconds=properties.seconds("openai.timeout"),
         concurrency=concurrency,
+        pauses=pauses,
     )
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_openai import cache as room
-from lm_openai.cache import Cache, identity
+from lm_openai.cache import Cache, Pauses, identity
 from lm_openai.errors import ApiFailure
 from lm_openai.properties import load
 
@@ -383,3 +383,25 @@ def test_what_is_kept_is_plain_json_with_its_own_end(cache, folder, clock):
     (kept,) = files(folder)
     assert json.loads(kept.read_text())["value"] == {"b": 1}
     assert kept.stat().st_mtime == clock.instant + 60
+
+
+def test_a_throttled_process_pauses_the_others_of_the_same_organization(tmp_path: Path) -> None:
+    clock = [1000.0]
+
+    def pauses(identity: str) -> Pauses:
+        return Pauses(Cache(str(tmp_path / "cache"), identity, lambda: 1000.0), lambda: clock[0])
+
+    pauses("acme").pause(30)
+    clock[0] += 10
+
+    assert pauses("acme").until() == 20
+    assert pauses("other").until() <= 0
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one(tmp_path: Path) -> None:
+    pauses = Pauses(Cache(str(tmp_path / "cache"), "acme", lambda: 1000.0), lambda: 1000.0)
+
+    pauses.pause(60)
+    pauses.pause(1)
+
+    assert pauses.until() == 60
