@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lm_openai import writers
@@ -88,18 +88,31 @@ def run(folder: str, options: Options, around: Surroundings) -> int:
     """Poll one DataSource, print it, and return the exit status (DESIGN section 5)."""
     from lm_openai import datasource
 
-    secrets: tuple[str, ...] = ()
-    try:
+    def poll(opened: list[Session]) -> int:
         source = datasource.load(folder)
-        session = Session(options, around)
-        secrets = session.properties.secrets()
-        report = session.report(source)
+        opened.append(Session(options, around))
+        report = opened[0].report(source)
         if options.verbose:
-            session.say()
+            opened[0].say()
         return show(report, options, around)
+
+    return guarded(folder, options, around, poll)
+
+
+def guarded(
+    folder: str, options: Options, around: Surroundings, work: Callable[[list[Session]], int]
+) -> int:
+    """What `work` returns, or the status of its failure; it notes the session that it opens.
+
+    The last line of defence: a fault of ours is a sentence too, never a bare traceback.
+    """
+    opened: list[Session] = []
+    try:
+        return work(opened)
     except Failure as failure:
         return fail(failure, folder, options, around)
-    except Exception as error:  # the last line of defence: a sentence, never a bare traceback
+    except Exception as error:
+        secrets = opened[0].properties.secrets() if opened else ()
         return fail(unexpected(error, options, around, secrets), folder, options, around)
 
 

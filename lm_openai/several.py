@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lm_openai import collector, datasource, writers
 from lm_openai.collector import DONE, FAILED, Session, Surroundings
-from lm_openai.errors import ApiFailure, Failure, WrongUsage
+from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.options import Options
 from lm_openai.report import Report
 
@@ -27,15 +27,16 @@ def run(folders: Sequence[str], options: Options, around: Surroundings) -> int:
 
     One that failed is said on stderr, and in nagios and prometheus also in the output.
     """
-    try:
+
+    def poll(opened: list[Session]) -> int:
         check(options)
-        session = Session(options, around)
-        reports, gaps = _polled(folders, session)
+        opened.append(Session(options, around))
+        reports, gaps = _polled(folders, opened[0])
         if options.verbose:
-            session.say()
-        return _show(reports, gaps, session)
-    except Failure as failure:
-        return collector.fail(failure, "", options, around)
+            opened[0].say()
+        return _show(reports, gaps, opened[0])
+
+    return collector.guarded("", options, around, poll)
 
 
 def check(options: Options) -> None:
