@@ -1,4 +1,4 @@
-"""Writes the scripts of a wheel, one per folder in modules/, and their list in setup.cfg.
+"""The scripts of a wheel, one per folder in modules/, and their list in setup.cfg.
 
 A wheel compiles its modules but not its scripts, so each script is two lines that start a module.
 """
@@ -6,26 +6,10 @@ A wheel compiles its modules but not its scripts, so each script is two lines th
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIMS = "packaging/bin"
-
-
-def main(arguments: list[str]) -> int:
-    """Writes what is stale; with `--check` only names it. 0 when nothing was stale, else 1."""
-    if arguments not in ([], ["--check"]):
-        print("usage: shims.py [--check]", file=sys.stderr)
-        return 2
-    stale = sorted(path for path, text in wanted(ROOT).items() if _text(path) != text)
-    for path in stale:
-        print(f"{path.relative_to(ROOT)} is stale: ./run generate writes it", file=sys.stderr)
-    if arguments:
-        return bool(stale)
-    for path in stale:
-        _write(path, wanted(ROOT)[path])
-    return 0
 
 
 def folders(root: Path) -> list[str]:
@@ -54,21 +38,3 @@ def _names_folder(path: Path) -> bool:
 def _listed(setup: str, names: list[str]) -> str:
     scripts = "".join(f"    {SHIMS}/{name}.py\n" for name in names)
     return re.sub(r"(?m)^scripts =\n(?: .*\n)*", f"scripts =\n{scripts}", setup)
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text() if path.exists() else None
-
-
-def _write(path: Path, text: str | None) -> None:
-    if text is None:
-        path.unlink()
-        return
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    if path.parent.name == "bin":
-        path.chmod(0o755)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
