@@ -22,6 +22,9 @@ NOW = EPOCH + 40017
 DAY = 86400
 AT_ONCE = Settings(lag=0)
 KIND = pytest.mark.parametrize("kind", KINDS)
+COUNTED = pytest.mark.parametrize(
+    "kind", [name for name, declared in KINDS.items() if not declared.level]
+)
 
 
 def asked(
@@ -62,7 +65,7 @@ def test_groups_add_up_to_the_ungrouped_total_in_each_bucket(kind, width):
                 assert len(keys) == len(set(keys))
 
 
-@KIND
+@COUNTED
 @pytest.mark.parametrize("settings", [Settings(), AT_ONCE, Settings(lag=3.0)])
 def test_minutes_add_up_to_hours_and_hours_to_days(kind, settings):
     start = EPOCH - DAY
@@ -78,6 +81,26 @@ def test_minutes_add_up_to_hours_and_hours_to_days(kind, settings):
                 if day["start_time"] <= bucket["start_time"] < day["end_time"]
             ]
             assert summed(within, kind) == summed([day], kind) != Counter()
+
+
+@pytest.mark.parametrize("settings", [Settings(), AT_ONCE])
+def test_stored_bytes_are_a_level_that_an_hour_and_a_day_take_from_their_newest_minute(settings):
+    def levels(start: int, width: str) -> dict[str, int]:
+        found = asked("vector_stores", start, None, width, ("project_id",), settings=settings)
+        rows = next(bucket["results"] for bucket in reversed(found) if bucket["results"])
+        return {row["project_id"]: row["usage_bytes"] for row in rows}
+
+    newest = levels(NOW - 3600, "1m")
+    assert newest == levels(NOW - 7200, "1h") == levels(NOW - DAY, "1d") != {}
+    whole = asked("vector_stores", NOW - DAY, None, "1d", settings=settings)[-1]["results"]
+    assert whole[0]["usage_bytes"] == sum(newest.values())
+
+
+def test_stored_bytes_grow_slowly():
+    days = asked("vector_stores", NOW - 8 * DAY, None, "1d")
+    levels = [day["results"][0]["usage_bytes"] for day in days]
+    assert levels == sorted(set(levels))
+    assert levels[-1] < levels[0] * 1.1
 
 
 @KIND
@@ -142,10 +165,9 @@ def test_buckets_are_clipped_at_both_ends_and_contiguous_between(kind):
         *(bucket["start_time"] for bucket in found[1:]),
         NOW,
     ]
-    assert summed(found[:1], kind) == summed(
-        asked(kind, start, EPOCH - 3 * DAY, "1m"),
-        kind,
-    )
+    minutes = asked(kind, start, EPOCH - 3 * DAY, "1m")
+    within = minutes[-1:] if KINDS[kind].level else minutes
+    assert summed(found[:1], kind) == summed(within, kind)
 
 
 def test_an_end_in_the_future_is_now_and_an_empty_range_has_no_buckets():

@@ -74,6 +74,19 @@ def span(leaf: Leaf, start: int, end: int, seen: View) -> Sequence[int]:
     return found
 
 
+def level(leaf: Leaf, start: int, end: int, seen: View) -> int:
+    """How much a source that is measured, not counted, holds in the newest visible minute.
+
+    That minute starts in [start, end), both within one UTC day; 0 when there is none.
+    """
+    shown = min(end + -end % MINUTE, seen.now - seen.steps[0][0])
+    newest = shown // MINUTE - 1
+    if newest * MINUTE < start or not _lives(leaf, start // DAY):
+        return 0
+    age = newest - leaf.first_day * DAY // MINUTE
+    return leaf.daily + leaf.daily * age // GROWTH
+
+
 def minutes(leaf: Leaf, hour: int, seen: View) -> Columns | None:
     """The visible count and fields of the 60 minutes of an hour since 1970; None without usage."""
     whole = [column[hour % 24] for column in hours(leaf, hour // 24)]
@@ -196,6 +209,7 @@ def _rhythm(name: str, week: str, day: str, noise: int) -> Rhythm:
 
 TABLES = 32
 LUMPS = 5
+GROWTH = 500 * DAY // MINUTE  # minutes in which what is measured doubles
 DITHER = tuple(
     tuple(random.Random(number).randrange(ALL) for number in range(60 * table, 60 * table + 60))
     for table in range(TABLES)

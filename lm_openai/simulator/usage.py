@@ -9,7 +9,18 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lm_openai.simulator.organization import DEFAULT_SETTINGS, Organization, Settings
-from lm_openai.simulator.rhythm import DAY, HOUR, MINUTE, Leaf, View, hours, minutes, span, view
+from lm_openai.simulator.rhythm import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Leaf,
+    View,
+    hours,
+    level,
+    minutes,
+    span,
+    view,
+)
 from lm_openai.simulator.traffic import leaves
 
 WIDTHS = {"1m": MINUTE, "1h": HOUR, "1d": DAY}
@@ -33,7 +44,8 @@ class Kind(NamedTuple):
     """A usage endpoint.
 
     `filters` gives each filter's dimension, `counter` is the field that all usage has, `fields` are
-    those of a result in order, `delay` is the seconds after which a minute begins to show.
+    those of a result in order, `delay` is the seconds after which a minute begins to show. A
+    `level` is not added up over time: a bucket has the value of its newest minute.
     """
 
     object: str
@@ -43,6 +55,7 @@ class Kind(NamedTuple):
     fields: tuple[str, ...]
     delay: int
     derive: Callable[[Columns, Sequence[int]], Columns] | None = None
+    level: bool = False
 
 
 def buckets(
@@ -133,7 +146,7 @@ def _answer(
     names = (*declared.fields, *declared.dimensions)
     lines = []
     for key, members in groups.items():
-        columns = _columns(declared.counter, members, block, seen)
+        columns = _columns(declared, members, block, seen)
         if columns:
             grouped = dict(zip(group_by, key))
             tail = tuple(grouped.get(dimension) for dimension in declared.dimensions)
@@ -150,14 +163,19 @@ def _answer(
         yield {"object": "bucket", "start_time": start, "end_time": end, "results": results}
 
 
-def _columns(counter: str, members: Iterable[Leaf], block: list[Interval], seen: View) -> Columns:
+def _columns(declared: Kind, members: Iterable[Leaf], block: list[Interval], seen: View) -> Columns:
     """Each field's values by bucket of the block, summed over the leaves."""
     total: Columns = {}
     for leaf in members:
-        found = _leaf_columns(leaf, block, seen)
+        if declared.level:
+            found: Sequence[Sequence[int]] | None = [
+                [level(leaf, start, end, seen) for start, end in block]
+            ]
+        else:
+            found = _leaf_columns(leaf, block, seen)
         if found is None:
             continue
-        for name, column in zip((counter, *leaf.fields), found):
+        for name, column in zip((declared.counter, *leaf.fields), found):
             have = total.get(name)
             total[name] = column if have is None else list(map(add, have, column))
     return total
@@ -260,9 +278,15 @@ def _model_kind(name: str, field: str, delay: int) -> Kind:
     )
 
 
-def _project_kind(name: str, counter: str) -> Kind:
+def _project_kind(name: str, counter: str, level: bool = False) -> Kind:
     return Kind(
-        f"organization.usage.{name}.result", ("project_id",), PROJECTS, counter, (counter,), 1200
+        object=f"organization.usage.{name}.result",
+        dimensions=("project_id",),
+        filters=PROJECTS,
+        counter=counter,
+        fields=(counter,),
+        delay=1200,
+        level=level,
     )
 
 
@@ -281,7 +305,7 @@ KINDS: dict[str, Kind] = {
     ),
     "audio_speeches": _model_kind("audio_speeches", "characters", 600),
     "audio_transcriptions": _model_kind("audio_transcriptions", "seconds", 600),
-    "vector_stores": _project_kind("vector_stores", "usage_bytes"),
+    "vector_stores": _project_kind("vector_stores", "usage_bytes", level=True),
     "code_interpreter_sessions": _project_kind("code_interpreter_sessions", "num_sessions"),
     "file_search_calls": Kind(
         object="organization.usage.file_searches.result",
