@@ -133,14 +133,14 @@ class Cache:
         try:
             if create:
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            distrusted = _distrusted(os.lstat(self.folder))
+            problem = distrusted(os.lstat(self.folder))
         except OSError as reason:
-            distrusted = f"{reason.strerror}"
+            problem = f"{reason.strerror}"
             if not create:
                 return False
-        if distrusted:
-            self.trouble = f"{self.folder}: {distrusted}"
-        return not distrusted
+        if problem:
+            self.trouble = f"{self.folder}: {problem}"
+        return not problem
 
     def _prune(self) -> None:
         """Once per process, drop files that ended a day ago; a full folder takes several turns."""
@@ -225,7 +225,8 @@ def _replace(path: str, written: bytes, until: float) -> None:
         raise
 
 
-def _distrusted(status: os.stat_result) -> str:
+def distrusted(status: os.stat_result) -> str:
+    """Why a folder is not private; empty when nobody else can have written in it."""
     if not stat.S_ISDIR(status.st_mode):
         return "not a folder (a link is refused too)"
     if status.st_uid != os.geteuid():

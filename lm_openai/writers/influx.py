@@ -67,7 +67,7 @@ def _lines(
     for instance, values, seconds in records:
         fields = [_field(one, values[one.name]) for one in datapoints if one.name in values]
         if fields:
-            fields += (f"{key}={_quoted(name)}" for key, name in instance.names.items())
+            fields += (f"{key}={quoted(name)}" for key, name in instance.names.items())
             yield f"{heads[instance.id]} {','.join(fields)} {_nanoseconds(seconds)}\n"
 
 
@@ -76,16 +76,16 @@ def _heads(report: Report, suffix: str = "") -> dict[str, str]:
     return {
         identifier: ",".join(
             [f"openai_{report.datasource.folder}{suffix}"]
-            + [f"{key}={_tag(value)}" for key, value in found.items()]
+            + [f"{key}={tag(value)}" for key, value in found.items()]
         )
         for identifier, found in identities(report).items()
     }
 
 
 def _about(instance: Instance) -> Iterator[str]:
-    yield f"wildvalue={_quoted(instance.wildvalue)}"
-    yield f"alias={_quoted(instance.alias)}"
-    yield from (f"{key}={_quoted(name)}" for key, name in instance.names.items())
+    yield f"wildvalue={quoted(instance.wildvalue)}"
+    yield f"alias={quoted(instance.alias)}"
+    yield from (f"{key}={quoted(name)}" for key, name in instance.names.items())
 
 
 def _field(datapoint: Datapoint, value: Number) -> str:
@@ -98,12 +98,14 @@ def _field(datapoint: Datapoint, value: Number) -> str:
     return f"{datapoint.name}={text}{'i' if whole else ''}"
 
 
-def _tag(value: str) -> str:
+def tag(value: str) -> str:
+    """A tag's value as a line holds it."""
     # no reader takes a backslash before a blank, a comma or the end, escaped or not
     return re.sub(r"([,= ])", r"\\\1", value.replace("\\", "/"))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A string field's value as a line holds it."""
     return '"' + one_line(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
