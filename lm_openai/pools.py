@@ -11,9 +11,8 @@ from lm_openai.records import RateLimit
 
 UNLIMITED = 2147483647
 NEVER_JOINED = ("default", "*-long-context", "*-shared")
-_VERSION = re.compile(
-    r"(-\d{4}-\d{2}-\d{2}|:\d{4}-\d{2}-\d{2}|-(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])|-v\d+)$"
-)
+_DATE = r"[-:]\d{4}-\d{2}-\d{2}|-(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+_VERSION = re.compile(rf"(?:{_DATE})?(?:-v\d+)?$", re.ASCII)
 LIMITS = {
     "rpm": "max_requests_per_1_minute",
     "tpm": "max_tokens_per_1_minute",
@@ -52,11 +51,12 @@ class Pools(NamedTuple):
         """The pool that a model's use counts against; an unknown one when no row fits.
 
         The exact row wins, then the family's; a fine-tuned model falls back to its base. Names
-        are never matched by prefix, since `o1` and `o1-pro` are strangers.
+        are never matched by prefix, since `o1` and `o1-pro` are strangers, and nothing falls back
+        to a row that stands alone.
         """
         for candidate in candidates(model):
             pool = self.by_row.get(candidate) or self.by_family.get(candidate)
-            if pool:
+            if pool and (candidate == model or not _stands_alone(candidate)):
                 return pool
         return Pool(model, {}, known=False)
 
@@ -72,22 +72,20 @@ def pools(rows: Iterable[RateLimit]) -> Pools:
     for same in members.values():
         name = min((row.model for row in same), key=lambda model: (len(model), model))
         found.append(Pool(name, _limits(same[0])))
+        by_row.update((row.model, found[-1]) for row in same)
         if not _stands_alone(name):
-            by_row.update((row.model, found[-1]) for row in same)
             by_family.setdefault(family(name), []).append(found[-1])
     alone = {word: own[0] for word, own in by_family.items() if len(own) == 1}
     return Pools(tuple(sorted(found, key=lambda pool: pool.name)), by_row, alone)
 
 
 def family(model: str) -> str:
-    """The model's name without its version suffixes.
+    """The model's name without its date and version.
 
     >>> family("gpt-4o-2024-08-06"), family("gpt-4-0613"), family("text-embedding-ada-002-v2")
     ('gpt-4o', 'gpt-4', 'text-embedding-ada-002')
     """
-    while _VERSION.search(model):
-        model = _VERSION.sub("", model)
-    return model
+    return _VERSION.sub("", model, count=1)
 
 
 def candidates(model: str) -> Iterator[str]:
