@@ -239,6 +239,8 @@ def moment(text: str) -> int:
     """Unix seconds out of ISO 8601 or Unix seconds; raises WrongUsage."""
     from lm_openai import parsing
 
+    if text.isascii() and text.isdecimal():
+        return int(text)
     try:
         return int(parsing.parse("date", text, {}))
     except ValueError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
@@ -44,6 +46,22 @@ def outside() -> Mapping[str, str]:
 
 
 @pytest.fixture(scope="session")
+def oracle() -> Callable[[str], Any]:
+    """`oracle("examples.json")` is a document of the vendor's published contract, `../shared`.
+
+    A test without it fails in CI and is skipped elsewhere.
+    """
+
+    def read(name: str) -> Any:
+        path = Path(__file__).resolve().parents[2] / "shared" / "oracle" / name
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+        missing(f"the vendor's published contract is not beside the project: {name}")
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
     """`tool("promtool")` is its path; a test without it fails in CI and is skipped elsewhere."""
 
@@ -51,9 +69,13 @@ def tool() -> Callable[[str], str]:
         path = shutil.which(name, path=os.pathsep.join([OUTSIDE["PATH"], *PROGRAM_FOLDERS]))
         if path is not None:
             return path
-        reason = f"{name} is not installed: .ci/run names the package that brings it"
-        if OUTSIDE.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"{name} is not installed: .ci/run names the package that brings it")
 
     return find
+
+
+def missing(reason: str) -> NoReturn:
+    """What the machine lacks is a failure in CI and a skip elsewhere."""
+    if OUTSIDE.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

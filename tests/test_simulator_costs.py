@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections import Counter, defaultdict
 from decimal import Decimal
 from itertools import chain, combinations
-from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pytest
 
 from lm_openai.simulator import costs, usage
 from lm_openai.simulator import organization as demo
@@ -185,11 +181,8 @@ def test_the_organizations_month_is_below_its_spend_limit_and_one_projects_is_no
     assert [each.case for each in ORGANIZATION.projects if each.id in over] == ["hot"]
 
 
-def test_results_obey_the_published_contract_but_for_amounts_that_are_strings():
-    path = Path(__file__).parents[2] / "shared/oracle/openai-admin.openapi.json"
-    if not path.exists() and not os.environ.get("CI"):
-        pytest.skip("the published contract is not beside the project")
-    document = json.loads(path.read_text(encoding="utf-8"))
+def test_results_obey_the_published_contract_but_for_amounts_that_are_strings(oracle):
+    document = oracle("openai-admin.openapi.json")
     result = document["components"]["schemas"]["CostsResult"]
     result["properties"]["amount"]["properties"]["value"] = {"type": "string"}
     schema = {**document, "$ref": "#/components/schemas/CostsResult"}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
-from functools import cache
 from itertools import chain, combinations, islice
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -41,13 +37,9 @@ def summed(found: list[Any], kind: str) -> Counter[str]:
     return +total
 
 
-@cache
-def contract() -> dict[str, Any]:
-    path = Path(__file__).parents[2] / "shared/oracle/openai-admin.openapi.json"
-    if not path.exists() and not os.environ.get("CI"):
-        pytest.skip("the published contract is not beside the project")
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return document
+@pytest.fixture
+def contract(oracle):
+    return oracle("openai-admin.openapi.json")
 
 
 @KIND
@@ -343,7 +335,7 @@ def test_ids_and_usage_depend_on_the_seed_alone():
 
 @KIND
 @pytest.mark.parametrize("grouped", [False, True])
-def test_answers_obey_the_published_contract(kind, grouped):
+def test_answers_obey_the_published_contract(kind, grouped, contract):
     if kind == "decisions":
         reference = "UsageCompletionsResult"  # newer than the published contract
     else:
@@ -352,8 +344,7 @@ def test_answers_obey_the_published_contract(kind, grouped):
         named = {"UsageFileSearchesResult": "UsageFileSearchCallsResult"}
         named["UsageWebSearchesResult"] = "UsageWebSearchCallsResult"
         reference = named.get(reference, reference)
-    document = contract()
-    schema = {**document, "$ref": f"#/components/schemas/{reference}"}
+    schema = {**contract, "$ref": f"#/components/schemas/{reference}"}
     rows = asked(kind, EPOCH - DAY, EPOCH, "1d", KINDS[kind].dimensions if grouped else ())[0]
     assert rows["results"]
     for row in rows["results"]:
@@ -363,15 +354,15 @@ def test_answers_obey_the_published_contract(kind, grouped):
 
 
 @pytest.mark.parametrize("case", ["hot", "unlimited", "blocked"])
-def test_limit_rows_obey_the_published_contract(case):
-    schema = {**contract(), "$ref": "#/components/schemas/ProjectRateLimit"}
+def test_limit_rows_obey_the_published_contract(case, contract):
+    schema = {**contract, "$ref": "#/components/schemas/ProjectRateLimit"}
     validator = jsonschema.Draft202012Validator(schema)
     for row in demo.rate_limits(ORGANIZATION, project(case).id):
         validator.validate(row)
 
 
-def test_spend_limits_obey_the_published_contract():
+def test_spend_limits_obey_the_published_contract(contract):
     for owner, found in demo.spend_limits(ORGANIZATION).items():
         name = "OrganizationSpendLimitResource" if owner is None else "ProjectSpendLimitResource"
-        schema = {**contract(), "$ref": f"#/components/schemas/{name}"}
+        schema = {**contract, "$ref": f"#/components/schemas/{name}"}
         jsonschema.Draft202012Validator(schema).validate(found)
