@@ -2,142 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from lm_openai.derive import mean, percent
+from lm_openai import forecast
+from lm_openai.days import AVERAGED_DAYS, DAY, Calendar, Days, calendar, mean_of, total
+from lm_openai.derive import percent
 from lm_openai.errors import ApiFailure
+from lm_openai.names import NONE
 from lm_openai.records import Cost
-from lm_openai.report import Values
+from lm_openai.report import Instance, Sample, Values
+from lm_openai.usage import instance
 
 if TYPE_CHECKING:
+    from lm_openai.client import Client
+    from lm_openai.names import Names
     from lm_openai.poll import Poll
 
-DAY = 86400
-AVERAGED_DAYS = 7
-RHYTHM_DAYS = 28
 CURRENCY = "usd"
-Days = dict[int, Decimal]
-Group = tuple[str | None, ...]
-Pick = Callable[[list[Decimal]], Decimal]
+MONTH_TO_DATE = "amount_month_to_date"
+ROWS_A_PROJECT = {"project_id": 1, "line_item": 30, "api_key_id": 3, "user_id": 3}
+FEWEST_ROWS = 400
+Group = tuple[str, ...]
 
 
-class Calendar(NamedTuple):
-    """The UTC days that cost figures hang on, as Unix seconds at midnight."""
-
-    today: int
-    month: int
-    next_month: int
-    last_month: int
-
-    @property
-    def tomorrow(self) -> int:
-        """The next midnight, which is what costs are asked up to."""
-        return self.today + DAY
-
-    @property
-    def earliest(self) -> int:
-        """The first day that any figure needs."""
-        return min(self.last_month, self.today - RHYTHM_DAYS * DAY)
-
-    def complete(self, count: int) -> range:
-        """The last `count` days before today, oldest first."""
-        return range(self.today - count * DAY, self.today, DAY)
-
-    def this_month(self) -> range:
-        """The days of this month up to today."""
-        return range(self.month, self.tomorrow, DAY)
-
-    def later(self) -> range:
-        """The days of this month after today."""
-        return range(self.tomorrow, self.next_month, DAY)
+def discover(poll: Poll) -> Iterator[Instance]:
+    """Everything that cost or was credited something since the start of last month."""
+    for group, days in answered(poll).items():
+        if any(days.values()):
+            yield instance(poll, poll.datasource.dimensions, group)
 
 
-class Forecast(NamedTuple):
-    """Dollars that the month is likely to cost, and the least and most by the same rhythm."""
+def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """Each instance's figures and its share of the organization; with a series its days as well.
 
-    expected: Decimal
-    low: Decimal
-    high: Decimal
-
-
-def calendar(now: int) -> Calendar:
-    """The days around `now`.
-
-    >>> calendar(86400).month
-    0
+    The organization is the sum over everything that was answered, printed or not.
     """
-    month = datetime.fromtimestamp(now, timezone.utc).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
-    )
-    return Calendar(
-        today=now // DAY * DAY,
-        month=_seconds(month),
-        next_month=_seconds((month + timedelta(days=31)).replace(day=1)),
-        last_month=_seconds((month - timedelta(days=1)).replace(day=1)),
+    dates = calendar(poll.now)
+    poll.covered = (dates.today, poll.now)
+    groups = answered(poll)
+    whole = month_to_date(groups, dates)
+    for known in instances:
+        days = groups[tuple(known.dimensions[name] for name in poll.datasource.dimensions)]
+        yield from series(poll, known, days)
+        values = figures(poll, days, dates)
+        share = percent(values.get(MONTH_TO_DATE), whole)
+        yield Sample(known, values if share is None else {**values, "share_percent": share})
+
+
+def answered(poll: Poll) -> dict[Group, Days]:
+    """All days that the figures need, by the DataSource's dimensions, asked once in a poll."""
+    by = poll.datasource.dimensions
+    start, end = span(poll)
+    return poll.once(
+        "costs",
+        lambda: by_group(poll.client, start, end, by, expected_rows(poll.names, by)),
     )
 
 
-def by_group(poll: Poll, start: int, end: int, group_by: Sequence[str] = ()) -> dict[Group, Days]:
+def span(poll: Poll) -> tuple[int, int]:
+    """From the first day that a figure, or a series, needs to the next midnight."""
+    dates = calendar(poll.now)
+    first = poll.window.start // DAY * DAY if poll.with_series else dates.earliest
+    return min(first, dates.earliest), dates.tomorrow
+
+
+def series(poll: Poll, known: Instance, days: Days) -> Iterator[Sample]:
+    """One sample a day of the window that a series covers, none without a series.
+
+    Nor without today's answer: the last day would then be taken for today.
+    """
+    if poll.with_series and calendar(poll.now).today in days:
+        for day in sorted(day for day in days if day >= poll.window.start):
+            yield Sample(known, {"amount": days[day]}, day)
+
+
+def by_group(
+    client: Client, start: int, end: int, group_by: Sequence[str] = (), rows: int | None = None
+) -> dict[Group, Days]:
     """Dollars by group and day; every group has each answered day, at 0 where it cost nothing.
 
-    Without `group_by` the one group is `()`. Raises ApiFailure on a second currency, since money
-    of two currencies has no sum.
+    Without `group_by` the one group is `()`; a null is `none`. `rows` is how many rows a day is
+    expected to have. Raises ApiFailure on a second currency, since money of two has no sum.
     """
+    nothing = Decimal(0)
     answered: list[int] = []
     groups: dict[Group, Days] = {(): {}} if not group_by else {}
-    for day, costs in poll.client.costs(start, end, group_by=group_by):
+    for day, costs in client.costs(start, end, group_by=group_by, groups=rows):
         answered.append(day)
         for cost in costs:
-            days = groups.setdefault(tuple(getattr(cost, name) for name in group_by), {})
-            days[day] = days.get(day, Decimal(0)) + _dollars(cost)
+            days = groups.setdefault(tuple(getattr(cost, name) or NONE for name in group_by), {})
+            days[day] = days.get(day, nothing) + dollars(cost)
     return {
-        group: {day: days.get(day, Decimal(0)) for day in answered}
-        for group, days in groups.items()
+        group: {day: days.get(day, nothing) for day in answered} for group, days in groups.items()
     }
 
 
-def figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
+def expected_rows(names: Names, group_by: Sequence[str]) -> int:
+    """About how many rows a day has, so that no page grows too large: it scales with projects."""
+    try:
+        projects = len(names.projects())
+    except ApiFailure:
+        projects = FEWEST_ROWS
+    return max(FEWEST_ROWS, projects * max(ROWS_A_PROJECT[name] for name in group_by))
+
+
+def month_to_date(groups: Mapping[Group, Days], dates: Calendar) -> Decimal | None:
+    """The month to date over all groups; None when a day of it was not answered."""
+    sums = [total(days, dates.this_month()) for days in groups.values()]
+    return None if None in sums else sum((one for one in sums if one is not None), Decimal(0))
+
+
+def figures(poll: Poll, days: Days, dates: Calendar) -> Values:
+    """Every figure that one group's days allow: what was billed, and what the month may cost."""
+    floor = poll.properties.dollars("openai.cost.floor") or Decimal(0)
+    return billed_figures(days, dates, floor) | forecast.figures(days, dates)
+
+
+def billed_figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
     """Today, yesterday, the week before, the months; a figure lacking a day is left out."""
-    average = _mean_of(days, dates.complete(AVERAGED_DAYS))
+    average = mean_of(days, dates.complete(AVERAGED_DAYS))
     known = {
         "amount": days.get(dates.today),
         "amount_yesterday": days.get(dates.today - DAY),
         "amount_7d_average": average,
         "amount_change_percent": _change(days.get(dates.today), average, floor),
-        "amount_month_to_date": _total(days, dates.this_month()),
-        "amount_last_month": _total(days, range(dates.last_month, dates.month, DAY)),
+        MONTH_TO_DATE: total(days, dates.this_month()),
+        "amount_last_month": total(days, range(dates.last_month, dates.month, DAY)),
     }
     return {name: value for name, value in known.items() if value is not None}
-
-
-def forecast(days: Days, dates: Calendar) -> Forecast | None:
-    """The month by the rhythm of the week, or None under 7 complete days of spend.
-
-    Billed through yesterday, plus the greater of today so far and what such a day costs, plus what
-    the days to come cost: the mean (low: least, high: greatest) of that weekday among the last 28
-    complete days; days before the first spend and days in credit say nothing of the rhythm.
-    """
-    billed = _total(days, range(dates.month, dates.today, DAY))
-    rhythm = _rhythm(days, dates)
-    if billed is None or dates.today not in days or len(rhythm) < AVERAGED_DAYS:
-        return None
-    picks: tuple[Pick, ...] = (_average, min, max)
-    return Forecast(*(billed + _to_come(days, dates, rhythm, pick) for pick in picks))
-
-
-def forecast_figures(days: Days, dates: Calendar) -> Values:
-    """The forecast as datapoints; none when there is no forecast."""
-    month = forecast(days, dates)
-    if month is None:
-        return {}
-    return {
-        "amount_month_forecast": month.expected,
-        "amount_month_forecast_low": month.low,
-        "amount_month_forecast_high": month.high,
-    }
 
 
 def budget_figures(values: Values, budget: Decimal | None) -> Values:
@@ -145,7 +139,7 @@ def budget_figures(values: Values, budget: Decimal | None) -> Values:
     if budget is None:
         return {}
     shares = {
-        "budget_used_percent": percent(values.get("amount_month_to_date"), budget),
+        "budget_used_percent": percent(values.get(MONTH_TO_DATE), budget),
         "budget_forecast_percent": percent(values.get("amount_month_forecast"), budget),
     }
     return {
@@ -154,7 +148,8 @@ def budget_figures(values: Values, budget: Decimal | None) -> Values:
     }
 
 
-def _dollars(cost: Cost) -> Decimal:
+def dollars(cost: Cost) -> Decimal:
+    """The amount; raises ApiFailure for any other currency."""
     if cost.currency != CURRENCY:
         raise ApiFailure(
             "contract",
@@ -168,45 +163,3 @@ def _change(today: Decimal | None, average: Decimal | None, floor: Decimal) -> f
     if today is None or average is None or average < floor:
         return None
     return percent(today - average, average)
-
-
-def _rhythm(days: Days, dates: Calendar) -> Days:
-    """The complete days that say something of a usual day."""
-    complete = [day for day in dates.complete(RHYTHM_DAYS) if day in days]
-    first = next((day for day in complete if days[day] > 0), dates.today)
-    return {day: days[day] for day in complete if day >= first and days[day] >= 0}
-
-
-def _to_come(days: Days, dates: Calendar, rhythm: Days, pick: Pick) -> Decimal:
-    today = max(days[dates.today], _usual(rhythm, dates.today, pick))
-    return today + sum((_usual(rhythm, day, pick) for day in dates.later()), Decimal(0))
-
-
-def _usual(rhythm: Days, day: int, pick: Pick) -> Decimal:
-    """What a day of that weekday costs; a weekday not seen yet stands for any day."""
-    same = [amount for seen, amount in rhythm.items() if (day - seen) // DAY % 7 == 0]
-    return pick(same or list(rhythm.values()))
-
-
-def _average(amounts: list[Decimal]) -> Decimal:
-    return mean(amounts) or Decimal(0)
-
-
-def _total(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
-    amounts = _amounts(days, wanted)
-    return None if amounts is None else sum(amounts, Decimal(0))
-
-
-def _mean_of(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
-    amounts = _amounts(days, wanted)
-    return None if amounts is None else mean(amounts)
-
-
-def _amounts(days: Mapping[int, Decimal], wanted: Iterable[int]) -> list[Decimal] | None:
-    """The amounts of all wanted days, or None when one of them was not answered."""
-    known = [days.get(day) for day in wanted]
-    return None if None in known else [amount for amount in known if amount is not None]
-
-
-def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())

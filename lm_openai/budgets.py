@@ -1,0 +1,111 @@
+"""What may be spent: a site's own budgets, else the vendor's spend limits, and their alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lm_openai.costs import CURRENCY
+from lm_openai.errors import ApiFailure
+from lm_openai.records import Record, SpendLimit, spend_limit
+
+if TYPE_CHECKING:
+    from lm_openai.poll import Poll
+
+SECONDS_TO_LIVE = 900
+NO_LIMIT = ("not_found", "archived")
+
+
+def of_organization(poll: Poll) -> Decimal | None:
+    """`openai.budget.monthly`, else the vendor's monthly spend limit, else None."""
+    if poll.properties.is_set("openai.budget.monthly"):
+        return poll.properties.dollars("openai.budget.monthly")
+    try:
+        return monthly_dollars(organization_limit(poll))
+    except ApiFailure as failure:
+        poll.miss(failure, "no budget figures")
+        return None
+
+
+def of_projects(poll: Poll, projects: Iterable[str]) -> dict[str, Decimal]:
+    """Dollars a month by project id: `openai.budget.project.<id>`, else the vendor's spend limit.
+
+    Only projects that have no budget of the site are asked for.
+    """
+    budgets = dict(poll.properties.project_budgets())
+    unset = set(projects) - budgets.keys()
+    for project, limit in project_limits(poll, unset, "no budget").items():
+        amount = monthly_dollars(limit)
+        if amount is not None:
+            budgets[project] = amount
+    return budgets
+
+
+def organization_limit(poll: Poll) -> SpendLimit | None:
+    """The organization's spend limit, None when it has none; raises ApiFailure."""
+    return _known(poll.cache.remember("spend limit", SECONDS_TO_LIVE, partial(_limit, poll)))
+
+
+def project_limits(
+    poll: Poll, projects: Iterable[str] | None, consequence: str
+) -> dict[str, SpendLimit]:
+    """The spend limits of those of the projects (None: of all) that are active and have one.
+
+    Asked in parallel, one request a project; `consequence` is what is left out where one fails.
+    """
+    try:
+        active = poll.names.active()
+    except ApiFailure as failure:
+        poll.miss(failure, f"{consequence} of any project")
+        return {}
+    wanted = [project for project in active if projects is None or project in projects]
+    answers = poll.client.together(partial(_project_limit, poll, project) for project in wanted)
+    failed = [answer for answer in answers if isinstance(answer, ApiFailure)]
+    if failed:
+        poll.miss(failed[0], f"{consequence} of {len(failed)} of {len(wanted)} projects")
+    return {
+        project: answer
+        for project, answer in zip(wanted, answers)
+        if isinstance(answer, SpendLimit)
+    }
+
+
+def alerts(poll: Poll, project: str | None = None) -> int:
+    """How many spend alerts a project, or the organization, has; raises ApiFailure."""
+
+    def ask() -> int:
+        if project is None:
+            return sum(1 for _ in poll.client.list("spend_alerts"))
+        return sum(1 for _ in poll.client.list("project_spend_alerts", project_id=project))
+
+    return poll.cache.remember(f"spend alerts {project or ''}", SECONDS_TO_LIVE, ask)
+
+
+def monthly_dollars(limit: SpendLimit | None) -> Decimal | None:
+    """A limit's amount where it can be compared with a month's dollars."""
+    if limit is None or limit.interval != "month" or limit.currency != CURRENCY:
+        return None
+    return limit.amount
+
+
+def _project_limit(poll: Poll, project: str) -> SpendLimit | None:
+    name = f"spend limit {project}"
+    return _known(poll.cache.remember(name, SECONDS_TO_LIVE, partial(_limit, poll, project)))
+
+
+def _limit(poll: Poll, project: str | None = None) -> Record | None:
+    """The record, or None where there is none: the API says that with a 404."""
+    try:
+        if project is None:
+            return poll.client.one("spend_limit")
+        return poll.client.one("project_spend_limit", project_id=project)
+    except ApiFailure as failure:
+        if failure.kind in NO_LIMIT:
+            return None
+        raise
+
+
+def _known(record: Record | None) -> SpendLimit | None:
+    return None if record is None else spend_limit(record)
