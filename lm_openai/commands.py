@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from lm_openai import cli, collector, datasource, several
+from lm_openai.audit_lines import FORMATS as AUDIT_FORMATS
 from lm_openai.collector import Session, Surroundings
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.options import OPTIONS, Options
@@ -100,6 +101,26 @@ def doctor(format: str, **given: Any) -> int:
         else:
             click.echo(f"{finding.verdict:5} {finding.subject:24} {finding.words}")
     return int(any(finding.verdict == preflight.BAD for finding in found))
+
+
+@suite.command()
+@with_options("--properties", "--set", "--timeout", "--at")
+@click.option("--month", required=True, metavar="YYYY-MM", help="the month, in UTC")
+@click.option("--format", type=click.Choice(["table", "csv", "json"]), default="table")
+def costs(month: str, format: str, **given: Any) -> int:
+    """Print a month's costs by project, line item and day, to compare with the invoice."""
+    from lm_openai import month as months
+    from lm_openai.names import Names
+
+    session = Session(cli.options(given), Surroundings.real())
+    names = Names(session.client, session.cache, session.properties)
+    organization = session.properties.organization
+    found = months.read(session.client, names, organization, month, session.now)
+    click.echo(months.written(found, format), nl=False)
+    for sentence in [found.unfinished if format != "table" else "", *names.notes]:
+        if sentence:
+            click.echo(sentence, err=True)
+    return collector.DONE
 
 
 @suite.command()
@@ -195,3 +216,25 @@ def age(length: str, **given: Any) -> int:
     if not found:
         click.echo("no use was seen, so there is nothing to tell", err=True)
     return collector.DONE if found else collector.FAILED
+
+
+@suite.command()
+@with_options("--properties", "--set", "--at", "--timeout", "-v")
+@click.option("--format", type=click.Choice(list(AUDIT_FORMATS)), default="json", show_default=True)
+@click.option(
+    "--since",
+    metavar="DURATION|TIME",
+    default="24h",
+    show_default=True,
+    help="where a first run begins; later ones go on from the cursor, whatever is said here",
+)
+def audit(format: str, since: str, **given: Any) -> int:
+    """Print the audit events that were not printed yet, one per line, oldest first.
+
+    Each event at least once: the cursor, in openai.cache.dir, moves only after a batch was written,
+    so after a crash the last batch may come again, under the same ids. There is one cursor per
+    organization name and URL; a second feed of them needs an openai.cache.dir of its own.
+    """
+    from lm_openai import feed
+
+    return feed.run(format, since, cli.options(given), Surroundings.real())
