@@ -28,6 +28,10 @@ KINDS = {
     "refused": Kind(
         "the API refused the request", "mend what its reason names, often a grouping or a filter"
     ),
+    "ungrouped": Kind(
+        "this organization does not support them for this time range",
+        "use OpenAI_Cost_ByApiKey, which every organization has",
+    ),
     "throttled": Kind(
         "the API throttles this organization",
         "poll less often, or share a cache between collectors",
