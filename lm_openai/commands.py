@@ -10,6 +10,7 @@ import click
 
 from lm_openai import cli, collector, datasource, several
 from lm_openai.audit_lines import FORMATS as AUDIT_FORMATS
+from lm_openai.audit_lines import FORMATS as AUDIT_FORMATS
 from lm_openai.collector import Session, Surroundings
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.options import OPTIONS, Options
@@ -216,6 +217,28 @@ def age(length: str, **given: Any) -> int:
     if not found:
         click.echo("no use was seen, so there is nothing to tell", err=True)
     return collector.DONE if found else collector.FAILED
+
+
+@suite.command()
+@with_options("--properties", "--set", "--at", "--timeout", "-v")
+@click.option("--format", type=click.Choice(list(AUDIT_FORMATS)), default="json", show_default=True)
+@click.option(
+    "--since",
+    metavar="DURATION|TIME",
+    default="24h",
+    show_default=True,
+    help="where a first run begins; later ones go on from the cursor, whatever is said here",
+)
+def audit(format: str, since: str, **given: Any) -> int:
+    """Print the audit events that were not printed yet, one per line, oldest first.
+
+    Each event at least once: the cursor, in openai.cache.dir, moves only after a batch was written,
+    so after a crash the last batch may come again, under the same ids. There is one cursor per
+    organization name and URL; a second feed of them needs an openai.cache.dir of its own.
+    """
+    from lm_openai import feed
+
+    return feed.run(format, since, cli.options(given), Surroundings.real())
 
 
 @suite.command()
