@@ -18,12 +18,11 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[0:1] = [str(ROOT), str(ROOT / "tests")]
-
-import replay  # noqa: E402
+sys.path[0] = str(ROOT)
 
 from lm_openai.pools import candidates  # noqa: E402
 from lm_openai.simulator import ADMIN_KEY, Simulator  # noqa: E402
+from tests import replay  # noqa: E402
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC, a Wednesday
 PROPERTIES = {
@@ -36,7 +35,12 @@ OWN = {
     "cost_by_organization": {"openai.lookback": "3d"},
     "images_by_model": {"openai.window": "1h", "openai.lookback": "1h"},
 }
-SIZE, OWN_SIZE = (4, 7), {"images_by_model": (12, 24)}
+SIZE = (4, 7)
+OWN_SIZE = {
+    "api_keys_by_key": (6, 7),
+    "images_by_model": (12, 24),
+    "organization": (8, 7),
+}
 ALWAYS = ("default", "gpt-4.1-long-context", "gpt-4.1", "gpt-4.1-2025-04-14")
 
 
@@ -70,7 +74,9 @@ def record(folder: str) -> None:
                 path = request.path.removeprefix("/v1")
                 query = dict(request.query)
                 found = ask(simulator.url + path, query)
-                answers.setdefault(f"{path} {sorted(query.items())}", replay.Answer(path, query, *found))
+                answers.setdefault(
+                    f"{path} {sorted(query.items())}", replay.Answer(path, query, *found)
+                )
     keep(folder, properties, trimmed(answers.values()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from replay import Record
+from tests.replay import Record
 
 Expected = dict[str, dict[str, Decimal]]
 WEEK = 7 * 86400
@@ -31,8 +31,8 @@ def _buckets(record: Record, kind: str, width: str) -> list[dict[str, Any]]:
         for entry in record.answers
         if entry.path == f"/organization/usage/{kind}" and entry.query["bucket_width"] == [width]
     ]
-    assert len(answers) == 1
-    return answers[0]
+    (buckets,) = answers
+    return list(buckets)
 
 
 def _id(row: dict[str, Any], dimensions: list[str]) -> str:

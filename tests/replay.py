@@ -113,5 +113,10 @@ def _answer(record: Record, request: Request) -> Response:
         if f"/v1{known.path}" == request.path and known.query == asked:
             return Response(json.dumps(known.answer), known.status, content_type="application/json")
     message = f"not in the record: {request.path} {asked}"
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": "unrecorded"}
+    error = {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "unrecorded",
+    }
     return Response(json.dumps({"error": error}), 400, content_type="application/json")

@@ -10,14 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import arithmetic
 import jsonschema
 import pytest
-import replay
-from replay import ROOT, Record
 
 from lm_openai import datasource
 from lm_openai.datasource import DataSource
+from tests import arithmetic, replay
+from tests.replay import ROOT, Record
 
 FOLDERS = datasource.folders()
 
@@ -35,7 +34,8 @@ def document(source: DataSource, tmp_path: Path) -> dict[str, Any]:
     with replay.answering(record) as url:
         outcome = replay.collected(source.folder, record, url, tmp_path)
     assert outcome.status == 0, outcome.stderr
-    return json.loads(outcome.stdout, parse_float=Decimal, parse_int=Decimal)
+    found: dict[str, Any] = exact(outcome.stdout)
+    return found
 
 
 def test_every_folder_in_modules_is_a_datasource() -> None:
@@ -114,10 +114,17 @@ def expected(source: DataSource) -> dict[str, dict[str, Decimal]]:
             for identifier, numbers in sums.items()
         }
     text = (replay.testdata(source.folder) / "expected.json").read_text()
+    found: dict[str, dict[str, Decimal]] = exact(text)
+    return found
+
+
+def exact(text: str) -> Any:
+    """A JSON document whose numbers are exact."""
     return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
 def excuses(folder: str) -> dict[str, str]:
     """What the record cannot show, and why."""
     path = replay.testdata(folder) / "absent.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    return found

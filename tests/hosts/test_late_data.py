@@ -6,11 +6,11 @@ import io
 from pathlib import Path
 
 import pytest
-from hosts.conftest import Influx
 
 from lm_openai.collector import Surroundings, run
 from lm_openai.options import Options
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.hosts.conftest import Influx
 
 pytestmark = pytest.mark.slow
 
