@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,21 +20,24 @@ MINUTE = 60
 LIMITS_TO_LIVE = 900
 EDGE_SOUGHT = 90 * MINUTE
 BUSY_PERCENT = 80
+MODELS_A_PROJECT = 20
+"""A guess, for the length of the week's pages alone."""
+
+_TEXT = ("completions", "decisions", "embeddings", "moderations")
+KINDS_ASKED = (*_TEXT, "images", "audio_speeches", "audio_transcriptions")
 COUNTED = {
-    "tpm": ("completions", "decisions", "embeddings", "moderations"),
-    "rpm": (
-        "completions",
-        "decisions",
-        "embeddings",
-        "moderations",
-        "images",
-        "audio_speeches",
-        "audio_transcriptions",
-    ),
+    "rpm": KINDS_ASKED,
+    "tpm": _TEXT,
     "ipm": ("images",),
+    "rpd": KINDS_ASKED,
+    "batch_tpd": tuple(name for name in KINDS_ASKED if KINDS[name].knows_batch),
 }
-KINDS_ASKED = COUNTED["rpm"]
+"""Which kinds show, and together make up, what is used of each limit."""
+
+PLACES = {"rpm": 0, "tpm": 1, "ipm": 2}
+MAY_BE_UNKNOWN = ("decisions",)
 BY_POOL = ("project_id", "model")
+NO_POOLS = Pools((), {}, {})
 Key = tuple[str, str]
 
 
@@ -49,57 +52,91 @@ class Use(NamedTuple):
     """What one usage kind showed: minutes by (project, model), the week's groups, the UTC day.
 
     `minutes` maps a group to {minute: (requests, tokens, images)}; `seen` holds every group of the
-    last 7 days.
+    last 7 days; `covered` is the start and end of the minutes, None when nothing was used lately.
     """
 
     minutes: dict[Key, dict[int, tuple[int, int, int]]]
     seen: set[Key]
     day: dict[Key, Day]
-    newest: int | None = None
+    covered: tuple[int, int] | None = None
 
 
+NOTHING = Day(0, 0)
 EMPTY = Use({}, set(), {})
 
 
-def limits(poll: Poll) -> dict[str, Pools | ApiFailure]:
-    """The pools of every active project, asked in parallel; a failure stands in its place."""
-    active = poll.names.active()
+def limits(
+    poll: Poll, wanted: Callable[[str], bool] = lambda project: True
+) -> dict[str, Pools | ApiFailure]:
+    """The pools of every active project that is `wanted`, asked in parallel.
+
+    A failure stands in its project's place; when all fail, the first is raised.
+    """
+    active = [project for project in poll.names.active() if wanted(project)]
     answers = poll.client.together(partial(_project_limits, poll, project) for project in active)
-    return {
-        project: answer
-        if isinstance(answer, ApiFailure)
-        else pools(RateLimit(*row) for row in answer)
-        for project, answer in zip(active, answers)
-    }
-
-
-def uses(poll: Poll, kinds: Iterable[str] = KINDS_ASKED) -> dict[str, Use | ApiFailure]:
-    """What each kind showed, asked in parallel; a kind that the API does not know shows nothing."""
-    asked = list(kinds)
-    answers = poll.client.together(partial(use, poll, KINDS[name]) for name in asked)
-    found: dict[str, Use | ApiFailure] = {}
-    for name, answer in zip(asked, answers):
-        if isinstance(answer, ApiFailure) and answer.kind == "not_found":
-            poll.notes.append(f"this API has no usage/{name} yet")
-            answer = EMPTY
-        found[name] = answer
-        if isinstance(answer, Use) and answer.newest is not None:
-            poll.ages[name] = max(0, poll.now - answer.newest)
+    found = {project: _pools(answer) for project, answer in zip(active, answers)}
+    _refuse_silence(found)
     return found
 
 
-def use(poll: Poll, kind: Kind) -> Use:
-    """One kind's last minutes of data, its week and its day; raises ApiFailure."""
-    seen, day = _week(poll, kind)
+def uses(poll: Poll, kinds: Iterable[str] = KINDS_ASKED) -> dict[str, Use | ApiFailure]:
+    """What each kind showed, asked in parallel; a failure stands in its kind's place.
+
+    A new kind that the API, or what stands before it, does not know yet shows nothing. When all
+    kinds fail, the first failure is raised.
+    """
+    asked = list(kinds)
+    groups = len(poll.names.projects()) * MODELS_A_PROJECT
+    answers = poll.client.together(partial(use, poll, KINDS[name], groups) for name in asked)
+    found: dict[str, Use | ApiFailure] = dict(zip(asked, answers))
+    for name, answer in found.items():
+        if isinstance(answer, ApiFailure) and _unknown_yet(name, answer):
+            poll.notes.append(f"this API has no usage/{name} yet, so nothing of it is counted")
+            found[name] = EMPTY
+        elif isinstance(answer, Use) and answer.covered:
+            poll.ages[name] = max(0, poll.now - answer.covered[1])
+        elif isinstance(answer, Use) and answer.seen:
+            quiet = f"usage/{name} shows no use in the last {EDGE_SOUGHT // MINUTE} minutes"
+            poll.notes.append(f"{quiet}: nobody asked, or its data is very late")
+    _refuse_silence(found)
+    return found
+
+
+def use(poll: Poll, kind: Kind, groups: int | None = None) -> Use:
+    """One kind's last minutes of data, its week and its day; raises ApiFailure.
+
+    `groups` is how many rows a day is expected to have.
+    """
+    seen, day = _week(poll, kind, groups)
     edge = _edge(poll, kind)
     if edge is None:
         return Use({}, seen, day)
-    return Use(_minutes(poll, kind, edge, len(seen)), seen, day, edge.end)
+    start, end = _lookback(poll, edge)
+    return Use(_minutes(poll, kind, start, end, len(seen)), seen, day, (start, edge.end))
 
 
-def missing(found: dict[str, Use | ApiFailure], counted: Iterable[str]) -> bool:
+def missing(found: Mapping[str, Use | ApiFailure], counted: Iterable[str]) -> bool:
     """Whether a kind that has to be added up stayed unanswered."""
     return any(isinstance(found.get(name), ApiFailure) for name in counted)
+
+
+def covered(poll: Poll, found: Mapping[str, Use | ApiFailure]) -> tuple[int, int]:
+    """From the first to the last minute looked at; the whole search when it found nothing."""
+    uses = [answer for answer in found.values() if isinstance(answer, Use)]
+    stretches = [answer.covered for answer in uses if answer.covered]
+    if not stretches:
+        return _until(poll) - EDGE_SOUGHT, _until(poll)
+    return min(start for start, _ in stretches), max(end for _, end in stretches)
+
+
+def idle(used: Tally, found: Mapping[str, Use | ApiFailure]) -> bool:
+    """Whether every kind answered and none shows a request in the minutes looked at."""
+    return not missing(found, KINDS_ASKED) and not any(map(any, used.minutes.values()))
+
+
+def fed_by(kind: str) -> list[str]:
+    """The limits (`rpm`, `tpm`, ...) whose use a kind adds to."""
+    return [short for short, kinds in COUNTED.items() if kind in kinds]
 
 
 class Tally(NamedTuple):
@@ -119,10 +156,11 @@ def tally(found: dict[str, Use | ApiFailure], members: Iterable[Key]) -> Tally:
     for name, answer in found.items():
         if isinstance(answer, ApiFailure):
             continue
-        for key in keys & (answer.seen | answer.minutes.keys()):
-            kinds.add(name)
-            requests += answer.day.get(key, Day(0, 0)).requests
-            batch_tokens += answer.day.get(key, Day(0, 0)).batch_tokens
+        for key in keys:
+            if key in answer.seen or key in answer.minutes:
+                kinds.add(name)
+            requests += answer.day.get(key, NOTHING).requests
+            batch_tokens += answer.day.get(key, NOTHING).batch_tokens
             for minute, counts in answer.minutes.get(key, {}).items():
                 minutes[minute] = add(minutes.get(minute, (0, 0, 0)), counts)
     return Tally(minutes, Day(requests, batch_tokens), frozenset(kinds))
@@ -153,35 +191,55 @@ def add(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, in
 
 
 def _used(used: Tally, found: dict[str, Use | ApiFailure]) -> Iterator[tuple[str, int]]:
-    """(dimension, used) where usage can show it for this pool and every kind answered.
+    """(limit, used) where usage can show it for this pool and every kind answered.
 
     The tokens of image and speech models do not show in usage, nor do the images that a text
-    model reads; a pool that nothing used has used none of either.
+    model reads or the batches of embeddings; a pool that nothing used has used none of any.
     """
-    for place, short in enumerate(("rpm", "tpm", "ipm")):
-        shown = not used.kinds or used.kinds & set(COUNTED[short])
-        if shown and not missing(found, COUNTED[short]):
-            yield short, max((counts[place] for counts in used.minutes.values()), default=0)
-    if not missing(found, COUNTED["rpm"]):
-        yield "rpd", used.day.requests
-    if not missing(found, ("completions",)):
-        yield "batch_tpd", used.day.batch_tokens
+    for short, kinds in COUNTED.items():
+        shown = not used.kinds or used.kinds & set(kinds)
+        if shown and not missing(found, kinds):
+            yield short, _amount(used, short)
+
+
+def _amount(used: Tally, short: str) -> int:
+    if short in PLACES:
+        return max((counts[PLACES[short]] for counts in used.minutes.values()), default=0)
+    return used.day.requests if short == "rpd" else used.day.batch_tokens
 
 
 def _peak_values(poll: Poll, pool: Pool, used: Tally, found: dict[str, Use | ApiFailure]) -> Values:
-    place, short = (1, "tpm") if used.kinds & set(COUNTED["tpm"]) else (0, "rpm")
+    """When the busiest minute was, by tokens where usage shows them, and how many were busy."""
+    short = "tpm" if used.kinds & set(COUNTED["tpm"]) else "rpm"
     if missing(found, COUNTED[short]):
         return {}
     known: Values = {}
-    peak = max(used.minutes, key=lambda minute: (used.minutes[minute][place], minute), default=None)
-    if peak is not None and used.minutes[peak][place]:
+    amounts = {minute: counts[PLACES[short]] for minute, counts in used.minutes.items()}
+    peak = max(amounts, key=lambda minute: (amounts[minute], minute), default=None)
+    if peak is not None and amounts[peak]:
         known["peak_age_seconds"] = max(0, poll.now - (peak + MINUTE))
     limit = pool.limits.get("tpm")
     if limit and short == "tpm":
-        known["tpm_busy_minutes"] = sum(
-            counts[1] * 100 >= limit * BUSY_PERCENT for counts in used.minutes.values()
-        )
+        busy = [amount for amount in amounts.values() if amount * 100 >= limit * BUSY_PERCENT]
+        known["tpm_busy_minutes"] = len(busy)
     return known
+
+
+def _pools(answer: list[RateLimit] | ApiFailure) -> Pools | ApiFailure:
+    if isinstance(answer, ApiFailure):
+        return NO_POOLS if answer.kind == "archived" else answer
+    return pools(RateLimit(*row) for row in answer)
+
+
+def _unknown_yet(name: str, failure: ApiFailure) -> bool:
+    return name in MAY_BE_UNKNOWN and failure.kind == "not_found"
+
+
+def _refuse_silence(found: Mapping[str, object]) -> None:
+    """Raise the first failure when there is nothing else."""
+    failures = [answer for answer in found.values() if isinstance(answer, ApiFailure)]
+    if failures and len(failures) == len(found):
+        raise failures[0]
 
 
 def _project_limits(poll: Poll, project: str) -> list[RateLimit]:
@@ -192,20 +250,20 @@ def _project_limits(poll: Poll, project: str) -> list[RateLimit]:
     )
 
 
-def _week(poll: Poll, kind: Kind) -> tuple[set[Key], dict[Key, Day]]:
-    """The groups of the last 7 days and the running UTC day, from one request."""
+def _week(poll: Poll, kind: Kind, groups: int | None) -> tuple[set[Key], dict[Key, Day]]:
+    """The groups of the last 7 days and the running UTC day, as a rule from one request."""
     today = poll.now // DAY * DAY
     by = (*BY_POOL, "batch") if kind.knows_batch else BY_POOL
     seen: set[Key] = set()
     day: dict[Key, Day] = {}
     for bucket in poll.client.usage(
-        kind.name, today - SEEN_DAYS * DAY, poll.now, "1d", group_by=by
+        kind.name, today - SEEN_DAYS * DAY, _until(poll), "1d", group_by=by, groups=groups
     ):
         for row in bucket.results:
             key = _key(row)
             seen.add(key)
             if bucket.start >= today:
-                day[key] = _add_day(day.get(key, Day(0, 0)), row)
+                day[key] = _add_day(day.get(key, NOTHING), row)
     return seen, day
 
 
@@ -217,26 +275,29 @@ def _add_day(day: Day, row: Record) -> Day:
 
 def _edge(poll: Poll, kind: Kind) -> Bucket | None:
     """The newest minute in which anyone used this kind: data ends there, however late it is."""
-    now = poll.now - poll.now % MINUTE
+    until = _until(poll)
+    start = until - until % MINUTE - EDGE_SOUGHT
     newest = None
-    for bucket in poll.client.usage(
-        kind.name, now - EDGE_SOUGHT, poll.now, "1m", filters=_live(kind)
-    ):
+    for bucket in poll.client.usage(kind.name, start, until, "1m", filters=_live(kind)):
         newest = bucket if bucket.results else newest
     return newest
 
 
+def _lookback(poll: Poll, edge: Bucket) -> tuple[int, int]:
+    """The whole minutes to look at, the edge's the last; it ends before now."""
+    seconds = poll.properties.seconds("openai.headroom.lookback")
+    end = edge.start - edge.start % MINUTE + MINUTE
+    return end - max(MINUTE, seconds - seconds % MINUTE), min(_until(poll), end)
+
+
 def _minutes(
-    poll: Poll, kind: Kind, edge: Bucket, groups: int
+    poll: Poll, kind: Kind, start: int, end: int, groups: int
 ) -> dict[Key, dict[int, tuple[int, int, int]]]:
-    lookback = int(poll.properties.seconds("openai.headroom.lookback"))
-    last = edge.start - edge.start % MINUTE
-    start = last + MINUTE - max(MINUTE, lookback - lookback % MINUTE)
     found: dict[Key, dict[int, tuple[int, int, int]]] = {}
     for bucket in poll.client.usage(
         kind.name,
         start,
-        min(poll.now, last + MINUTE),
+        end,
         "1m",
         group_by=BY_POOL,
         filters=_live(kind),
@@ -249,14 +310,19 @@ def _minutes(
     return found
 
 
+def _until(poll: Poll) -> int:
+    """Where usage ends for this poll."""
+    return poll.now - poll.properties.seconds("openai.finalization.grace")
+
+
 def _live(kind: Kind) -> dict[str, tuple[str, ...]]:
     """Batch work has a queue of its own and takes nothing from the minute's limits."""
     return {"batch": ("false",)} if kind.knows_batch else {}
 
 
 def _counts(row: Record) -> tuple[int, int, int]:
-    tokens = row.get("input_tokens", 0) + row.get("output_tokens", 0)
-    return (row["num_model_requests"], tokens, row.get("images", 0))
+    tokens = (row.get("input_tokens") or 0) + (row.get("output_tokens") or 0)
+    return (row["num_model_requests"], tokens, row.get("images") or 0)
 
 
 def _key(row: Record) -> Key:

@@ -15,17 +15,17 @@ if __name__ == "__main__":
     main("rate_limits")
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai import rate_limits
 from lm_openai.errors import ApiFailure
-from lm_openai.pools import Pool, Pools
+from lm_openai.pools import Pool
 from lm_openai.report import Instance, Sample
 
 if TYPE_CHECKING:
     from lm_openai.poll import Poll
 
-NO_POOLS = Pools((), {}, {})
 Key = tuple[str, str]
 
 
@@ -39,15 +39,14 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Limits, peaks and day totals of each pool."""
-    lookback = int(poll.properties.seconds("openai.headroom.lookback"))
-    poll.covered = (poll.now - lookback, poll.now)
     found = _uses(poll)
     members = _members(poll)
+    poll.covered = rate_limits.covered(poll, found)
     for instance in instances:
         member = members[instance.dimensions["project_id"], instance.dimensions["model"]]
         used = rate_limits.tally(found, member.keys)
         values = rate_limits.values(poll, member.pool, used, found)
-        yield Sample(instance, values, idle=not any(map(any, used.minutes.values())))
+        yield Sample(instance, values, idle=rate_limits.idle(used, found))
 
 
 class Member(NamedTuple):
@@ -63,17 +62,17 @@ def _members(poll: Poll) -> dict[Key, Member]:
 
 def _joined(poll: Poll) -> dict[Key, Member]:
     """Limits joined with use; a project whose limits stayed unanswered is left out and noted."""
-    limits = rate_limits.limits(poll)
+    limits = rate_limits.limits(poll, partial(_chosen, poll))
     members: dict[Key, Member] = {}
     for project, answer in limits.items():
         if isinstance(answer, ApiFailure):
-            poll.miss(answer, f"no limits of {poll.names.of('project_id', project) or project}")
+            poll.miss(answer, f"{_name(poll, project) or project} is left out")
             continue
         for pool in answer.all:
             members[project, pool.name] = Member(pool, set())
     for project, model in _groups(poll):
-        answer = limits.get(project, NO_POOLS)
-        if not isinstance(answer, ApiFailure):
+        answer = limits.get(project, rate_limits.NO_POOLS)
+        if not isinstance(answer, ApiFailure) and _chosen(poll, project):
             pool = answer.of(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
@@ -84,7 +83,8 @@ def _groups(poll: Poll) -> set[Key]:
     groups: set[Key] = set()
     for name, answer in _uses(poll).items():
         if isinstance(answer, ApiFailure):
-            poll.miss(answer, f"nothing that adds up {name}")
+            fed = ", ".join(rate_limits.fed_by(name))
+            poll.miss(answer, f"used and utilization of {fed} are left out")
         else:
             groups |= answer.seen | answer.minutes.keys()
     return groups
@@ -94,8 +94,16 @@ def _uses(poll: Poll) -> dict[str, rate_limits.Use | ApiFailure]:
     return poll.once("uses", lambda: rate_limits.uses(poll))
 
 
+def _chosen(poll: Poll, project: str) -> bool:
+    return poll.properties.chosen("projects", project, _name(poll, project) or "")
+
+
+def _name(poll: Poll, project: str) -> str | None:
+    return poll.names.of("project_id", project)
+
+
 def _instance(poll: Poll, project: str, pool: Pool) -> Instance:
-    name = poll.names.of("project_id", project)
+    name = _name(poll, project)
     return Instance(
         f"{project}/{pool.name}",
         f"{name or project} / {pool.name}",
