@@ -9,7 +9,7 @@ from pathlib import Path
 from lm_openai import datasource, settings, thresholds
 from lm_openai.datasource import DataSource
 from lm_openai.errors import KINDS
-from lm_openai.thresholds import LEVELS, Threshold
+from lm_openai.thresholds import LEVELS, Line
 from lm_openai.units import plain
 
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -65,7 +65,7 @@ def blocks(source: DataSource) -> dict[str, str]:
             ("datapoint", "unit", "meaning"),
             ((f"`{point.name}`", point.unit, point.description) for point in source.datapoints),
         ),
-        "thresholds": states(thresholds.load(source).thresholds.values()),
+        "thresholds": states(thresholds.describe(thresholds.load(source))),
         "properties": table(("property", "meaning", "default"), properties(source.properties)),
     }
 
@@ -79,16 +79,16 @@ def facts(source: DataSource) -> Iterator[tuple[str, str]]:
     yield "series", f"buckets of {source.series_width}" if source.series_width else "none"
 
 
-def states(rules: Iterable[Threshold]) -> str:
+def states(lines: Iterable[Line]) -> str:
     """When somebody is woken up, and why then."""
-    rules = list(rules)
-    if not rules:
+    lines = list(lines)
+    if not lines:
         return "None: what is much and what is little differs from site to site.\n"
     return table(
         ("datapoint", *LEVELS, "polls in a row", "reason"),
         (
             (
-                f"`{rule.datapoint}`",
+                f"`{rule.datapoint}`" + (f" where `{match}`" if match else ""),
                 *(
                     f"{rule.operator} {plain(limit)}" if limit is not None else ""
                     for limit in rule.limits
@@ -96,7 +96,7 @@ def states(rules: Iterable[Threshold]) -> str:
                 str(rule.consecutive),
                 rule.reason,
             )
-            for rule in rules
+            for match, rule, _ in lines
         ),
     )
 

@@ -32,6 +32,7 @@ PROPERTIES = {
     "openai.headroom.lookback": "5m",
 }
 OWN = {
+    "audit_by_event_type": {"openai.window": "24h", "openai.lookback": "7h"},
     "cost_by_organization": {"openai.lookback": "3d"},
     "images_by_model": {"openai.window": "1h", "openai.lookback": "1h"},
 }
