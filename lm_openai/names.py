@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
+from lm_openai import keys
 from lm_openai.errors import ApiFailure
 from lm_openai.records import Record, project
 
@@ -25,10 +25,16 @@ class Names:
         self.client, self.cache, self.properties = client, cache, properties
         self.notes: list[str] = []
         self._known: dict[str, dict[str, str]] = {}
+        self._listed: list[Record] | None = None
 
     def projects(self) -> list[Record]:
-        """All projects, archived ones too, as records.Project has them; raises ApiFailure."""
-        return self.cache.remember("projects", SECONDS_TO_LIVE, self._projects)
+        """All projects, archived ones too, as records.Project has them; raises ApiFailure.
+
+        Read once, also where no cache can be kept.
+        """
+        if self._listed is None:
+            self._listed = self.cache.remember("projects", SECONDS_TO_LIVE, self._projects)
+        return self._listed
 
     def active(self) -> list[str]:
         """The ids of the projects that are not archived; raises ApiFailure."""
@@ -68,21 +74,14 @@ class Names:
 
     def _keys(self) -> dict[str, str]:
         """Project keys and admin keys; the keys of a project that cannot be read stay ids."""
-        asked: list[Callable[[], list[Record]]] = [
-            partial(self._project_keys, project) for project in self.active()
-        ]
-        asked.append(lambda: list(self.client.list("admin_api_keys")))
-        answers = self.client.together(asked)
+        answers = keys.every(self.client, self.cache, self.active()).values()
         failures = [answer for answer in answers if isinstance(answer, ApiFailure)]
         if failures:
             self.notes.append(f"some keys stay without names: {failures[0]}")
         return {
-            key["id"]: key["name"]
+            key.id: key.name
             for answer in answers
             if not isinstance(answer, ApiFailure)
             for key in answer
-            if key.get("name")
+            if key.name
         }
-
-    def _project_keys(self, project: str) -> list[Record]:
-        return list(self.client.list("api_keys", project_id=project, owner_project_access="any"))

@@ -267,7 +267,7 @@ class TestLists:
         assert count == {
             "users": len(simulator.organization.users),
             "admin_keys": len(simulator.organization.admin_keys),
-            "invites": 3,
+            "invites": 4,
             "groups": 3,
             "roles": 3,
             "certificates": 2,

@@ -181,12 +181,13 @@ def project_spend_alerts(organization: Organization, project_id: str) -> list[Wi
 
 
 def invites(organization: Organization, now: int) -> list[Wire]:
-    """One accepted, one expired and one that still waits."""
+    """One accepted, one expired, one that still waits and one that no longer can."""
     start = organization.epoch - 30 * DAY
     rows = (
         ("accepted", "dmitri.volkov@acme.example", "owner", start, start + DAY),
         ("expired", "gone.elsewhere@acme.example", "reader", start + DAY, None),
         ("pending", "new.hire@acme.example", "reader", now - now % DAY - 2 * DAY, None),
+        ("pending", "never.answered@acme.example", "reader", start, None),
     )
     first = organization.projects[0].id
     return [
