@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""What each user spends, in organizations whose costs know users."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    import os
+    import sys
+
+    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
+    if os.path.isdir(os.path.join(checkout, "lm_openai")):
+        sys.path[0] = checkout
+    from lm_openai.start import main
+
+    main("cost_by_user")
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from lm_openai import costs
+from lm_openai.errors import ApiFailure
+
+if TYPE_CHECKING:
+    from lm_openai.poll import Poll
+    from lm_openai.report import Instance, Sample
+
+
+def discover(poll: Poll) -> Iterator[Instance]:
+    """Users that cost something since last month began; raises ApiFailure where costs know none."""
+    try:
+        yield from costs.discover(poll)
+    except ApiFailure as failure:
+        if failure.kind != "refused":
+            raise
+        raise ApiFailure("ungrouped", "costs by user", failure.detail) from None
+
+
+def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """Dollars of each user, and their share of all."""
+    return costs.collect(poll, instances)

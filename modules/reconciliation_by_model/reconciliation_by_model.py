@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Whether the bill's quantities are those that the usage API counted."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    import os
+    import sys
+
+    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
+    if os.path.isdir(os.path.join(checkout, "lm_openai")):
+        sys.path[0] = checkout
+    from lm_openai.start import main
+
+    main("reconciliation_by_model")
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from lm_openai import reconciliation
+from lm_openai.derive import percent
+from lm_openai.reconciliation import Pair, Reconciliation
+from lm_openai.report import Instance, Sample, Values
+from lm_openai.usage import ORGANIZATION
+
+if TYPE_CHECKING:
+    from lm_openai.poll import Poll
+
+LEAST_COMPARED = 1000
+"""Below so many counts a week one request at midnight is a large percent, and says nothing."""
+
+
+def discover(poll: Poll) -> Iterator[Instance]:
+    """The organization, and each model's kinds of quantity that were billed or used."""
+    yield Instance(ORGANIZATION, poll.properties.organization, {})
+    for model, kind in _answers(poll).pairs:
+        words = kind.replace("_", " ")
+        dimensions = {"model": model, "token_kind": kind}
+        yield Instance(f"{model}/{kind}", f"{model} / {words}", dimensions)
+
+
+def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """Both quantities of each; on the organization what could not be matched."""
+    poll.covered = reconciliation.window(poll.now)
+    found = _answers(poll)
+    for instance in instances:
+        if instance.id == ORGANIZATION:
+            yield Sample(instance, _unmatched(found))
+        else:
+            key = instance.dimensions["model"], instance.dimensions["token_kind"]
+            yield Sample(instance, _compared(found.pairs[key]))
+
+
+def _answers(poll: Poll) -> Reconciliation:
+    return poll.once("reconciliation", lambda: reconciliation.reconcile(poll))
+
+
+def _compared(pair: Pair) -> Values:
+    values: Values = {}
+    if pair.billed is not None:
+        values["billed_quantity"] = round(pair.billed)
+    if pair.used is not None:
+        values["used_quantity"] = pair.used
+    difference = pair.difference_percent
+    if difference is not None and (pair.used or 0) >= LEAST_COMPARED:
+        values["difference_percent"] = difference
+    return values
+
+
+def _unmatched(found: Reconciliation) -> Values:
+    values: Values = {
+        "unmatched_amount": found.unmatched,
+        "unmatched_items": found.unmatched_items,
+        "unbilled_kinds": found.unbilled,
+    }
+    share = percent(found.unmatched, found.charged)
+    return values if share is None else {**values, "unmatched_cost_percent": share}
