@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lm_openai import writers
@@ -13,6 +14,7 @@ from lm_openai.errors import Failure, WrongUsage
 from lm_openai.options import SERIES_FORMATS, Options
 
 if TYPE_CHECKING:
+    from lm_openai.answers import Answers
     from lm_openai.cache import Cache, Pauses
     from lm_openai.client import Client
     from lm_openai.datasource import DataSource
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG = 0, 1, 2
 NAGIOS_UNKNOWN = 3
+EARLIEST, LATEST = 946684800, 4102444799
 
 
 class Surroundings(NamedTuple):
@@ -34,7 +37,10 @@ class Surroundings(NamedTuple):
 
     @classmethod
     def real(cls) -> Surroundings:
-        """This process's own, its time asked for once."""
+        """This process's own, its time asked for once; words are UTF-8 whatever the locale says."""
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8")
         return cls(os.environ, sys.stdin, sys.stdout, sys.stderr, int(time.time()))
 
 
@@ -50,8 +56,22 @@ class Session:
         self.options, self.around = options, around
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         self.now = moment(options.at) if options.at else around.now
-        self.cache = cache(self.properties, around)
+        self.cache = cache(self.properties, around.environ, self.now)
         self.client = connect(self.properties, Pauses(self.cache, time.time))
+        self.answers: Answers | None = None
+
+    def expect(self, datasources: Iterable[DataSource]) -> None:
+        """Say which DataSources will be polled, so that what they have in common is asked once."""
+        from lm_openai.answers import Answers
+        from lm_openai.poll import Poll
+
+        series = wants_series(self.options)
+        polls = (
+            Poll(source, self.properties, self.now, self.client, self.cache, series)
+            for source in datasources
+        )
+        questions = [question for poll in polls for question in poll.datasource.expects(poll)]
+        self.answers = Answers(self.client, self.cache, questions)
 
     def report(self, datasource: DataSource) -> Report:
         """Poll one DataSource; raises Failure when nothing could be learned."""
@@ -70,18 +90,23 @@ class Session:
             self.client,
             self.cache,
             rules,
+            answers=self.answers,
             with_series=wants_series(self.options),
             discover_only=self.options.discover,
             only=self.options.instances,
         )
 
     def say(self) -> None:
-        """The request count and what else `-v` is for."""
+        """What `-v` is for; nothing in zabbix, whose agent would take it for the value."""
+        if self.options.format == "zabbix":
+            return
         counters = self.client.counters
         self.around.stderr.write(
             f"{counters.requests} requests, {counters.retries} retries, "
             f"{counters.throttled} throttled, slowest answer {counters.slowest:.3f} s\n"
         )
+        if self.cache.trouble:
+            self.around.stderr.write(f"no answer is kept for the next run: {self.cache.trouble}\n")
 
 
 def run(folder: str, options: Options, around: Surroundings) -> int:
@@ -110,14 +135,18 @@ def guarded(
     try:
         return work(opened)
     except Failure as failure:
-        return fail(failure, folder, options, around)
+        reason = failure
     except Exception as error:
-        secrets = opened[0].properties.secrets() if opened else ()
-        return fail(unexpected(error, options, around, secrets), folder, options, around)
+        reason = unexpected(error, options, around, opened)
+    if opened and options.verbose:
+        opened[0].say()
+    return fail(reason, folder, options, around, opened)
 
 
 def check(options: Options) -> None:
-    """Refuse options that do not go together; raises WrongUsage."""
+    """Refuse a time that is none, and options that do not go together; raises WrongUsage."""
+    if options.timeout:
+        _refuse_timeout(options.timeout)
     if options.series and options.format not in SERIES_FORMATS:
         raise WrongUsage(f"--series goes with {' and '.join(SERIES_FORMATS)}, not {options.format}")
 
@@ -149,8 +178,11 @@ def connect(properties: Properties, pauses: Pauses | None = None) -> Client:
     )
 
 
-def cache(properties: Properties, around: Surroundings) -> Cache:
-    """The private cache of this organization, address and key."""
+def cache(properties: Properties, environ: Mapping[str, str], now: int) -> Cache:
+    """The private cache of this organization, address and key.
+
+    Its time is the poll's, so that `--at` never meets the answers of another time.
+    """
     from lm_openai.cache import Cache, folder, identity
 
     if properties.is_set("openai.cache.url"):
@@ -160,7 +192,7 @@ def cache(properties: Properties, around: Surroundings) -> Cache:
     mine = identity(
         properties.organization, properties.text("openai.api.url"), properties.admin_key()
     )
-    return Cache(folder(properties, around.environ), mine, lambda: float(around.now))
+    return Cache(folder(properties, environ), mine, lambda: float(now))
 
 
 def show(report: Report, options: Options, around: Surroundings) -> int:
@@ -174,29 +206,44 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
         text = writer.discover(report)
     else:
         text = writer.write(report)
-    around.stdout.write(text)
-    around.stdout.flush()
+    put(text, around.stdout)
     if options.format not in ("zabbix", "nagios"):
         for sentence in report.failures:
             around.stderr.write(f"{sentence}\n")
-    if options.verbose:
-        for sentence in report.notes:
+    if options.verbose and options.format != "zabbix":
+        for sentence in (*_ages(report), *report.notes):
             around.stderr.write(f"{sentence}\n")
     if options.format == "nagios" and not options.discover:
         return int(writer.status(report))
     return DONE
 
 
-def fail(failure: Failure, folder: str, options: Options, around: Surroundings) -> int:
+def put(text: str, stream: TextIO) -> None:
+    """Write it all, now; raises Failure when that cannot be done."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as reason:
+        # what is left would be tried once more, and complained about, when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise Failure(f"the output cannot be written: {reason.strerror}") from None
+
+
+def fail(
+    failure: Failure,
+    folder: str,
+    options: Options,
+    around: Surroundings,
+    opened: Sequence[Session] = (),
+) -> int:
     """Say why there is no answer, in the place where the format's host looks for it."""
-    sentence = str(failure)
+    sentence = _safe(str(failure), around, opened)
     if options.format == "nagios":
-        around.stdout.write(writers.writer("nagios").failed(sentence, title_of(folder)))
+        put(writers.writer("nagios").failed(sentence, title_of(folder)), around.stdout)
     elif options.format == "zabbix":
-        around.stdout.write(writers.writer("zabbix").failed(sentence))
+        put(writers.writer("zabbix").failed(sentence), around.stdout)
     else:
         around.stderr.write(f"{sentence}\n")
-    around.stdout.flush()
     return status(failure, options.format)
 
 
@@ -205,7 +252,7 @@ def title_of(folder: str) -> str:
     from lm_openai import datasource
 
     known = folder in datasource.folders()
-    return datasource.load(folder).title if known else "openai " + folder.replace("_", " ")
+    return datasource.load(folder).title if known else f"openai {folder.replace('_', ' ')}".strip()
 
 
 def status(failure: Failure, form: str) -> int:
@@ -216,32 +263,51 @@ def status(failure: Failure, form: str) -> int:
 
 
 def unexpected(
-    error: Exception, options: Options, around: Surroundings, secrets: tuple[str, ...]
+    error: Exception, options: Options, around: Surroundings, opened: Sequence[Session]
 ) -> Failure:
     """A fault of ours as a sentence; -v adds the traceback, with every secret struck out."""
     if options.verbose and options.format != "zabbix":
         import traceback
 
-        around.stderr.write(struck("".join(traceback.format_exception(error)), secrets))
+        told = "".join(traceback.format_exception(error))
+        around.stderr.write(_safe(told, around, opened))
     return Failure(
-        struck(f"a fault in lm-openai ({type(error).__name__}: {error}); please report it", secrets)
+        f"a fault in lm-openai ({type(error).__name__}: {error}); please report it, "
+        f"with what -v shows"
     )
 
 
-def struck(text: str, secrets: tuple[str, ...]) -> str:
-    """`text` without any secret."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
-
-
 def moment(text: str) -> int:
-    """Unix seconds out of ISO 8601 or Unix seconds; raises WrongUsage."""
+    """Unix seconds out of ISO 8601 or Unix seconds of this century; raises WrongUsage."""
     from lm_openai import parsing
 
-    if text.isascii() and text.isdecimal():
-        return int(text)
     try:
-        return int(parsing.parse("date", text, {}))
+        seconds = int(text) if text.isascii() and text.isdecimal() else parsing.moment(text)
+    except ValueError:
+        seconds = 0
+    if not EARLIEST <= seconds <= LATEST:
+        allowed = parsing.KINDS["date"].allowed
+        raise WrongUsage(f"--at {text!r}: give {allowed}, or Unix seconds, from 2000 to 2099")
+    return seconds
+
+
+def _refuse_timeout(text: str) -> None:
+    from lm_openai import parsing
+    from lm_openai.settings import row
+
+    entry = row("openai.timeout")
+    try:
+        parsing.parse(entry.kind, text, entry.bounds)
     except ValueError as error:
-        raise WrongUsage(f"--at {text!r}: {error}") from None
+        raise WrongUsage(f"--timeout {text!r}: {error}") from None
+
+
+def _ages(report: Report) -> Iterator[str]:
+    for kind, seconds in report.ages.items():
+        yield f"the newest data of {kind} is {seconds} s old"
+
+
+def _safe(text: str, around: Surroundings, opened: Sequence[Session]) -> str:
+    from lm_openai.redaction import secrets, struck
+
+    return struck(text, secrets(around.environ, opened[0].properties if opened else None))

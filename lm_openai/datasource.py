@@ -12,8 +12,15 @@ from lm_openai.errors import WrongUsage
 from lm_openai.units import UNITS, Unit
 
 if TYPE_CHECKING:
+    from lm_openai.answers import Question
     from lm_openai.poll import Poll
     from lm_openai.report import Instance, Sample
+
+FUNCTIONS = ("discover", "collect", "expects")
+
+
+def _nothing(poll: Poll) -> Iterable[Question]:
+    return ()
 
 
 class Datapoint(NamedTuple):
@@ -57,7 +64,8 @@ class DataSource(NamedTuple):
     `interval` and `discovery_interval` are seconds; `series_width` is the width of a series'
     buckets (`1m`, `1h`, `1d`) or None where buckets make no sense; `dimensions` are the instance's
     default dimensions and `properties` names the host properties that it heeds beyond the suite's
-    own. `discover(poll)` yields Instance, `collect(poll, instances)` Sample.
+    own. `discover(poll)` yields Instance, `collect(poll, instances)` Sample, `expects(poll)` the
+    usage Questions that these two will ask, where others of the same run may have a part in them.
     """
 
     folder: str
@@ -73,6 +81,7 @@ class DataSource(NamedTuple):
     graphs: tuple[Graph, ...]
     discover: Callable[[Poll], Iterable[Instance]]
     collect: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]]
+    expects: Callable[[Poll], Iterable[Question]] = _nothing
 
     def datapoint(self, name: str) -> Datapoint:
         """The declared datapoint of that name; KeyError when there is none."""
@@ -93,7 +102,8 @@ def load(folder: str) -> DataSource:
         raise WrongUsage(f"no DataSource {folder!r}: there are {', '.join(folders())}")
     module = import_module(f"lm_openai.modules.{folder}.{folder}")
     definition = json.loads(resource(folder, f"{folder}.json"))
-    return _datasource(folder, definition, module.discover, module.collect)
+    functions = {name: getattr(module, name) for name in FUNCTIONS if hasattr(module, name)}
+    return _datasource(folder, definition, functions)
 
 
 def resource(folder: str, name: str) -> bytes:
@@ -118,10 +128,9 @@ def _read(module: Any, name: str) -> bytes:
 def _datasource(
     folder: str,
     definition: dict[str, Any],
-    discover: Callable[[Poll], Iterable[Instance]],
-    collect: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]],
+    functions: dict[str, Any],
 ) -> DataSource:
-    built = dict(
+    built: dict[str, Any] = dict(
         definition,
         dimensions=tuple(definition["dimensions"]),
         properties=tuple(definition["properties"]),
@@ -131,7 +140,7 @@ def _datasource(
             for entry in definition["graphs"]
         ),
     )
-    return DataSource(folder=folder, discover=discover, collect=collect, **built)
+    return DataSource(folder=folder, **functions, **built)
 
 
 def _folders() -> Iterable[str]:

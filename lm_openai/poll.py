@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lm_openai import derive
-from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.answers import Answers
+from lm_openai.errors import ApiFailure, Failure, WrongUsage
 from lm_openai.names import Names
 from lm_openai.report import Instance, Report, Row, Sample, Values
 from lm_openai.thresholds import Rules, judge
@@ -24,9 +25,9 @@ T = TypeVar("T")
 class Poll:
     """What a DataSource's two functions see: settings, time, the client and where to report gaps.
 
-    `now` is Unix seconds; `covered` is the time that the numbers speak of where that is not
-    `window`; `ages` takes data age in seconds by usage kind, `failures` what stayed unanswered and
-    `notes` what is well but worth knowing.
+    `now` is Unix seconds; `answers` is the usage that the polls of one run share; `covered` is the
+    time that the numbers speak of where that is not `window`; `ages` takes data age in seconds by
+    usage kind, `failures` what stayed unanswered and `notes` what is well but worth knowing.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class Poll:
         client: Client,
         cache: Cache,
         with_series: bool = False,
+        answers: Answers | None = None,
     ) -> None:
         self.datasource = datasource
         self.properties = properties.for_datasource(datasource.folder)
         self.now = now
         self.client = client
         self.cache = cache
+        self.answers = answers or Answers(client, cache)
         self.with_series = with_series and datasource.series_width is not None
         self.names = Names(client, cache, self.properties)
         self.ages: dict[str, int] = {}
@@ -80,6 +83,7 @@ def report(
     cache: Cache,
     rules: Rules,
     *,
+    answers: Answers | None = None,
     with_series: bool = False,
     discover_only: bool = False,
     only: Sequence[str] = (),
@@ -89,7 +93,7 @@ def report(
     `only` are wildvalues or globs over wildvalue and alias; a word that meets no instance seen in
     the last days raises WrongUsage, so that a mistyped name is not taken for silence.
     """
-    poll = Poll(datasource, properties, now, client, cache, with_series)
+    poll = Poll(datasource, properties, now, client, cache, with_series, answers)
     discovered = tuple(datasource.discover(poll))
     samples = () if discover_only else tuple(datasource.collect(poll, discovered))
     instances = _instances(poll, discovered, samples)
@@ -123,11 +127,14 @@ def _instances(
 def _chosen(poll: Poll, instances: dict[str, Instance], only: Sequence[str]) -> Iterator[Instance]:
     shown = [instance for instance in instances.values() if _included(poll, instance)]
     for word in only:
-        if not any(_named(word, instance) for instance in shown):
-            raise WrongUsage(
-                f"{poll.datasource.title} has no instance {word!r}: "
-                f"it was not seen in the last days; --discover lists those that were"
-            )
+        if any(_named(word, instance) for instance in shown):
+            continue
+        if poll.failures:
+            raise Failure(f"nothing is known of {word!r}: {poll.failures[0]}")
+        raise WrongUsage(
+            f"{poll.datasource.title} has no instance {word!r}: "
+            f"it was not seen in the last days; --discover lists those that were"
+        )
     for instance in shown:
         if not only or any(_named(word, instance) for word in only):
             yield instance
@@ -143,9 +150,8 @@ def _included(poll: Poll, instance: Instance) -> bool:
 
 
 def _named(word: str, instance: Instance) -> bool:
-    return instance.wildvalue == word or any(
-        fnmatchcase(text, word) for text in (instance.wildvalue, instance.alias)
-    )
+    texts = (instance.wildvalue, instance.alias)
+    return word in (*texts, instance.id) or any(fnmatchcase(text, word) for text in texts)
 
 
 def _rows(

@@ -56,12 +56,13 @@ def check(options: Options) -> None:
 def _polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list[Gap]]:
     reports: list[Report] = []
     gaps: list[Gap] = []
-    for folder in folders:
-        source = datasource.load(folder)
+    sources = [datasource.load(folder) for folder in folders]
+    session.expect(sources)
+    for source in sources:
         try:
             reports.append(session.report(source))
         except ApiFailure as failure:
-            gaps.append(Gap(folder, source.title, str(failure)))
+            gaps.append(Gap(source.folder, source.title, str(failure)))
     return reports, gaps
 
 

@@ -1,118 +1,135 @@
-"""What every usage DataSource shares: its instances, its buckets and the fold of their rows."""
+"""What every usage DataSource shares: its dimensions, its instances and its window."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lm_openai.errors import WrongUsage
+from lm_openai.answers import DAY, Group, Question, group_of
+from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.names import NONE
-from lm_openai.records import KINDS, WIDTHS, Bucket, Kind, Record, count
-from lm_openai.report import Instance, Sample, Values
+from lm_openai.parsing import HOUR, Window
+from lm_openai.records import KINDS, Kind
+from lm_openai.report import Instance, Sample
 
 if TYPE_CHECKING:
     from lm_openai.poll import Poll
 
-DAY = 86400
+    Functions = tuple[
+        Callable[[Poll], Iterator[Instance]],
+        Callable[[Poll, Iterable[Instance]], Iterator[Sample]],
+        Callable[[Poll], Iterator[Question]],
+    ]
+
+__all__ = ["DAY", "group_of"]
+
 ORGANIZATION = "organization"
 SEEN_DAYS = 7
-Group = tuple[str, ...]
+NEW_KINDS = ("decisions",)
+"""Kinds that not every API has yet; where any other is not found, the address is wrong."""
+CALLERS = {"project_id", "user_id", "api_key_id"}
+GROUPS_A_PROJECT = 8
+"""A guess, for the size of pages only, where more than the project tells groups apart."""
 
 
-def discover(poll: Poll, kind: str) -> Iterator[Instance]:
+def of(name: str) -> Functions:
+    """`discover`, `collect` and `expects` of a DataSource that shows one usage kind as it is."""
+    kind = KINDS[name]
+    return partial(discover, kind), partial(collect, kind), partial(expects, kind)
+
+
+def discover(kind: Kind, poll: Poll) -> Iterator[Instance]:
     """Everything that was used in the last 7 days, by the chosen dimensions."""
-    dimensions = grouping(poll, KINDS[kind])
-    groups = poll.cache.remember(
-        f"seen {kind} {','.join(dimensions)}",
-        poll.datasource.discovery_interval,
-        lambda: sorted(seen(poll, KINDS[kind], dimensions)),
-    )
-    for group in groups:
+    dimensions = grouping(poll, kind.name, kind.dimensions)
+    for group in _seen(kind, poll, dimensions) or ():
         yield instance(poll, dimensions, tuple(group))
 
 
-def collect(poll: Poll, kind: str, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """One sample per instance and bucket; without use, the kind's required fields are 0."""
-    dimensions = grouping(poll, KINDS[kind])
+def collect(kind: Kind, poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """One sample per instance and bucket; without use, the kind's required fields are 0.
+
+    A level is what the newest bucket in which the API told anyone's says, or the one before it,
+    since not all arrive at once; without a row there it is 0, and unknown where it told none.
+    """
+    dimensions = grouping(poll, kind.name, kind.dimensions)
+    if _seen(kind, poll, dimensions) is None:
+        return
     known = {entry.id: entry for entry in instances}
     used = set()
-    for start, group, values in counted(poll, KINDS[kind], dimensions, len(known)):
-        made = instance(poll, dimensions, group)
-        used.add(made.id)
-        yield Sample(known.get(made.id, made), values, start)
-    for idle in known.values():
-        if idle.id not in used:
-            yield Sample(idle, dict.fromkeys(KINDS[kind].required, 0), idle=True)
+    samples: Iterable[Sample] = _samples(kind, poll, dimensions, len(known))
+    if is_level(poll) and not poll.with_series:
+        samples = _at_the_edge(list(samples))
+    for sample in samples:
+        used.add(sample.instance.id)
+        yield sample._replace(instance=known.get(sample.instance.id, sample.instance))
+    if used or not is_level(poll):
+        for idle in known.values():
+            if idle.id not in used:
+                yield Sample(idle, dict.fromkeys(kind.required, 0), idle=True)
 
 
-def grouping(poll: Poll, kind: Kind) -> Group:
+def expects(kind: Kind, poll: Poll) -> Iterator[Question]:
+    """What the two will ask, so that a run of several DataSources can ask it together."""
+    dimensions = grouping(poll, kind.name, kind.dimensions)
+    yield Question(kind.name, week(poll), dimensions)
+    yield Question(kind.name, window(poll), dimensions)
+
+
+def grouping(poll: Poll, what: str, allowed: Group) -> Group:
     """The dimensions that `openai.group.by` chooses, else the definition's; `organization` is none.
 
-    Raises WrongUsage for a dimension that the endpoint lacks.
+    Raises WrongUsage for one that is not allowed.
     """
     chosen = poll.properties.words("openai.group.by") or poll.datasource.dimensions
     if tuple(chosen) == (ORGANIZATION,):
         return ()
     for dimension in chosen:
-        if dimension not in kind.dimensions:
+        if dimension not in allowed:
             raise WrongUsage(
-                f"openai.group.by: {kind.name} has no dimension {dimension!r}; "
-                f"allowed are {', '.join(kind.dimensions)}, or {ORGANIZATION} alone"
+                f"openai.group.by: {what} has no dimension {dimension!r}; "
+                f"allowed are {', '.join(allowed)}, or {ORGANIZATION} alone"
             )
     return tuple(dict.fromkeys(chosen))
 
 
-def seen(poll: Poll, kind: Kind, dimensions: Group) -> set[Group]:
-    """The groups with a row in the last 7 days."""
-    start = poll.now // DAY * DAY - SEEN_DAYS * DAY
-    buckets = poll.client.usage(kind.name, start, poll.now, "1d", group_by=dimensions)
-    return {group_of(row, dimensions) for bucket in buckets for row in bucket.results}
+def week(poll: Poll) -> Window:
+    """The last 7 days and the running one, which tell what there is."""
+    return Window(poll.now // DAY * DAY - SEEN_DAYS * DAY, poll.now, "1d")
 
 
-def counted(
-    poll: Poll, kind: Kind, dimensions: Group, groups: int
-) -> Iterator[tuple[int, Group, Values]]:
-    """(bucket start, group, values) for every group with use in a bucket of the poll's window."""
-    window = poll.window
-    newest = None
-    buckets = poll.client.usage(
-        kind.name,
-        window.start,
-        window.end,
-        window.width,
-        group_by=dimensions,
-        groups=groups or None,
-    )
-    for bucket in buckets:
-        if bucket.results:
-            newest = bucket
-        start = bucket.start // WIDTHS[window.width] * WIDTHS[window.width]
-        for group, values in folded(kind, bucket, dimensions).items():
-            yield start, group, values
-    if newest and window.width == "1m":
-        poll.ages[kind.name] = max(0, poll.now - newest.end)
+def window(poll: Poll) -> Window:
+    """The poll's window; for a level the last day, since only its newest bucket counts."""
+    chosen = poll.window
+    if poll.with_series or not is_level(poll):
+        return chosen
+    return Window(chosen.end // HOUR * HOUR - DAY, chosen.end, "1h")
 
 
-def folded(kind: Kind, bucket: Bucket, dimensions: Group) -> dict[Group, Values]:
-    """One bucket's rows by group, rows of the same group added."""
-    groups: dict[Group, Values] = {}
-    for row in bucket.results:
-        values = groups.setdefault(group_of(row, dimensions), {})
-        for name, value in quantities(kind, row):
-            values[name] = values.get(name, 0) + value
-    return groups
+def is_level(poll: Poll) -> bool:
+    """Whether the definition takes the newest bucket instead of adding buckets up."""
+    return any(datapoint.fold == "last" for datapoint in poll.datasource.datapoints)
 
 
-def quantities(kind: Kind, row: Record) -> Iterator[tuple[str, int]]:
-    """The metric fields that a row carries; an absent one stays absent."""
-    for name in kind.quantities:
-        if row.get(name) is not None:
-            yield name, count(row, name, f"usage/{kind.name}")
+def likely(poll: Poll, dimensions: Group) -> int | None:
+    """How many groups a bucket may have, judged by the projects; None where these do not tell."""
+    if not CALLERS & set(dimensions):
+        return None
+    try:
+        projects = len(poll.names.projects())
+    except ApiFailure:
+        return None
+    return projects * (1 if dimensions == ("project_id",) else GROUPS_A_PROJECT)
 
 
-def group_of(row: Record, dimensions: Group) -> Group:
-    """The row's ids, a null as `none` and a truth value as `true` or `false`."""
-    return tuple(_word(row.get(dimension)) for dimension in dimensions)
+def unknown(poll: Poll, name: str, failure: ApiFailure) -> bool:
+    """Whether the API has no such kind yet, which is noted and no failure."""
+    if failure.kind != "not_found" or name not in NEW_KINDS:
+        return False
+    sentence = f"this API has no usage/{name} yet"
+    if sentence not in poll.notes:
+        poll.notes.append(sentence)
+    return True
 
 
 def instance(poll: Poll, dimensions: Group, group: Group) -> Instance:
@@ -136,10 +153,47 @@ def instance(poll: Poll, dimensions: Group, group: Group) -> Instance:
     )
 
 
-def _word(value: object) -> str:
-    if value is None or value == "":
-        return NONE
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _seen(kind: Kind, poll: Poll, dimensions: Group) -> list[Group] | None:
+    """The groups with a row in the last 7 days; None where the API does not know the kind."""
+    return poll.once("seen", lambda: _remembered(kind, poll, dimensions))
+
+
+def _remembered(kind: Kind, poll: Poll, dimensions: Group) -> list[Group] | None:
+    name = f"seen {kind.name} {','.join(dimensions)} {poll.now // DAY}"
+    try:
+        return poll.cache.remember(
+            name, poll.datasource.discovery_interval, lambda: _in_the_week(kind, poll, dimensions)
+        )
+    except ApiFailure as failure:
+        if unknown(poll, kind.name, failure):
+            return None
+        raise
+
+
+def _in_the_week(kind: Kind, poll: Poll, dimensions: Group) -> list[Group]:
+    question = Question(kind.name, week(poll), dimensions)
+    days = poll.answers.of(question, likely(poll, dimensions))
+    return sorted({group for day in days for group in day.groups})
+
+
+def _samples(kind: Kind, poll: Poll, dimensions: Group, groups: int) -> Iterator[Sample]:
+    """A sample for every group with use in a bucket of the window."""
+    asked = window(poll)
+    if is_level(poll):
+        poll.covered = asked[:2]
+    newest = None
+    question = Question(kind.name, asked, dimensions)
+    for bucket in poll.answers.of(question, groups or likely(poll, dimensions)):
+        newest = bucket.end if bucket.groups else newest
+        for group, values in bucket.groups.items():
+            yield Sample(instance(poll, dimensions, group), values, bucket.start)
+    if newest is not None and asked.width == "1m":
+        poll.ages[kind.name] = max(0, poll.now - newest)
+
+
+def _at_the_edge(samples: list[Sample]) -> list[Sample]:
+    newest = max((sample.start or 0 for sample in samples), default=0)
+    return [sample for sample in samples if (sample.start or 0) >= newest - HOUR]
 
 
 def _readable(dimension: str, identifier: str) -> str:

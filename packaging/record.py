@@ -31,15 +31,29 @@ PROPERTIES = {
     "openai.lookback": "15m",
     "openai.headroom.lookback": "5m",
 }
+HOUR = {"openai.window": "1h", "openai.lookback": "1h"}
 OWN = {
     "audit_by_event_type": {"openai.window": "24h", "openai.lookback": "7h"},
     "cost_by_organization": {"openai.lookback": "3d"},
-    "images_by_model": {"openai.window": "1h", "openai.lookback": "1h"},
+    "code_interpreter_by_project": HOUR,
+    "images_by_model": HOUR,
+    "vector_stores_by_project": {"openai.lookback": "3h"},
+    "web_search_by_model": HOUR,
 }
 SIZE = (4, 7)
+WHOLE = (12, 24)
 OWN_SIZE = {
     "api_keys_by_key": (6, 7),
-    "images_by_model": (12, 24),
+    "audio_speeches_by_model": WHOLE,
+    "audio_transcriptions_by_model": WHOLE,
+    "code_interpreter_by_project": WHOLE,
+    "decisions_by_model": WHOLE,
+    "embeddings_by_model": WHOLE,
+    "file_search_by_vector_store": WHOLE,
+    "images_by_model": WHOLE,
+    "moderations_by_model": WHOLE,
+    "vector_stores_by_project": WHOLE,
+    "web_search_by_model": WHOLE,
     "organization": (8, 7),
 }
 ALWAYS = ("default", "gpt-4.1-long-context", "gpt-4.1", "gpt-4.1-2025-04-14")

@@ -204,7 +204,7 @@ def test_dimensions_of_the_schema_cover_those_of_the_api():
 
 def test_fields_of_the_schema_are_the_fields_of_the_values():
     schema = datasource.schema("datasource")
-    behind = {"folder", "discover", "collect"}
+    behind = {"folder", "discover", "collect", "expects"}
     assert set(schema["properties"]) == set(datasource.DataSource._fields) - behind
     for name, values in (("datapoint", datasource.Datapoint), ("graph", datasource.Graph)):
         assert set(schema["$defs"][name]["properties"]) == set(values._fields)

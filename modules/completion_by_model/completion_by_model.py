@@ -14,23 +14,7 @@ if __name__ == "__main__":
 
     main("completion_by_model")
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
-
 from lm_openai import usage
 
-if TYPE_CHECKING:
-    from lm_openai.poll import Poll
-    from lm_openai.report import Instance, Sample
-
 KIND = "completions"
-
-
-def discover(poll: Poll) -> Iterator[Instance]:
-    """What was used in the last 7 days."""
-    return usage.discover(poll, KIND)
-
-
-def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Tokens and requests of each bucket."""
-    return usage.collect(poll, KIND, instances)
+discover, collect, expects = usage.of(KIND)

@@ -14,23 +14,7 @@ if __name__ == "__main__":
 
     main("images_by_model")
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
-
 from lm_openai import usage
 
-if TYPE_CHECKING:
-    from lm_openai.poll import Poll
-    from lm_openai.report import Instance, Sample
-
 KIND = "images"
-
-
-def discover(poll: Poll) -> Iterator[Instance]:
-    """What made images in the last 7 days."""
-    return usage.discover(poll, KIND)
-
-
-def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Images and requests of each bucket."""
-    return usage.collect(poll, KIND, instances)
+discover, collect, expects = usage.of(KIND)

@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""Which models transcribed how many seconds of audio."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    import os
+    import sys
+
+    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
+    if os.path.isdir(os.path.join(checkout, "lm_openai")):
+        sys.path[0] = checkout
+    from lm_openai.start import main
+
+    main("audio_transcriptions_by_model")
+
+from lm_openai import usage
+
+KIND = "audio_transcriptions"
+discover, collect, expects = usage.of(KIND)
