@@ -59,6 +59,9 @@ def run(
         follow(form, since, opened[0], most)
         return collector.DONE
 
+    if around.stdout is None:  # so it is in a process started with a closed one
+        around.stderr.write("stdout is closed: there is nowhere to print events to\n")
+        return collector.FAILED
     return collector.guarded("audit", options, around, work)
 
 
@@ -196,13 +199,11 @@ def advanced(feed: Feed, cursor: Cursor, fresh: Sequence[Record], end: int | Non
     return Cursor(start, printed, cursor.width)
 
 
-def printer(line: Callable[[Record, str], str], organization: str, out: TextIO | None) -> Deliver:
+def printer(line: Callable[[Record, str], str], organization: str, out: TextIO) -> Deliver:
     """Prints events one per line, each flushed by itself; raises Failure when that fails.
 
     A pipe takes a line of up to 4 kB whole or not at all, so that `kill -9` leaves none broken.
     """
-    if out is None:
-        raise Failure("stdout is closed: there is nowhere to print events to")
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(encoding="utf-8", newline="\n")
 
