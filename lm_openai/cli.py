@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from lm_openai import __version__, collector
-from lm_openai.errors import Failure
-from lm_openai.options import OPTIONS, Option, Options
+from lm_openai.errors import Failure, WrongUsage
+from lm_openai.options import FORMATS, OPTIONS, Option, Options
 
 
 def script(folder: str, argv: Sequence[str]) -> int:
@@ -31,23 +31,33 @@ def script(folder: str, argv: Sequence[str]) -> int:
 
 
 def invoke(command: click.Command, argv: Sequence[str]) -> int:
-    """Run a click command; wrong usage is one sentence and 2, or 3 where Nagios listens."""
+    """Run a click command; wrong usage is one sentence, where the wanted format's host looks."""
     try:
         status = command.main(list(argv), prog_name=command.name, standalone_mode=False)
     except click.ClickException as error:
-        click.echo(f"{command.name}: {error.format_message()} (see --help)", err=True)
-        return collector.NAGIOS_UNKNOWN if for_nagios(argv) else collector.WRONG
+        sentence = f"{command.name}: {error.format_message()} (see --help)"
+        return _fail(WrongUsage(sentence), command, argv)
     except Failure as failure:
-        click.echo(str(failure), err=True)
-        return collector.status(failure, "nagios" if for_nagios(argv) else "")
+        return _fail(failure, command, argv)
     except click.Abort:
         return collector.FAILED
     return int(status or 0)
 
 
-def for_nagios(argv: Sequence[str]) -> bool:
-    """Whether the words ask for Nagios output, however wrong the rest of them is."""
-    return "--format=nagios" in argv or ("--format", "nagios") in pairwise(argv)
+def wanted_format(argv: Sequence[str]) -> str:
+    """The format that the words ask for, however wrong the rest of them is; else the default."""
+    words = (*argv, "")
+    asked = [after for word, after in pairwise(words) if word == "--format"]
+    asked += [word.removeprefix("--format=") for word in argv]
+    return next((form for form in asked if form in FORMATS), FORMATS[0])
+
+
+def _fail(failure: Failure, command: click.Command, argv: Sequence[str]) -> int:
+    folder, _, script = (command.name or "").partition(".py")
+    chosen = Options(format=wanted_format(argv))
+    return collector.fail(
+        failure, folder if script == "" else "", chosen, collector.Surroundings.real()
+    )
 
 
 def parameter(option: Option) -> click.Option:

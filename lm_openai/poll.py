@@ -61,6 +61,15 @@ class Poll:
             return self.properties.series(self.now, self.datasource.series_width or "1m")
         return self.properties.window(self.now)
 
+    def shows(self, instance: Instance) -> bool:
+        """Whether the site's include and exclude globs leave it to be printed."""
+        for what, dimension in (("projects", "project_id"), ("models", "model")):
+            identifier = instance.dimensions.get(dimension)
+            name = instance.names.get(dimension.replace("_id", "_name"), "")
+            if identifier is not None and not self.properties.chosen(what, identifier, name):
+                return False
+        return True
+
     def miss(self, failure: ApiFailure, consequence: str) -> None:
         """Note that a question stayed unanswered and what is left out because of it."""
         sentence = f"{consequence}: {failure}"
@@ -125,7 +134,7 @@ def _instances(
 
 
 def _chosen(poll: Poll, instances: dict[str, Instance], only: Sequence[str]) -> Iterator[Instance]:
-    shown = [instance for instance in instances.values() if _included(poll, instance)]
+    shown = [instance for instance in instances.values() if poll.shows(instance)]
     for word in only:
         if any(_named(word, instance) for instance in shown):
             continue
@@ -138,15 +147,6 @@ def _chosen(poll: Poll, instances: dict[str, Instance], only: Sequence[str]) -> 
     for instance in shown:
         if not only or any(_named(word, instance) for word in only):
             yield instance
-
-
-def _included(poll: Poll, instance: Instance) -> bool:
-    for what, dimension in (("projects", "project_id"), ("models", "model")):
-        identifier = instance.dimensions.get(dimension)
-        name = instance.names.get(dimension.replace("_id", "_name"), "")
-        if identifier is not None and not poll.properties.chosen(what, identifier, name):
-            return False
-    return True
 
 
 def _named(word: str, instance: Instance) -> bool:
