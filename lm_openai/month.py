@@ -15,6 +15,7 @@ from lm_openai import costs
 from lm_openai.days import DAY, calendar
 from lm_openai.errors import WrongUsage
 from lm_openai.units import plain
+from lm_openai.writers import one_line
 
 if TYPE_CHECKING:
     from lm_openai.client import Client
@@ -91,29 +92,29 @@ def written(month: Month, form: str) -> str:
 def table(month: Month) -> str:
     """For people: to the cent by project and line item, then by day, then the month.
 
-    Every sum is exact and rounded once, so that the month is right to the cent; where the rounded
+    Every sum is exact and rounded once, so that the month is right to the cent; where rounded
     lines add up to something else, the last line says so.
     """
-    shown = [cents(total(rows)) for _, rows in _parts(month.rows, *BY)]
     lines = [*_by_project(month), *_by_day(month), (f"total of {month.name}", total(month.rows))]
-    text = f"{month.organization}: costs of {month.name} in US dollars, by UTC days\n"
-    text += f"{month.unfinished}\n" if month.unfinished else ""
-    text += "".join(_aligned(lines))
-    if sum(shown) != cents(total(month.rows)):
-        text += f"(line items are rounded one by one: as shown they add up to {sum(shown)})\n"
-    return text
+    return "".join(
+        (
+            f"{month.organization}: costs of {month.name} in US dollars, by UTC days\n",
+            f"{month.unfinished}\n" if month.unfinished else "",
+            "\n",
+            *_aligned(lines),
+            _rounding(month),
+        )
+    )
 
 
 def comma_separated(month: Month) -> str:
-    """A line for each project, line item and day, amounts with all their digits."""
+    """One line for each project, line item and day, amounts with all their digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("day", "project_id", "project_name", "line_item", "amount", "currency"))
     for row in month.rows:
-        amount = plain(row.amount)
-        writer.writerow(
-            (row.day, row.project_id, row.project_name, row.line_item, amount, costs.CURRENCY)
-        )
+        words = (row.day, row.project_id, row.project_name, row.line_item)
+        writer.writerow((*map(one_line, words), plain(row.amount), costs.CURRENCY))
     return text.getvalue()
 
 
@@ -162,11 +163,23 @@ def _by_day(month: Month) -> Iterator[Line]:
 
 def _aligned(lines: Iterable[Line]) -> Iterator[str]:
     """Amounts end in one column."""
-    spelled = [(label, "" if amount is None else str(cents(amount))) for label, amount in lines]
+    spelled = [
+        (one_line(label), "" if amount is None else str(cents(amount))) for label, amount in lines
+    ]
     left = max(len(label) for label, _ in spelled)
     right = max(len(amount) for _, amount in spelled)
     for label, amount in spelled:
         yield f"{label:{left}}  {amount:>{right}}".rstrip() + "\n"
+
+
+def _rounding(month: Month) -> str:
+    """What the lines add up to as they are shown, where that is not the total."""
+    differing = []
+    for words, fields in (("line items", BY), ("projects", BY[:1]), ("days", ("day",))):
+        shown = sum(cents(total(rows)) for _, rows in _parts(month.rows, *fields))
+        if shown != cents(total(month.rows)):
+            differing.append(f"{words} add up to {shown}")
+    return f"(rounded one by one, {', '.join(differing)})\n" if differing else ""
 
 
 def _sums(month: Month, *fields: str) -> list[dict[str, str | Decimal]]:

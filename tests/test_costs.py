@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lm_openai import costs
 from lm_openai.days import DAY, Calendar, Days, calendar
 from lm_openai.forecast import Forecast, forecast
+from lm_openai.report import Values
 from lm_openai.simulator import NO_MANAGEMENT_KEY, Simulator
 from tests import replay
 from tests.asking import WEDNESDAY, document, polled
@@ -147,7 +148,7 @@ def test_a_figure_that_lacks_a_day_is_left_out(lacking: str, gone: set[str]) -> 
 
 
 def test_a_budget_counts_what_was_spent_and_what_is_to_come() -> None:
-    values = {"amount_month_to_date": Decimal(249), "amount_month_forecast": Decimal(444)}
+    values: Values = {"amount_month_to_date": Decimal(249), "amount_month_forecast": Decimal(444)}
 
     assert costs.budget_figures(values, Decimal(500)) == {
         "budget": 500,

@@ -100,8 +100,8 @@ def test_charges_without_a_count_are_unmatched_and_credits_left_aside() -> None:
         {("o3", "input"): 10, ("free", "input"): 4},
     )
 
-    assert (found.charged, found.unmatched, found.unmatched_items) == (4, 3, 2)
-    assert found.unbilled == 1
+    assert (str(found.charged), str(found.unmatched)) == ("4", "3")
+    assert (found.unmatched_items, found.unbilled) == (2, 1)
     assert found.pairs[("free", "input")] == Pair(None, 4)
 
 
@@ -141,10 +141,10 @@ def test_what_is_unmatched_is_what_tools_and_storage_cost(demo: Simulator, tmp_p
         for row in _billed(demo, start, end)
         if Decimal(row["amount"]["value"]) > 0
     ]
-    tools = sum(amount for item, amount in amounts if "," not in item)
+    tools = sum((amount for item, amount in amounts if "," not in item), Decimal(0))
 
     assert Decimal(repr(whole["unmatched_amount"])) == tools
-    share = 100 * tools / sum(amount for _, amount in amounts)
+    share = 100 * tools / sum((amount for _, amount in amounts), Decimal(0))
     assert abs(Decimal(repr(whole["unmatched_cost_percent"])) - share) < Decimal("0.000001")
 
 
