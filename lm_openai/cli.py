@@ -53,11 +53,10 @@ def wanted_format(argv: Sequence[str]) -> str:
 
 
 def _fail(failure: Failure, command: click.Command, argv: Sequence[str]) -> int:
-    folder, _, script = (command.name or "").partition(".py")
-    chosen = Options(format=wanted_format(argv))
-    return collector.fail(
-        failure, folder if script == "" else "", chosen, collector.Surroundings.real()
-    )
+    name = command.name or ""
+    folder = name.removesuffix(".py") if name.endswith(".py") else ""
+    wanted = Options(format=wanted_format(argv))
+    return collector.fail(failure, folder, wanted, collector.Surroundings.real())
 
 
 def parameter(option: Option) -> click.Option:
