@@ -115,7 +115,12 @@ class Told:
 
 
 def event(
-    identifier: str, at: int = AT - HOUR, type: str = "login.succeeded", **members: Any
+    identifier: str,
+    at: int = AT - HOUR,
+    type: str = "login.succeeded",
+    payload: Any = None,
+    **members: Any,
 ) -> Event:
-    """An event as a test tells it."""
-    return {"id": identifier, "type": type, "effective_at": at, "actor": None, **members}
+    """An event as a test tells it; its payload stands under the name of its type."""
+    said = {} if payload is None else {type: payload}
+    return {"id": identifier, "type": type, "effective_at": at, "actor": None, **members, **said}

@@ -32,8 +32,8 @@ def demo() -> Iterator[Simulator]:
 def test_killed_before_any_line_of_its_code_the_feed_loses_nothing(
     demo: Simulator, tmp_path: Path
 ) -> None:
-    wanted = ids(truth(demo, AT - 7 * HOUR))
-    words = (demo.url, tmp_path, AT, "7h", MOST, 29)
+    wanted = ids(truth(demo, AT - 6.2 * HOUR))
+    words = (demo.url, tmp_path, AT, "372m", MOST, 47)
     ran = subprocess.run(
         [sys.executable, "-m", "tests.killing", *map(str, words)],
         cwd=ROOT,
@@ -43,7 +43,7 @@ def test_killed_before_any_line_of_its_code_the_feed_loses_nothing(
 
     assert (ran.returncode, ran.stderr) == (0, "")
     points = sorted(tmp_path.iterdir(), key=lambda path: int(path.name))
-    assert len(points) > 30
+    assert len(points) > 30, len(points)
     for point in points:
         found = ids(events((point / "printed").read_text()))
         repeated = [identifier for identifier, times in Counter(found).items() if times > 1]
