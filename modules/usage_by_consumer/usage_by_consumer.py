@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Which consumers drive the usage: totals across all kinds, and how they changed."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    import os
+    import sys
+
+    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
+    if os.path.isdir(os.path.join(checkout, "lm_openai")):
+        sys.path[0] = checkout
+    from lm_openai.start import main
+
+    main("usage_by_consumer")
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from lm_openai import consumers, usage
+from lm_openai.report import Instance, Sample, Values
+
+if TYPE_CHECKING:
+    from lm_openai.answers import Group, Question
+    from lm_openai.poll import Poll
+
+OTHER = Instance("other", "other", {})
+BY_PROJECT = ("project_id",)
+
+
+def discover(poll: Poll) -> Iterator[Instance]:
+    """The greatest consumers of the window by tokens, and the rest as one."""
+    found = _consumption(poll)
+    for instance, _ in found.listed:
+        yield instance
+    if found.rest is not None:
+        yield OTHER
+
+
+def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """What each consumer used, against what is usual and against its project's budget."""
+    found = _consumption(poll)
+    budgets = poll.properties.token_budgets() if "project_id" in _dimensions(poll) else {}
+    shares = consumers.budget_shares(poll, budgets) if budgets else {}
+    for instance, group in found.listed:
+        share = shares.get(instance.dimensions.get("project_id", ""))
+        budget: Values = {} if share is None else {"tokens_budget_percent": share}
+        yield _sample(found, instance, {group}, budget)
+    if found.rest is not None:
+        yield _sample(found, OTHER, found.rest, {})
+
+
+def expects(poll: Poll) -> Iterator[Question]:
+    """The window of every kind."""
+    yield from consumers.questions(poll.window, _dimensions(poll))
+
+
+class Consumption(NamedTuple):
+    """Who is listed, everyone else (None where totals are not whole), and what all of them used."""
+
+    listed: list[tuple[Instance, Group]]
+    rest: set[Group] | None
+    use: consumers.Use
+    usual: dict[Group, Decimal] | None
+
+
+def _consumption(poll: Poll) -> Consumption:
+    return poll.once("consumption", lambda: _consumed(poll))
+
+
+def _consumed(poll: Poll) -> Consumption:
+    dimensions = _dimensions(poll)
+    use = consumers.use(poll, consumers.questions(poll.window, dimensions))
+    for kind, failure in use.failures.items():
+        poll.miss(failure, f"no total that adds up {kind}")
+    if poll.window.width == "1m":
+        poll.ages |= {kind: max(0, poll.now - edge) for kind, edge in use.edges.items()}
+    usual = (
+        None if use.lacks("tokens") else consumers.usual(poll, poll.window, dimensions, use.edges)
+    )
+    everyone = use.groups | (usual or {}).keys() | _budgeted(poll, dimensions)
+    listed = _listed(poll, dimensions, everyone, use)
+    whole = dimensions and not use.failures
+    rest = everyone - {group for _, group in listed} if whole else None
+    return Consumption(listed, rest, use, usual)
+
+
+def _listed(
+    poll: Poll, dimensions: Group, everyone: set[Group], use: consumers.Use
+) -> list[tuple[Instance, Group]]:
+    """The first `openai.top` of those that are printed, and each project that has a budget."""
+    ranked = sorted(everyone, key=lambda group: (-use.tokens(group), -_requests(use, group), group))
+    made = ((usage.instance(poll, dimensions, group), group) for group in ranked)
+    shown = [(instance, group) for instance, group in made if poll.shows(instance)]
+    budgeted = _budgeted(poll, dimensions)
+    top = poll.properties.count("openai.top")
+    return [entry for rank, entry in enumerate(shown) if rank < top or entry[1] in budgeted]
+
+
+def _requests(use: consumers.Use, group: Group) -> int:
+    return int(use.values([group]).get("requests", 0))
+
+
+def _budgeted(poll: Poll, dimensions: Group) -> set[Group]:
+    if dimensions != BY_PROJECT:
+        return set()
+    return {(project,) for project in poll.properties.token_budgets()}
+
+
+def _sample(found: Consumption, instance: Instance, groups: set[Group], budget: Values) -> Sample:
+    values = found.use.values(groups)
+    change: Values = {}
+    if found.usual is not None:
+        usual = sum((found.usual.get(group, Decimal(0)) for group in groups), Decimal(0))
+        change = consumers.change(int(values["tokens"]), usual)
+    idle = not found.use.failures and not any(values.values())
+    return Sample(instance, {**values, **change, **budget}, idle=idle)
+
+
+def _dimensions(poll: Poll) -> Group:
+    return usage.grouping(poll, "usage by consumer", consumers.DIMENSIONS)
