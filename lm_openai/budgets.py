@@ -36,7 +36,7 @@ def of_projects(poll: Poll, projects: Iterable[str]) -> dict[str, Decimal]:
     """
     budgets = dict(poll.properties.project_budgets())
     unset = set(projects) - budgets.keys()
-    for project, limit in project_limits(poll, unset, "no budget").items():
+    for project, limit in project_limits(poll, unset).items():
         amount = monthly_dollars(limit)
         if amount is not None:
             budgets[project] = amount
@@ -48,23 +48,26 @@ def organization_limit(poll: Poll) -> SpendLimit | None:
     return _known(poll.cache.remember("spend limit", SECONDS_TO_LIVE, partial(_limit, poll)))
 
 
-def project_limits(
-    poll: Poll, projects: Iterable[str] | None, consequence: str
-) -> dict[str, SpendLimit]:
+def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[str, SpendLimit]:
     """The spend limits of those of the projects (None: of all) that are active and have one.
 
-    Asked in parallel, one request a project; `consequence` is what is left out where one fails.
+    Asked in parallel, one request for each project that is to be printed; what stays unanswered
+    is left out and noted.
     """
     try:
         active = poll.names.active()
     except ApiFailure as failure:
-        poll.miss(failure, f"{consequence} of any project")
+        poll.miss(failure, "no spend limit of any project")
         return {}
-    wanted = [project for project in active if projects is None or project in projects]
+    wanted = [
+        project
+        for project in active
+        if (projects is None or project in projects) and _printed(poll, project)
+    ]
     answers = poll.client.together(partial(_project_limit, poll, project) for project in wanted)
     failed = [answer for answer in answers if isinstance(answer, ApiFailure)]
     if failed:
-        poll.miss(failed[0], f"{consequence} of {len(failed)} of {len(wanted)} projects")
+        poll.miss(failed[0], f"no spend limit of {len(failed)} of {len(wanted)} projects")
     return {
         project: answer
         for project, answer in zip(wanted, answers)
@@ -88,6 +91,10 @@ def monthly_dollars(limit: SpendLimit | None) -> Decimal | None:
     if limit is None or limit.interval != "month" or limit.currency != CURRENCY:
         return None
     return limit.amount
+
+
+def _printed(poll: Poll, project: str) -> bool:
+    return poll.properties.chosen("projects", project, poll.names.of("project_id", project) or "")
 
 
 def _project_limit(poll: Poll, project: str) -> SpendLimit | None:

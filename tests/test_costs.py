@@ -344,6 +344,20 @@ def test_filters_choose_what_is_printed_and_never_a_share_or_a_total(
     assert chosen["Data Platform"] == everything["Data Platform"]
 
 
+def test_there_is_no_share_of_a_month_that_is_in_credit_as_a_whole(tmp_path: Path) -> None:
+    record = replay.Record.of("cost_by_project")
+    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    for row in (row for bucket in asked.answer["data"] for row in bucket["results"]):
+        row["amount"]["value"] = row["amount"]["value"].replace("-30", "-300")
+
+    with replay.answering(record) as url:
+        outcome = replay.collected("cost_by_project", record, url, tmp_path)
+    found = json.loads(outcome.stdout)["instances"]
+
+    assert sum(row["datapoints"]["amount_month_to_date"] for row in found) == -21
+    assert all("share_percent" not in row["datapoints"] for row in found)
+
+
 def test_a_series_has_one_amount_a_day(demo: Simulator, tmp_path: Path) -> None:
     settings = {"openai.lookback": "3d", "openai.projects.include": "Data*"}
     lines = polled("cost_by_project", demo, tmp_path, "influx", settings).stdout.splitlines()
@@ -433,7 +447,7 @@ def test_a_project_without_names_stands_with_its_id(fresh: Simulator, tmp_path: 
     assert outcome.status == 0
     assert sum(row["alias"].startswith("proj_") for row in found["instances"]) == 11
     assert all("budget" not in row["datapoints"] for row in found["instances"])
-    assert "no budget of any project" in outcome.stderr
+    assert "no spend limit of any project" in outcome.stderr
 
 
 # Budgets and spend limits
@@ -463,7 +477,7 @@ def test_a_project_whose_limit_stays_unanswered_has_no_budget_and_the_poll_says_
     found = {row["alias"]: row["datapoints"] for row in json.loads(outcome.stdout)["instances"]}
 
     assert outcome.status == 0
-    assert "no budget of 1 of 10 projects" in outcome.stderr
+    assert "no spend limit of 1 of 10 projects" in outcome.stderr
     assert "budget" not in found["Data Platform"]
     assert found["Ana's sandbox"]["budget"] == 500
 
@@ -521,3 +535,15 @@ def test_limits_are_read_once_for_both_datasources(fresh: Simulator, tmp_path: P
 
     limits = [request.path for request in fresh.requests if request.path.endswith("/spend_limit")]
     assert len(limits) == len(set(limits)) == 12
+
+
+@pytest.mark.parametrize("folder", ["cost_by_project", "spend_limits_by_project"])
+def test_limits_are_asked_only_of_projects_that_are_printed(
+    folder: str, fresh: Simulator, tmp_path: Path
+) -> None:
+    polled(folder, fresh, tmp_path, properties={"openai.projects.include": "Data*"})
+
+    limits = [request.path for request in fresh.requests if request.path.endswith("/spend_limit")]
+    projects = [path for path in limits if "/projects/" in path]
+    assert len(projects) == 1
+    assert fresh.organization.projects[1].id in projects[0]

@@ -69,7 +69,7 @@ def _limited(limit: SpendLimit, spent: Decimal | None) -> Values:
 
 
 def _project_limits(poll: Poll) -> dict[str, SpendLimit]:
-    return poll.once("limits", lambda: budgets.project_limits(poll, None, "no spend limit"))
+    return poll.once("limits", lambda: budgets.project_limits(poll))
 
 
 def _organization_limit(poll: Poll) -> dict[str, SpendLimit]:
