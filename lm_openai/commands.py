@@ -10,7 +10,6 @@ import click
 
 from lm_openai import cli, collector, datasource, several
 from lm_openai.audit_lines import FORMATS as AUDIT_FORMATS
-from lm_openai.audit_lines import FORMATS as AUDIT_FORMATS
 from lm_openai.collector import Session, Surroundings
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.options import OPTIONS, Options
@@ -46,7 +45,7 @@ def list_datasources() -> int:
     """Every DataSource: folder, LogicModule name, what it shows."""
     for folder in datasource.folders():
         source = datasource.load(folder)
-        click.echo(f"{folder:28}{source.name:34}{source.description}")
+        click.echo(f"{folder:30}{source.name:36}{source.description}")
     return collector.DONE
 
 
@@ -90,18 +89,17 @@ def thresholds(folder: str, **given: Any) -> int:
 @with_options("--properties", "--set", "--timeout")
 @click.option("--format", type=click.Choice(["text", "json"]), default="text")
 def doctor(format: str, **given: Any) -> int:
-    """Check the key, its scopes, the way to the API, the clock and the age of the data."""
-    from lm_openai import doctor as preflight
+    """Check the key, its scopes, the way to the API, the clock, the data and the site's files."""
+    from lm_openai.doctor import BAD, findings
 
-    around = Surroundings.real()
-    session = Session(cli.options(given), around)
-    found = list(preflight.findings(session.properties, session.client, session.now))
-    for finding in found:
+    found = []
+    for finding in findings(Session(cli.options(given), Surroundings.real())):
+        found.append(finding)
         if format == "json":
             click.echo(json.dumps(finding._asdict(), ensure_ascii=False))
         else:
-            click.echo(f"{finding.verdict:5} {finding.subject:24} {finding.words}")
-    return int(any(finding.verdict == preflight.BAD for finding in found))
+            click.echo(f"{finding.verdict:5} {finding.subject:20} {finding.words}")
+    return int(any(finding.verdict == BAD for finding in found))
 
 
 @suite.command()
@@ -217,28 +215,6 @@ def age(length: str, **given: Any) -> int:
     if not found:
         click.echo("no use was seen, so there is nothing to tell", err=True)
     return collector.DONE if found else collector.FAILED
-
-
-@suite.command()
-@with_options("--properties", "--set", "--at", "--timeout", "-v")
-@click.option("--format", type=click.Choice(list(AUDIT_FORMATS)), default="json", show_default=True)
-@click.option(
-    "--since",
-    metavar="DURATION|TIME",
-    default="24h",
-    show_default=True,
-    help="where a first run begins; later ones go on from the cursor, whatever is said here",
-)
-def audit(format: str, since: str, **given: Any) -> int:
-    """Print the audit events that were not printed yet, one per line, oldest first.
-
-    Each event at least once: the cursor, in openai.cache.dir, moves only after a batch was written,
-    so after a crash the last batch may come again, under the same ids. There is one cursor per
-    organization name and URL; a second feed of them needs an openai.cache.dir of its own.
-    """
-    from lm_openai import feed
-
-    return feed.run(format, since, cli.options(given), Surroundings.real())
 
 
 @suite.command()

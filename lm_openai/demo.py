@@ -76,10 +76,13 @@ def table(report: Report, out: TextIO) -> None:
 
 
 def chief(source: DataSource, rows: Iterable[Row]) -> list[str]:
-    """The first datapoints of its graphs that some row has."""
+    """The first graph's first two datapoints and the other graphs' first, where a row has them."""
     present = {reading.datapoint for row in rows for reading in row.readings}
-    drawn = dict.fromkeys(name for graph in source.graphs for name in graph.datapoints)
-    return [name for name in drawn if name in present][:COLUMNS]
+    drawn = [[name for name in graph.datapoints if name in present] for graph in source.graphs]
+    first = [name for names in drawn[:1] for name in names[:2]]
+    others = [name for names in drawn[1:] for name in names[:1]]
+    rest = [name for names in drawn for name in names]
+    return list(dict.fromkeys([*first, *others, *rest]))[:COLUMNS]
 
 
 def state(row: Row) -> str:
@@ -111,7 +114,7 @@ def _cells(row: Row, points: Iterable[str]) -> list[str]:
 
 
 def _heading(source: DataSource, name: str) -> str:
-    sign = {"percent": " %", "dollars": " $", "bytes": " B", "days": " d"}
+    sign = {"percent": " %", "dollars": " $", "bytes": " B"}
     return name + sign.get(source.datapoint(name).unit, "")
 
 
