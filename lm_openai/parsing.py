@@ -155,7 +155,8 @@ def _url(text: str) -> str:
 
 def _globs(text: str) -> tuple[str, ...]:
     globs = tuple(word.strip() for word in _line(text).split(",") if word.strip())
-    if not globs:
+    # an unclosed bracket stands for itself, so that the glob would quietly meet nothing
+    if not globs or any(re.search(r"\[[^\]]*$", glob) for glob in globs):
         raise ValueError
     return globs
 
@@ -190,7 +191,7 @@ KINDS = {
     "path": Format(_path, "a path on one line"),
     "command": Format(_matching(r"(/|[A-Za-z]:[\\/])[^\x00-\x1f\x7f\"'`$]+"), "an absolute path"),
     "url": Format(_url, "a URL with a host, without query or fragment"),
-    "globs": Format(_globs, "comma-separated globs such as proj_abc,batch-*"),
+    "globs": Format(_globs, "comma-separated globs such as proj_abc,batch-*,gpt-[45]*"),
     "dimensions": Format(_dimensions, "comma-separated dimensions such as project_id,model"),
     "window": Format(
         _window,

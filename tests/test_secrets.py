@@ -39,8 +39,7 @@ def gossip() -> Iterator[HTTPServer]:
     """A server that tells whatever it was sent to whoever asks."""
     with HTTPServer(host="127.0.0.1") as server:
         for path, answer in ECHOES.items():
-            place = server.expect_request(re.compile(f"/{path}/.*"))
-            place.respond_with_handler(lambda request, answer=answer: answer(request))
+            server.expect_request(re.compile(f"/{path}/.*")).respond_with_handler(answer)
         yield server
 
 
