@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 from urllib.parse import quote
 
 from lm_openai import records
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.records import KINDS, LISTS, MAXIMUM_BUCKETS, PREFIX, SINGLES, Bucket, Cost, Record
-from lm_openai.retry import Pace, Patience, Pauses
+from lm_openai.retry import Counters, Pace, Patience, Pauses
 from lm_openai.verdicts import StalePage
 
 if TYPE_CHECKING:
-    from lm_openai.retry import Counters
     from lm_openai.transport import Transport
 
 T = TypeVar("T")
@@ -57,6 +57,17 @@ class Client:
     def counters(self) -> Counters:
         """What the poll cost so far."""
         return self._patience.counters
+
+    @contextmanager
+    def counting(self) -> Iterator[Counters]:
+        """Count what is asked within apart; in the end it is part of `counters` too."""
+        whole, part = self._patience.counters, Counters()
+        self._patience.counters = part
+        try:
+            yield part
+        finally:
+            whole.add(part)
+            self._patience.counters = whole
 
     def usage(
         self,

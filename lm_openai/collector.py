@@ -27,13 +27,14 @@ EARLIEST, LATEST = 946684800, 4102444799
 
 
 class Surroundings(NamedTuple):
-    """What a run takes from outside; `now` is Unix seconds."""
+    """What a run takes from outside; `now` is Unix seconds, `clock` only ever moves on."""
 
     environ: Mapping[str, str]
     stdin: TextIO
     stdout: TextIO
     stderr: TextIO
     now: int
+    clock: Callable[[], float] = time.monotonic
 
     @classmethod
     def real(cls) -> Surroundings:
@@ -57,7 +58,7 @@ class Session:
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         self.now = moment(options.at) if options.at else around.now
         self.cache = cache(self.properties, around.environ, self.now)
-        self.client = connect(self.properties, Pauses(self.cache, time.time))
+        self.client = connect(self.properties, Pauses(self.cache, time.time), around.clock)
         self.answers: Answers | None = None
 
     def expect(self, datasources: Iterable[DataSource]) -> None:
@@ -156,7 +157,11 @@ def wants_series(options: Options) -> bool:
     return options.format == "influx" if options.series is None else options.series
 
 
-def connect(properties: Properties, pauses: Pauses | None = None) -> Client:
+def connect(
+    properties: Properties,
+    pauses: Pauses | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Client:
     """A client with the admin key and the settings of a host; `pauses` are the other processes'."""
     from lm_openai.client import Client
     from lm_openai.transport import Connection, Transport
@@ -174,6 +179,7 @@ def connect(properties: Properties, pauses: Pauses | None = None) -> Client:
         Transport(connection),
         deadline_seconds=properties.seconds("openai.timeout"),
         concurrency=concurrency,
+        clock=clock,
         pauses=pauses,
     )
 
@@ -303,8 +309,9 @@ def _refuse_timeout(text: str) -> None:
 
 
 def _ages(report: Report) -> Iterator[str]:
-    for kind, seconds in report.ages.items():
-        yield f"the newest data of {kind} is {seconds} s old"
+    if report.ages:
+        ages = ", ".join(f"{kind} {seconds} s" for kind, seconds in report.ages.items())
+        yield f"age of the newest data: {ages}"
 
 
 def _safe(text: str, around: Surroundings, opened: Sequence[Session]) -> str:

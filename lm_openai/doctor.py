@@ -1,24 +1,28 @@
-"""The preflight: what is in the way between this host and its numbers, in words with the cure."""
+"""The preflight for people: what is in the way between this host and its numbers, and the cure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from lm_openai.errors import ApiFailure
-from lm_openai.records import KINDS
+from lm_openai import datasource, preflight, thresholds, written
+from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.parsing import suggest
+from lm_openai.preflight import DAY, HOUR, Look
 
 if TYPE_CHECKING:
     from lm_openai.client import Client
-    from lm_openai.properties import Properties
+    from lm_openai.collector import Session
 
-DAY = 86400
 MOST_SKEW = 60
-NEWEST_SOUGHT = 3 * 3600
-AUDIT_DAYS = 30
 GOOD, NOTE, BAD = "ok", "note", "FAIL"
+NEEDED_FOR = {
+    "api.management.read": "names, rate limits, spend limits, keys and users",
+    "api.usage.read": "usage, costs and headroom",
+    "api.audit_logs.read": "the audit feed and its counts",
+}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Finding(NamedTuple):
@@ -29,19 +33,21 @@ class Finding(NamedTuple):
     words: str
 
 
-def findings(properties: Properties, client: Client, now: int) -> Iterator[Finding]:
+def findings(session: Session) -> Iterator[Finding]:
     """Look at everything in turn; when the API cannot be reached nothing after that is asked."""
-    key = key_kind(properties.admin_key())
-    yield key
-    reached = _reach(properties, client)
+    yield key_kind(session.properties.admin_key())
+    yield from _site_thresholds(session)
+    yield _cache(session)
+    reached = _reach(session)
     yield reached
     if reached.verdict == BAD:
         return
-    yield _skew(client, now)
-    for subject, ask in _scopes(client, now):
-        yield _scope(subject, ask)
-    yield _audit(client, now)
-    yield _newest(client, now)
+    yield _skew(session)
+    look = preflight.look(session.client, session.now)
+    yield from _scopes(look, _costs(session.client, session.now))
+    yield from _kinds(look)
+    yield _audit(look)
+    yield _newest(look, session.now)
 
 
 def key_kind(key: str) -> Finding:
@@ -56,81 +62,154 @@ def key_kind(key: str) -> Finding:
             "(sk-admin-…), which an organization owner makes under Organization, Admin keys",
         )
     return Finding(
-        "key", BAD, "this does not look like an OpenAI key (sk-admin-…): copy it again, whole"
+        "key",
+        NOTE,
+        "does not look like an OpenAI key (sk-admin-…): copy it again, whole, unless a gateway "
+        "has keys of its own",
     )
 
 
-def _reach(properties: Properties, client: Client) -> Finding:
-    """Whether any answer of the API comes back; a refusal is an answer too."""
-    where = urlsplit(properties.text("openai.api.url"))
-    way = f"{where.hostname} answers" + (
-        " over TLS" if where.scheme == "https" else " in the clear"
-    )
-    proxied = " through the proxy" if properties.is_set("openai.proxy.url") else ""
+def _site_thresholds(session: Session) -> Iterator[Finding]:
+    """Whether every DataSource can read the site's files, and whether each file is read by one."""
+    folders = thresholds.site_folders(session.around.environ)
+    sources = [datasource.load(folder) for folder in datasource.folders()]
     try:
-        next(client.list("projects", limit=1), None)
+        files = [written.read(path) for path in thresholds.listed(folders)]
+        faults = list(_strangers(files, [source.name for source in sources]))
+    except WrongUsage as fault:
+        files, faults = [], [str(fault)]
+    for source in sources:
+        try:
+            thresholds.load(source, folders=folders, stamps=session.cache)
+        except WrongUsage as fault:
+            faults.append(str(fault))
+    yield from (Finding("thresholds", BAD, fault) for fault in dict.fromkeys(faults))
+    if not faults and files:
+        shown = ", ".join(file.place.path for file in files)
+        yield Finding("thresholds", GOOD, f"the shipped ones with the site's own of {shown}")
+    elif not faults:
+        yield Finding("thresholds", GOOD, f"the shipped ones; none in {' or '.join(folders)}")
+
+
+def _strangers(files: list[written.File], names: list[str]) -> Iterator[str]:
+    """Entries for a DataSource that there is not, which no poll reads and so none refuses."""
+    for file in files:
+        for place, entry in thresholds.entries(file):
+            name = entry.get("datasource") if isinstance(entry, dict) else None
+            if isinstance(name, str) and name not in names:
+                problem = f"no DataSource is called {written.quoted(name)}, so none reads this"
+                yield f"{place.at('datasource')}: {problem}{suggest(name, names)}"
+
+
+def _cache(session: Session) -> Finding:
+    """Whether answers can be kept; the question itself is kept for a minute."""
+    session.cache.put("doctor", session.now, 60)
+    if session.cache.get("doctor") == session.now:
+        return Finding("cache", GOOD, f"answers are shared through {session.cache.folder}")
+    reason = session.cache.trouble or "there is no place for them"
+    return Finding(
+        "cache",
+        NOTE,
+        f"no answer is kept, so every script asks for itself: {reason}; "
+        "set openai.cache.dir to a folder that is this user's alone",
+    )
+
+
+def _reach(session: Session) -> Finding:
+    """Whether any answer of the API comes back; a missing scope is an answer too."""
+    way, verdict = _way(session)
+    try:
+        preflight.any_project(session.client)
     except ApiFailure as failure:
-        if failure.kind not in ("key", "project_key", "scope"):
-            return Finding("reach", BAD, str(failure))
+        if failure.kind in preflight.SPOKEN and failure.kind != "scope":
+            return Finding("reach", BAD, f"{way}, but {failure}")
         if failure.kind != "scope":
-            return Finding("reach", BAD, f"{way}{proxied}, but {failure}")
-    return Finding("reach", GOOD, way + proxied)
+            return Finding("reach", BAD, str(failure))
+    return Finding("reach", verdict, way)
 
 
-def _skew(client: Client, now: int) -> Finding:
-    date = client.counters.server_date
+def _way(session: Session) -> tuple[str, str]:
+    """How the API is reached, and how good that is: a key should not travel in the clear."""
+    url = urlsplit(session.properties.text("openai.api.url"))
+    way = f"{url.hostname} answers"
+    if session.properties.is_set("openai.proxy.url"):
+        way += " through the proxy"
+    if url.scheme == "https":
+        return f"{way} over TLS", GOOD
+    if url.hostname in LOOPBACK:
+        return f"{way} on this machine, without TLS", GOOD
+    return f"{way} without TLS: whoever is on the way can read the key; use https", NOTE
+
+
+def _skew(session: Session) -> Finding:
+    date = session.client.counters.server_date
     if date is None:
         return Finding("clock", NOTE, "the answer has no Date header to compare the clock with")
-    ahead = now - date
+    ahead = session.now - date
     if abs(ahead) <= MOST_SKEW:
-        return Finding("clock", GOOD, f"within {abs(ahead)} s of the API's")
+        return Finding("clock", GOOD, f"within {MOST_SKEW} s of the API's")
     word = "ahead of" if ahead > 0 else "behind"
     return Finding(
         "clock", BAD, f"{abs(ahead)} s {word} the API's: windows end at the wrong time; run NTP"
     )
 
 
-def _scopes(client: Client, now: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Each scope with the least question that needs it."""
+def _costs(client: Client, now: int) -> bool | ApiFailure:
+    """Whether costs, which share a scope with usage, can be read as well."""
     today = now // DAY * DAY
-    yield "api.management.read", lambda: next(client.list("projects", limit=1), None)
-    yield "api.usage.read", lambda: list(client.usage("completions", today, now + 1, "1d"))
-    yield "api.usage.read (costs)", lambda: list(client.costs(today, today + DAY))
-    yield "api.audit_logs.read", lambda: next(client.list("audit_logs", limit=1), None)
+    (answer,) = client.together([lambda: bool(list(client.costs(today, today + DAY)))])
+    return answer
 
 
-def _scope(subject: str, ask: Callable[[], object]) -> Finding:
-    try:
-        ask()
-    except ApiFailure as failure:
-        return Finding(subject, BAD, str(failure))
-    return Finding(subject, GOOD, "granted")
+def _scopes(look: Look, costs: bool | ApiFailure) -> Iterator[Finding]:
+    yield _scope("api.management.read", [look.projects])
+    yield _scope("api.usage.read", [*look.newest.values(), costs])
+    yield _scope("api.audit_logs.read", [look.audit])
+    if isinstance(costs, ApiFailure) and costs.kind not in preflight.FORBIDDEN:
+        yield Finding("costs", BAD, str(costs))
 
 
-def _audit(client: Client, now: int) -> Finding:
-    since = {"gte": now - AUDIT_DAYS * DAY}
-    try:
-        event = next(client.list("audit_logs", effective_at=since, limit=1), None)
-    except ApiFailure:
-        return Finding("audit", NOTE, "not readable with this key, so not looked at")
-    if event is None:
-        words = f"no event in {AUDIT_DAYS} days: logging may be off, or nothing happened"
-        return Finding("audit", NOTE, words)
-    return Finding("audit", GOOD, f"events of the last {AUDIT_DAYS} days are there")
+def _scope(scope: str, answers: list[object]) -> Finding:
+    granted = preflight.granted(answers)
+    if granted:
+        return Finding(scope, GOOD, "granted")
+    failure = preflight.failures(answers)[0]
+    if granted is None:
+        return Finding(scope, BAD, f"not known: {failure}")
+    return Finding(scope, BAD, f"{failure}; {NEEDED_FOR[scope]} need it")
 
 
-def _newest(client: Client, now: int) -> Finding:
-    """How old the newest usage of any kind is."""
-    start = (now - NEWEST_SOUGHT) // 60 * 60
+def _kinds(look: Look) -> Iterator[Finding]:
+    """Usage kinds that stay unanswered while others do not."""
+    answers = look.newest.items()
+    if preflight.granted(look.newest.values()):
+        for kind, answer in answers:
+            if isinstance(answer, ApiFailure):
+                yield Finding(f"usage/{kind}", BAD, str(answer))
 
-    def ends_of(kind: str) -> list[int]:
-        return [bucket.end for bucket in client.usage(kind, start, now, "1m") if bucket.results]
 
-    answers = client.together([partial(ends_of, kind) for kind in KINDS])
-    ends = [end for answer in answers if not isinstance(answer, ApiFailure) for end in answer]
-    if ends:
-        minutes = max(0, now - max(ends)) // 60
-        return Finding("data", GOOD, f"the newest usage is {minutes} minutes old")
-    if all(isinstance(answer, ApiFailure) for answer in answers):
+def _audit(look: Look) -> Finding:
+    days = preflight.AUDIT_SOUGHT // DAY
+    if isinstance(look.audit, ApiFailure):
+        return Finding("audit", NOTE, "could not be read, see above")
+    if look.audit:
+        return Finding("audit", GOOD, f"events of the last {days} days are there")
+    return Finding(
+        "audit",
+        NOTE,
+        f"no event in {days} days: nothing happened, or an owner has yet to switch audit logging "
+        "on in the organization's settings",
+    )
+
+
+def _newest(look: Look, now: int) -> Finding:
+    """How old the newest usage of each kind is."""
+    ends = {kind: end for kind, end in look.newest.items() if isinstance(end, int)}
+    ages = sorted((max(0, now - end) // 60, kind) for kind, end in ends.items())
+    if ages:
+        told = ", ".join(f"{kind} {minutes}" for minutes, kind in ages)
+        return Finding("data", GOOD, f"minutes since the newest usage: {told}")
+    if len(preflight.failures(look.newest.values())) == len(look.newest):
         return Finding("data", NOTE, "no usage could be read, see above")
-    return Finding("data", NOTE, "no usage of any kind in the last 3 hours")
+    hours = preflight.NEWEST_SOUGHT // HOUR
+    return Finding("data", NOTE, f"no usage of any kind in the last {hours} hours")

@@ -54,6 +54,15 @@ class Counters:
             self.slowest = max(self.slowest, seconds)
             self.server_date = unix_seconds(answer.headers.get("date", "")) or self.server_date
 
+    def add(self, part: Counters) -> None:
+        """Take in what was counted apart."""
+        with self._lock:
+            self.requests += part.requests
+            self.retries += part.retries
+            self.throttled += part.throttled
+            self.slowest = max(self.slowest, part.slowest)
+            self.server_date = part.server_date or self.server_date
+
 
 class Pace:
     """How many requests run at once, and when none may; a 429 halves the one, starts the other."""

@@ -182,18 +182,18 @@ def _tunings(
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
     shipped = Place(SHIPPED)
     yield shipped, parse(resource(datasource.folder, "thresholds.json"), shipped)
-    for path in _listed(folders):
+    for path in listed(folders):
         yield from _mine(datasource.name, read(path), stamps)
     for path in files:
         file = read(path)
         mine = tuple(_mine(datasource.name, file, stamps))
         if not mine:
-            names = ", ".join(entry["datasource"] for _, entry in _entries(file)) or "nothing"
+            names = ", ".join(entry["datasource"] for _, entry in entries(file)) or "nothing"
             raise file.place.wrong(f"is for {names}, not for {datasource.name}")
         yield from mine
 
 
-def _listed(folders: Iterable[str]) -> Iterator[str]:
+def listed(folders: Iterable[str]) -> Iterator[str]:
     """The folders' files in order; a folder that is not there, or cannot be seen, holds none."""
     for folder in folders:
         if not os.path.isdir(folder):
@@ -209,17 +209,18 @@ def _listed(folders: Iterable[str]) -> Iterator[str]:
 
 def _mine(name: str, file: File, stamps: Stamps | None) -> Iterator[tuple[Place, dict[str, Any]]]:
     """A file's entries for one DataSource; a fault in a file for others is theirs to report."""
-    entries = tuple(_entries(file))
-    named = [isinstance(entry, dict) and entry.get("datasource") for _, entry in entries]
+    held = tuple(entries(file))
+    named = [isinstance(entry, dict) and entry.get("datasource") for _, entry in held]
     if all(isinstance(other, str) and other != name for other in named):
         return
     check(file, "thresholds", stamps)
-    for place, entry in entries:
+    for place, entry in held:
         if entry["datasource"] == name:
             yield place, entry
 
 
-def _entries(file: File) -> Iterator[tuple[Place, Any]]:
+def entries(file: File) -> Iterator[tuple[Place, Any]]:
+    """What a file says, by DataSource; not checked."""
     if isinstance(file.content, list):
         yield from ((file.place.at(index), entry) for index, entry in enumerate(file.content))
     else:

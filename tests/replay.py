@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +56,17 @@ class Outcome(NamedTuple):
     status: int
 
 
+class Ticks:
+    """Time that goes on by 1/64 s whenever a thread looks, so that every answer takes as long."""
+
+    def __init__(self) -> None:
+        self._looks = threading.local()
+
+    def __call__(self) -> float:
+        self._looks.number = getattr(self._looks, "number", 0) + 1
+        return float(self._looks.number / 64)
+
+
 def testdata(folder: str) -> Path:
     """Where a DataSource keeps its record and its expected outputs."""
     return ROOT / "modules" / folder / "testdata"
@@ -72,6 +85,13 @@ def expected(folder: str, form: str, discover: bool) -> Path:
     return testdata(folder) / f"{form}{'-discovery' if discover else ''}.txt"
 
 
+def replayed(folder: str, cache: Path, form: str = "json", discover: bool = False) -> Outcome:
+    """The DataSource's own run over its record."""
+    record = Record.of(folder)
+    with answering(record) as url:
+        return collected(folder, record, url, cache, form, discover, clock=Ticks())
+
+
 def collected(
     folder: str,
     record: Record,
@@ -80,6 +100,7 @@ def collected(
     form: str = "json",
     discover: bool = False,
     key: str = KEY,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """The DataSource's own run against an API, at the record's time and with its properties."""
     environ = {
@@ -93,7 +114,7 @@ def collected(
     status = run(
         folder,
         Options(format=form, discover=discover, sets=sets),
-        Surroundings(environ, io.StringIO(), out, err, record.at),
+        Surroundings(environ, io.StringIO(), out, err, record.at, clock),
     )
     return Outcome(out.getvalue(), err.getvalue(), status)
 

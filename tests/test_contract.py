@@ -30,9 +30,7 @@ def source(request: pytest.FixtureRequest) -> DataSource:
 @pytest.fixture
 def document(source: DataSource, tmp_path: Path) -> dict[str, Any]:
     """What the DataSource prints as JSON of its record, numbers exact."""
-    record = Record.of(source.folder)
-    with replay.answering(record) as url:
-        outcome = replay.collected(source.folder, record, url, tmp_path)
+    outcome = replay.replayed(source.folder, tmp_path)
     assert outcome.status == 0, outcome.stderr
     found: dict[str, Any] = exact(outcome.stdout)
     return found
@@ -85,9 +83,7 @@ def test_the_document_keeps_the_report_schema(document: dict[str, Any]) -> None:
 def test_each_format_prints_what_was_agreed(
     source: DataSource, form: str, discover: bool, tmp_path: Path
 ) -> None:
-    record = Record.of(source.folder)
-    with replay.answering(record) as url:
-        outcome = replay.collected(source.folder, record, url, tmp_path, form, discover)
+    outcome = replay.replayed(source.folder, tmp_path, form, discover)
 
     assert outcome.stdout == replay.expected(source.folder, form, discover).read_text()
 

@@ -1,0 +1,4 @@
+#!python
+from lm_openai.start import main
+
+main("collection_health")
