@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +18,8 @@ from lm_openai import records
 from lm_openai.collector import Surroundings, run
 from lm_openai.options import FORMATS, Options
 from lm_openai.simulator import ADMIN_KEY, Simulator
-from tests.replay import Outcome
+from tests.replay import ROOT, Outcome
+from tests.scripts import started
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
 SCRIPTS = ("completion_by_model", "images_by_model", "cost_by_organization", "rate_limits")
@@ -24,19 +28,19 @@ COST_PAGE = 10
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[Simulator]:
+def running() -> Iterator[Simulator]:
     with Simulator(at=AT, projects=6, models=16, lag=0) as simulator:
         yield simulator
 
 
 @pytest.fixture
-def demo(started: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+def demo(running: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
     """The demo organization without faults, its answers in pages small enough to be several."""
-    started.clear()
+    running.clear()
     for width, most in PAGES.items():
         monkeypatch.setitem(records.MAXIMUM_BUCKETS, width, most)
     monkeypatch.setattr(records, "MAXIMUM_COST_BUCKETS", COST_PAGE)
-    return started
+    return running
 
 
 def polled(
@@ -245,6 +249,50 @@ def test_a_named_instance_of_an_unanswered_part_is_not_taken_for_a_wrong_name(
     )
 
     assert sentence.startswith(f"nothing is known of {name!r}: ")
+
+
+@pytest.mark.parametrize("form", ["json", "prometheus"])
+def test_an_output_that_cannot_be_written_is_a_sentence(
+    form: str, demo: Simulator, tmp_path: Path
+) -> None:
+    environ = {"HOME": str(tmp_path), "OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": demo.url}
+    script = ROOT / "modules" / "completion_by_model" / "completion_by_model.py"
+    words = [sys.executable, str(script), "--format", form, "--at", str(AT)]
+
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, env=environ, timeout=60)
+
+    said = b"the output cannot be written: No space left on device\n"
+    assert (ran.stderr, ran.returncode) == (said, 1)
+
+
+@pytest.mark.parametrize("form", ["json", "nagios", "zabbix"])
+def test_names_in_any_script_are_printed_whatever_the_locale_says(
+    form: str, tmp_path: Path
+) -> None:
+    narrow = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    with Simulator(at=AT, projects=12, models=8) as whole:
+        environ = {"OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": whole.url, **narrow}
+        words = ("--format", form, "--at", str(AT), *(("--discover",) if form == "zabbix" else ()))
+        outcome = started("rate_limits", words, tmp_path, environ)
+
+    assert "Übersetzung München" in outcome.stdout
+    assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_v_says_what_a_poll_cost_also_when_it_failed(
+    folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    well = polled(folder, demo, tmp_path / "1", timeout=20, verbose=True)
+    demo.fault("html", PAGED[folder])
+    badly = polled(folder, demo, tmp_path / "2", verbose=True)
+
+    for outcome in (well, badly):
+        assert re.match(r"\d+ requests, 0 retries, 0 throttled, slowest answer", outcome.stderr)
+    assert badly.stderr.count("\n") == 2
+    if folder != "cost_by_organization":
+        assert "\nage of the newest data: " in well.stderr
 
 
 @pytest.mark.parametrize("folder", SCRIPTS)
