@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from lm_openai.answers import DAY, group_of
 from lm_openai.derive import percent
 from lm_openai.errors import ApiFailure
 from lm_openai.pools import Pool, Pools, pools
 from lm_openai.records import KINDS, Bucket, Kind, RateLimit, Record, rate_limit
 from lm_openai.report import Values
-from lm_openai.usage import DAY, SEEN_DAYS, group_of
+from lm_openai.usage import SEEN_DAYS
 
 if TYPE_CHECKING:
     from lm_openai.poll import Poll

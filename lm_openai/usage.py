@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lm_openai.answers import DAY, Group, Question, group_of
+from lm_openai.answers import DAY, Group, Question
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.names import NONE
 from lm_openai.parsing import HOUR, Window
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
         Callable[[Poll, Iterable[Instance]], Iterator[Sample]],
         Callable[[Poll], Iterator[Question]],
     ]
-
-__all__ = ["DAY", "group_of"]
 
 ORGANIZATION = "organization"
 SEEN_DAYS = 7
