@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from hashlib import blake2b
 from itertools import islice
@@ -24,6 +24,7 @@ _SUFFIX, _UNFINISHED = ".answer", ".unfinished"
 _PRUNED_AFTER = 86400
 _LOOKED_AT, _PRUNED_AT_ONCE = 2000, 200
 _NOT_REMEMBERED = ("deadline",)
+_KEPT_HERE = 4096
 _PAUSE, _PAUSE_SPARE = "pause", 60
 
 
@@ -40,7 +41,7 @@ class Cache:
     """Answers by name, for one identity, as files that processes and threads share.
 
     Values are whatever JSON carries; `now` gives Unix seconds. Without a folder, or with one that
-    cannot be trusted or written, nothing is kept and nothing fails; `trouble` says why, for people.
+    cannot be trusted or written, answers live as long as the process; `trouble` tells people why.
     """
 
     def __init__(self, folder: str | None, identity: str, now: Callable[[], float]) -> None:
@@ -50,6 +51,7 @@ class Cache:
         self._lock = threading.Lock()
         self._making: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
         self._pruned = False
+        self._unwritten: MutableMapping[str, Entry] | None = None
 
     def get(self, name: str) -> Any | None:
         """The value as JSON gives it back, or None when there is none, or a failure."""
@@ -62,6 +64,9 @@ class Cache:
 
     def forget(self, name: str) -> None:
         """Drop what is kept under the name."""
+        with self._lock:
+            if self._unwritten:
+                self._unwritten.pop(name, None)
         with suppress(OSError):
             if self._trusted():
                 os.unlink(self._path(name))
@@ -100,27 +105,47 @@ class Cache:
 
     def _entry(self, name: str) -> Entry | None:
         """What is kept and still fresh; a clock set back makes it stale, a damaged file goes."""
-        if not self._trusted():
-            return None
+        entry = self._found(name)
+        return entry if entry and 0 <= self.now() - entry.made < entry.ttl else None
+
+    def _found(self, name: str) -> Entry | None:
+        with self._lock:
+            unwritten = self._unwritten.get(name) if self._unwritten else None
+        if unwritten or not self._trusted():
+            return unwritten
         try:
             with open(self._path(name), "rb") as file:
-                entry = _read(file.read())
+                return _read(file.read())
         except OSError:
             return None
         except (ValueError, TypeError, LookupError, RecursionError):
             self.forget(name)
             return None
-        return entry if 0 <= self.now() - entry.made < entry.ttl else None
 
     def _keep(self, name: str, entry: Entry) -> None:
         written = json.dumps(entry._asdict(), separators=(",", ":")).encode()
-        if entry.ttl <= 0 or not self._trusted(create=True):
+        if entry.ttl <= 0:
+            return
+        if not self._trusted(create=True):
+            self._keep_here(name, _read(written))
             return
         try:
             _replace(self._path(name), written, entry.made + entry.ttl)
         except OSError as reason:
             self.trouble = f"{self.folder}: {reason.strerror}"
+            self._keep_here(name, _read(written))
         self._prune()
+
+    def _keep_here(self, name: str, entry: Entry) -> None:
+        """Keep in memory what no file could take, so that one run asks for it once all the same."""
+        from cachetools import TLRUCache
+
+        with self._lock:
+            if self._unwritten is None:
+                self._unwritten = TLRUCache(
+                    _KEPT_HERE, ttu=lambda _, entry, __: entry.made + entry.ttl, timer=self.now
+                )
+            self._unwritten[name] = entry
 
     def _path(self, name: str) -> str:
         digest = blake2b(f"{self.identity}\0{name}".encode(), digest_size=16).hexdigest()

@@ -284,19 +284,27 @@ class TestFiles:
 
 class TestFoldersThatCannotBeUsed:
     def works_without(self, cache, trouble):
-        """All calls do their work without keeping anything, and say why."""
+        """All calls do their work for the process alone, and say why."""
         question = Question(5)
         assert cache.remember("a", 60, question) == 5
         assert cache.remember("a", 60, question) == 5
         cache.put("b", 1, 60)
         cache.forget("b")
         assert cache.get("b") is None
-        assert question.asked == 2
+        assert question.asked == 1
+        assert Cache(cache.folder, MINE, cache.now).get("a") is None
         assert trouble in cache.trouble
 
     def test_none(self, clock):
         self.works_without(Cache(None, MINE, clock), "")
         self.works_without(Cache("", MINE, clock), "")
+
+    def test_what_the_process_kept_ends_as_a_file_would(self, clock):
+        cache = Cache(None, MINE, clock)
+        cache.put("a", (1, 2), 60)
+        assert cache.get("a") == [1, 2]
+        clock.instant += 60
+        assert cache.get("a") is None
 
     def test_a_file_in_its_place(self, tmp_path, clock):
         (tmp_path / "file").write_text("precious")
@@ -347,7 +355,8 @@ class TestFoldersThatCannotBeUsed:
             check=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16)),
         )
-        assert answer.stdout.split() == ["kept", "yyyyy", "None"]
+        assert answer.stdout.split() == ["x" * 10000, "yyyyy", "yyyyy"]
+        assert cache.get("old") == "kept"
         assert "File too large" in answer.stderr
         assert len(files(folder)) == 1
 
