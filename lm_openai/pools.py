@@ -39,6 +39,11 @@ class Pool(NamedTuple):
         """Whether some limit is 0."""
         return 0 in self.limits.values()
 
+    @property
+    def alone(self) -> bool:
+        """Whether its row is no model, so that usage never names it."""
+        return _stands_alone(self.name)
+
 
 class Pools(NamedTuple):
     """All pools of one project, by row and, where a family is one pool, by family."""

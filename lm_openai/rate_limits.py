@@ -171,7 +171,7 @@ def values(poll: Poll, pool: Pool, used: Tally, found: dict[str, Use | ApiFailur
     """The datapoints of one pool; what an unanswered kind would add to is left out."""
     known: Values = {f"{short}_limit": limit for short, limit in pool.limits.items()}
     known |= {"limit_known": int(pool.known)}
-    for short, amount in _used(used, found):
+    for short, amount in _used(pool, used, found):
         known[f"{short}_used"] = amount
         share = utilization(amount, pool.limits.get(short))
         if share is not None:
@@ -191,14 +191,15 @@ def add(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, in
     return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
 
 
-def _used(used: Tally, found: dict[str, Use | ApiFailure]) -> Iterator[tuple[str, int]]:
+def _used(pool: Pool, used: Tally, found: dict[str, Use | ApiFailure]) -> Iterator[tuple[str, int]]:
     """(limit, used) where usage can show it for this pool and every kind answered.
 
     The tokens of image and speech models do not show in usage, nor do the images that a text
-    model reads or the batches of embeddings; a pool that nothing used has used none of any.
+    model reads, the batches of embeddings or what counts against a row that is no model; another
+    pool that nothing used has used none of any.
     """
     for short, kinds in COUNTED.items():
-        shown = not used.kinds or used.kinds & set(kinds)
+        shown = used.kinds & set(kinds) if used.kinds else not pool.alone
         if shown and not missing(found, kinds):
             yield short, _amount(used, short)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -27,7 +28,9 @@ class Use(NamedTuple):
 
 
 class Small(NamedTuple):
-    """`projects` are (id, name, archived), `limits` rows by project, `refused` status by path.
+    """`projects` are (id, name, archived), `limits` rows by project.
+
+    `refused` gives a status, or the words of a 400, by path.
 
     A page holds at most `page` buckets; `now` is the API's own time; `asked` keeps each request.
     """
@@ -36,7 +39,7 @@ class Small(NamedTuple):
     uses: tuple[Use, ...]
     limits: dict[str, list[dict[str, Any]]]
     projects: tuple[tuple[str, str, bool], ...]
-    refused: dict[str, int]
+    refused: Mapping[str, int | str]
     page: int
     asked: list[str]
 
@@ -72,8 +75,10 @@ def _answer(small: Small, request: Request) -> Response:
     query = parse_qs(request.query_string.decode())
     small.asked.append(path)
     if path in small.refused:
-        message = {"message": "not today", "type": "x", "param": None, "code": None}
-        return _json({"error": message}, small.refused[path])
+        told = small.refused[path]
+        words, status = (told, 400) if isinstance(told, str) else ("not today", told)
+        error = {"message": words, "type": "x", "param": None, "code": None}
+        return _json({"error": error}, status)
     if path.startswith("usage/"):
         return _json(_usage(small, path.removeprefix("usage/"), query))
     if path == "projects":

@@ -6,7 +6,7 @@ Every number below is worked out by hand from the minutes that the test itself w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def small(
     *uses: Use,
     limits: dict[str, list[dict[str, Any]]] | None = None,
     projects: tuple[tuple[str, str, bool], ...] = (("proj_a", "Alpha", False),),
-    refused: dict[str, int] | None = None,
+    refused: Mapping[str, int | str] | None = None,
     page: int = 1440,
     now: int = NOW,
 ) -> Small:
@@ -389,6 +389,15 @@ def test_an_archived_projects_use_is_shown_by_name_and_meets_no_limit(poll: Poll
     assert "projects/proj_old/rate_limits" not in world.asked
 
 
+def test_a_project_that_was_archived_a_moment_ago_is_no_failure(shown: Shown) -> None:
+    two = (("proj_a", "Alpha", False), ("proj_b", "Beta", False))
+    refused = {"projects/proj_a/rate_limits": "Project proj_a is archived"}
+
+    rows = shown(text("12:30", 600), projects=two, refused=refused)
+
+    assert (rows["Alpha / gpt-4o"]["tpm_used"], rows["Alpha / gpt-4o"]["limit_known"]) == (600, 0)
+
+
 # which instances there are
 
 
@@ -417,6 +426,18 @@ def test_every_pool_is_shown_on_request(shown: Shown) -> None:
 
     assert list(rows) == ["Alpha / default", "Alpha / gpt-4o", "Alpha / o1"]
     assert part(rows["Alpha / o1"], "tpm") == (1000, 0, 0)
+
+
+@pytest.mark.parametrize("row", ["default", "gpt-4o-long-context", "gpt-4o-shared"])
+def test_a_row_that_is_no_model_has_limits_and_no_use_that_anyone_could_know(
+    shown: Shown, row: str
+) -> None:
+    limits = {"proj_a": [limit(row, 10, 1000), limit("gpt-4o", 10, 500)]}
+
+    found = shown(text("12:30", 100), limits=limits, limits_unused="true")
+
+    assert found[f"Alpha / {row}"] == {"rpm_limit": 10, "tpm_limit": 1000, "limit_known": 1}
+    assert part(found["Alpha / gpt-4o"], "tpm") == (500, 100, 20.0)
 
 
 def test_the_limits_of_a_project_that_is_not_shown_are_not_asked(poll: Poll) -> None:
@@ -507,7 +528,9 @@ def test_a_project_whose_limits_fail_is_left_out_and_named(poll: Poll) -> None:
         {f"usage/{k}": 400 for k in LEFT_OUT},
     ],
 )
-def test_a_poll_that_could_not_look_at_all_fails(poll: Poll, refused: dict[str, int]) -> None:
+def test_a_poll_that_could_not_look_at_all_fails(
+    poll: Poll, refused: Mapping[str, int | str]
+) -> None:
     world = small(text("12:30", 600), refused=refused)
 
     outcome = poll(world)
