@@ -12,7 +12,7 @@ from lm_openai.errors import ApiFailure
 from lm_openai.pools import Pool, Pools, pools
 from lm_openai.records import KINDS, Bucket, Kind, RateLimit, Record, rate_limit
 from lm_openai.report import Values
-from lm_openai.usage import SEEN_DAYS
+from lm_openai.usage import NEW_KINDS, SEEN_DAYS
 
 if TYPE_CHECKING:
     from lm_openai.poll import Poll
@@ -36,7 +36,6 @@ COUNTED = {
 """Which kinds show, and together make up, what is used of each limit."""
 
 PLACES = {"rpm": 0, "tpm": 1, "ipm": 2}
-MAY_BE_UNKNOWN = ("decisions",)
 BY_POOL = ("project_id", "model")
 NO_POOLS = Pools((), {}, {})
 Key = tuple[str, str]
@@ -234,7 +233,7 @@ def _pools(answer: list[RateLimit] | ApiFailure) -> Pools | ApiFailure:
 
 
 def _unknown_yet(name: str, failure: ApiFailure) -> bool:
-    return name in MAY_BE_UNKNOWN and failure.kind == "not_found"
+    return name in NEW_KINDS and failure.kind == "not_found"
 
 
 def _refuse_silence(found: Mapping[str, object]) -> None:

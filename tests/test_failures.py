@@ -44,7 +44,7 @@ def demo(running: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
 
 
 def polled(
-    folder: str, demo: Simulator, cache: Path, form: str = "json", timeout: int = 1, **more: Any
+    folder: str, demo: Simulator, cache: Path, form: str = "json", timeout: int = 30, **more: Any
 ) -> Outcome:
     """One run with a cache of its own."""
     environ = {
@@ -88,7 +88,9 @@ def sentence_of(outcomes: dict[str, Outcome]) -> str:
     return sentence
 
 
-# kind of fault, its settings, what the sentence holds
+# Kind of fault, its settings, what the sentence holds; the poll has 2 seconds where it asks again.
+SHORT = 2
+LASTING = ("429", "gateway", "truncated", "cut", "slow")
 FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
     "throttled for ever": ("429", {}, "the API throttles this organization"),
     "throttled for longer than the poll may take": (
@@ -100,7 +102,7 @@ FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
     "HTML with status 200": ("html", {}, "is not JSON (HTTP 200 with a web page)"),
     "truncated JSON": ("truncated", {}, "is not JSON (HTTP 200 with broken JSON)"),
     "a connection that breaks": ("cut", {}, "no connection to the API"),
-    "an answer past the deadline": ("slow", {"seconds": 1.2}, "the poll's time ran out"),
+    "an answer past the deadline": ("slow", {"seconds": SHORT + 0.5}, "the poll's time ran out"),
     "out of credit": ("quota", {}, "ran out of credit"),
     "a revoked key": ("401", {}, "the admin key is wrong or was revoked"),
     "a missing scope": ("scope", {}, "the admin key lacks a scope (it needs api."),
@@ -120,8 +122,9 @@ def test_a_poll_that_could_not_look_says_why_and_prints_no_number(
 ) -> None:
     kind, settings, words = FATAL[fault]
     demo.fault(kind, **settings)
+    timeout = SHORT if kind in LASTING else 30
 
-    assert words in sentence_of(in_all_formats(folder, demo, tmp_path))
+    assert words in sentence_of(in_all_formats(folder, demo, tmp_path, timeout=timeout))
 
 
 PAGED = {
@@ -166,11 +169,11 @@ HEALED: dict[str, tuple[str, dict[str, Any]]] = {
 def test_a_fault_that_passes_leaves_the_same_numbers(
     fault: str, folder: str, demo: Simulator, tmp_path: Path
 ) -> None:
-    truth = polled(folder, demo, tmp_path / "truth", timeout=20)
+    truth = polled(folder, demo, tmp_path / "truth")
     kind, settings = HEALED[fault]
     demo.fault(kind, PAGED[folder], times=1, skip=1, **settings)
 
-    outcome = polled(folder, demo, tmp_path / "healed", timeout=20)
+    outcome = polled(folder, demo, tmp_path / "healed")
 
     assert truth.status == 0
     assert len(json.loads(truth.stdout)["instances"]) > 0
@@ -195,7 +198,7 @@ def test_when_a_part_failed_the_rest_is_printed_and_the_gap_is_said(
     path, words = PARTLY[folder]
     demo.fault("html", part(path, demo))
 
-    outcomes = in_all_formats(folder, demo, tmp_path, timeout=20)
+    outcomes = in_all_formats(folder, demo, tmp_path)
 
     for form in ("json", "influx", "logicmonitor", "prometheus"):
         assert outcomes[form].status == 0, form
@@ -214,10 +217,10 @@ def test_when_a_part_failed_the_rest_is_printed_and_the_gap_is_said(
 def test_a_missing_budget_leaves_out_its_shares_and_nothing_else(
     demo: Simulator, tmp_path: Path
 ) -> None:
-    whole = json.loads(polled("cost_by_organization", demo, tmp_path / "1", timeout=20).stdout)
+    whole = json.loads(polled("cost_by_organization", demo, tmp_path / "1").stdout)
     demo.fault("html", "*/spend_limit")
 
-    part = json.loads(polled("cost_by_organization", demo, tmp_path / "2", timeout=20).stdout)
+    part = json.loads(polled("cost_by_organization", demo, tmp_path / "2").stdout)
 
     before, after = (document["instances"][0]["datapoints"] for document in (whole, part))
     assert before.keys() - after.keys() == {
@@ -233,7 +236,7 @@ def test_discovery_of_a_part_prints_nothing_since_a_short_list_would_delete_inst
 ) -> None:
     demo.fault("html", part("{}/rate_limits", demo))
 
-    sentence = sentence_of(in_all_formats("rate_limits", demo, tmp_path, timeout=20, discover=True))
+    sentence = sentence_of(in_all_formats("rate_limits", demo, tmp_path, discover=True))
 
     assert sentence.startswith("the list of instances is not complete, so none is printed: ")
 
@@ -244,9 +247,7 @@ def test_a_named_instance_of_an_unanswered_part_is_not_taken_for_a_wrong_name(
     demo.fault("html", part("{}/rate_limits", demo))
     name = f"{demo.organization.projects[0].name} / gpt-4o"
 
-    sentence = sentence_of(
-        in_all_formats("rate_limits", demo, tmp_path, timeout=20, instances=(name,))
-    )
+    sentence = sentence_of(in_all_formats("rate_limits", demo, tmp_path, instances=(name,)))
 
     assert sentence.startswith(f"nothing is known of {name!r}: ")
 
@@ -284,7 +285,7 @@ def test_names_in_any_script_are_printed_whatever_the_locale_says(
 def test_v_says_what_a_poll_cost_also_when_it_failed(
     folder: str, demo: Simulator, tmp_path: Path
 ) -> None:
-    well = polled(folder, demo, tmp_path / "1", timeout=20, verbose=True)
+    well = polled(folder, demo, tmp_path / "1", verbose=True)
     demo.fault("html", PAGED[folder])
     badly = polled(folder, demo, tmp_path / "2", verbose=True)
 
@@ -302,7 +303,7 @@ def test_an_api_that_is_not_there_is_a_sentence(
     with Simulator(at=AT) as other:
         pass
 
-    sentence = sentence_of(in_all_formats(folder, other, tmp_path))
+    sentence = sentence_of(in_all_formats(folder, other, tmp_path, timeout=SHORT))
 
     assert "no connection to the API (Connection refused)" in sentence
     assert demo.url not in sentence

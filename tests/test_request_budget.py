@@ -35,7 +35,7 @@ def demo(started: Simulator) -> Simulator:
     return started
 
 
-def polled(folder: str, url: str, cache: Path, form: str = "json") -> str:
+def polled(folder: str, url: str, cache: Path, form: str = "json", at: str = "") -> str:
     """What the DataSource prints of a poll that was answered in full."""
     environ = {
         "OPENAI_ADMIN_KEY": ADMIN_KEY,
@@ -46,7 +46,7 @@ def polled(folder: str, url: str, cache: Path, form: str = "json") -> str:
     }
     out, err = io.StringIO(), io.StringIO()
     around = Surroundings(environ, io.StringIO(), out, err, AT)
-    assert (run(folder, Options(format=form), around), err.getvalue()) == (0, "")
+    assert (run(folder, Options(format=form, at=at), around), err.getvalue()) == (0, "")
     return out.getvalue()
 
 
@@ -74,6 +74,16 @@ def test_the_week_is_asked_once_an_hour_and_the_window_each_time(
     polled("completion_by_model", demo.url, tmp_path)
 
     assert asked(demo) == {"usage/completions": 3}
+
+
+def test_a_poll_of_another_time_never_meets_the_answers_of_this_one(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    now = polled("completion_by_model", demo.url, tmp_path)
+    polled("completion_by_model", demo.url, tmp_path, at="2026-11-08")
+
+    assert asked(demo) == {"usage/completions": 4}
+    assert polled("completion_by_model", demo.url, tmp_path) == now
 
 
 def test_costs_of_the_organization_take_at_most_three_requests(
