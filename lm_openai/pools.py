@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import NamedTuple
 
 from lm_openai.records import RateLimit
@@ -84,6 +85,7 @@ def pools(rows: Iterable[RateLimit]) -> Pools:
     return Pools(tuple(sorted(found, key=lambda pool: pool.name)), by_row, alone)
 
 
+@lru_cache(maxsize=4096)
 def family(model: str) -> str:
     """The model's name without its date and version.
 
@@ -121,6 +123,7 @@ def _identity(row: RateLimit) -> tuple[object, ...]:
     return (family(row.model), *row[2:])
 
 
+@lru_cache(maxsize=4096)
 def _stands_alone(model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in NEVER_JOINED)
 
