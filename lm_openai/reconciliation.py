@@ -14,7 +14,7 @@ from lm_openai.errors import ApiFailure
 from lm_openai.line_items import billed
 from lm_openai.names import NONE
 from lm_openai.pools import family
-from lm_openai.records import KINDS, Kind, Record
+from lm_openai.records import KINDS, Kind, Record, count
 
 if TYPE_CHECKING:
     from lm_openai.client import Client
@@ -125,12 +125,16 @@ def quantities(kind: Kind, row: Record) -> Iterator[tuple[str, int]]:
         field = kind.required[0]
         yield {"input_tokens": "input"}.get(field, field), row[field]
         return
-    cached = row.get("input_cached_tokens") or 0
-    written = row.get("input_cache_write_tokens") or 0
+    cached = _optional(row, "input_cached_tokens", kind)
+    written = _optional(row, "input_cache_write_tokens", kind)
     yield "input", row["input_tokens"] - cached - written
     yield "cached_input", cached
     yield "cache_writes", written
     yield "output", row["output_tokens"]
+
+
+def _optional(row: Record, field: str, kind: Kind) -> int:
+    return 0 if row.get(field) is None else count(row, field, f"usage/{kind.name}")
 
 
 def joined(bill: Bill, counted: Mapping[Key, int]) -> Reconciliation:

@@ -15,6 +15,7 @@ WIDTHS = {"1m": 60, "1h": 3600, "1d": 86400}
 MAXIMUM_BUCKETS = {"1m": 1440, "1h": 168, "1d": 31}
 MAXIMUM_COST_BUCKETS = 180
 _MOST_DIGITS, _MOST_DECIMALS = 19, 60
+_TEXTS = ("id", "model", "type", "status", "interval", "currency")
 
 
 class Kind(NamedTuple):
@@ -291,6 +292,8 @@ def require(row: Any, fields: Iterable[str], asked: str) -> None:
     for field in fields:
         if field not in row:
             raise ApiFailure("contract", asked, f"{field} is missing")
+        if field in _TEXTS and type(row[field]) is not str:
+            raise ApiFailure("contract", asked, f"{field} is not text")
 
 
 def count(row: Record, field: str, asked: str) -> int:

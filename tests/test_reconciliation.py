@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_openai.days import DAY
-from lm_openai.reconciliation import Bill, Pair, common_names, joined, window
+from lm_openai.reconciliation import Bill, Pair, common_names, joined, quantities, window
+from lm_openai.records import KINDS
 from lm_openai.simulator import Simulator
 from tests import replay
 from tests.asking import WEDNESDAY, document, polled, values
@@ -29,6 +30,18 @@ def bill(quantities: dict[tuple[str, str], int], unread: dict[str, int] | None =
         dict.fromkeys(quantities, Decimal(1)),
         {text: Decimal(amount) for text, amount in (unread or {}).items()},
     )
+
+
+@pytest.mark.parametrize("spelled", [400, "400", 400.0])
+def test_the_cached_part_is_taken_off_however_the_wire_spells_it(spelled: object) -> None:
+    row = {"input_tokens": 1000, "output_tokens": 5, "input_cached_tokens": spelled}
+
+    assert dict(quantities(KINDS["completions"], row)) == {
+        "input": 600,
+        "cached_input": 400,
+        "cache_writes": 0,
+        "output": 5,
+    }
 
 
 # Names

@@ -140,6 +140,13 @@ def test_an_amount_that_is_no_sane_number_is_refused(value: object) -> None:
         records.costs(cost_bucket(amount={"value": value, "currency": "usd"}), "costs")
 
 
+@pytest.mark.parametrize("field", ["id", "model", "type", "status", "interval", "currency"])
+@pytest.mark.parametrize("value", [None, 7, {}])
+def test_a_required_word_that_is_no_text_is_refused_by_its_name(field: str, value: object) -> None:
+    with pytest.raises(ApiFailure, match=f"rate_limits: .*{field} is not text"):
+        records.require({field: value}, (field,), "rate_limits")
+
+
 def test_a_cost_without_an_amount_states_no_money() -> None:
     assert records.costs(cost_bucket(line_item="free"), "costs") == (86400, [])
     assert records.costs(cost_bucket(amount=None), "costs") == (86400, [])
