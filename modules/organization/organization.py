@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from lm_openai import keys, usage
 from lm_openai.errors import ApiFailure
+from lm_openai.records import count
 from lm_openai.report import Instance, Sample
 
 if TYPE_CHECKING:
@@ -111,5 +112,6 @@ def _is_person(user: Record) -> bool:
 
 def _waits(now: int, invite: Record) -> bool:
     """The API may call an invite pending after its expiry."""
-    expires = invite.get("expires_at")
-    return bool(invite["status"] == "pending" and (expires is None or expires > now))
+    if invite["status"] != "pending":
+        return False
+    return invite.get("expires_at") is None or count(invite, "expires_at", "invites") > now
