@@ -79,12 +79,18 @@ def series(poll: Poll, known: Instance, days: Days) -> Iterator[Sample]:
 
 
 def by_group(
-    client: Client, start: int, end: int, group_by: Sequence[str] = (), rows: int | None = None
+    client: Client,
+    start: int,
+    end: int,
+    group_by: Sequence[str] = (),
+    rows: int | None = None,
+    needed: range = range(0),
 ) -> dict[Group, Days]:
     """Dollars by group and day; every group has each answered day, at 0 where it cost nothing.
 
     Without `group_by` the one group is `()`; a null is `none`. `rows` is how many rows a day is
-    expected to have. Raises ApiFailure on a second currency, since money of two has no sum.
+    expected to have. Raises ApiFailure on a second currency, since money of two has no sum, and
+    when one of the `needed` days was not answered.
     """
     nothing = Decimal(0)
     answered: list[int] = []
@@ -94,9 +100,17 @@ def by_group(
         for cost in costs:
             days = groups.setdefault(tuple(getattr(cost, name) or NONE for name in group_by), {})
             days[day] = days.get(day, nothing) + dollars(cost)
+    refuse_gaps(answered, needed)
     return {
         group: {day: days.get(day, nothing) for day in answered} for group, days in groups.items()
     }
+
+
+def refuse_gaps(answered: Iterable[int], needed: range) -> None:
+    """Raise ApiFailure when the bill lacks a day, since what is added up would be short."""
+    missing = len(set(needed).difference(answered))
+    if missing:
+        raise ApiFailure("contract", "costs", f"{missing} of {len(needed)} days are missing")
 
 
 def expected_rows(names: Names, group_by: Sequence[str]) -> int:

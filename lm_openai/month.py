@@ -53,7 +53,9 @@ def read(client: Client, names: Names, organization: str, text: str, now: int) -
     """Ask for a month by project, line item and day; raises WrongUsage and ApiFailure."""
     start, end = period(text, now)
     rows = costs.expected_rows(names, BY)
-    groups = costs.by_group(client, start, min(end, calendar(now).tomorrow), BY, rows)
+    dates = calendar(now)
+    complete = range(start, min(end, dates.today), DAY)
+    groups = costs.by_group(client, start, min(end, dates.tomorrow), BY, rows, complete)
     found = [
         Row(names.of("project_id", project) or project, project, item, _date(day), amount)
         for (project, item), days in groups.items()

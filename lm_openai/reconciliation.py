@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from lm_openai.costs import FEWEST_ROWS, dollars
+from lm_openai.costs import FEWEST_ROWS, dollars, refuse_gaps
 from lm_openai.days import DAY
 from lm_openai.derive import percent
 from lm_openai.errors import ApiFailure
@@ -88,7 +88,9 @@ def reconcile(poll: Poll) -> Reconciliation:
 def bill(client: Client, start: int, end: int) -> Bill:
     """What the line items of the days say."""
     found = Bill({}, {}, {})
-    for _, costs in client.costs(start, end, group_by=("line_item",), groups=FEWEST_ROWS):
+    answered = []
+    for day, costs in client.costs(start, end, group_by=("line_item",), groups=FEWEST_ROWS):
+        answered.append(day)
         for cost in costs:
             text = cost.line_item or NONE
             item = billed(text, cost.quantity, cost.quantity_unit)
@@ -98,6 +100,7 @@ def bill(client: Client, start: int, end: int) -> Bill:
                 key = (item.model, item.kind)
                 _add(found.quantities, key, item.quantity)
                 _add(found.dollars, key, dollars(cost))
+    refuse_gaps(answered, range(start, end, DAY))
     return found
 
 

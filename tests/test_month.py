@@ -154,6 +154,21 @@ def test_a_second_currency_is_refused() -> None:
         month.read(client, names, "acme", "2026-10", WEDNESDAY)
 
 
+@pytest.mark.parametrize("answered", [range(30), range(1, 31), [*range(15), *range(16, 31)]])
+def test_a_month_that_lacks_a_day_is_no_month(answered: list[int]) -> None:
+    """A day without costs is a bucket without results; no bucket at all is no answer."""
+    start, _ = month.period("2026-10", WEDNESDAY)
+
+    class Short:
+        def costs(self, *arguments: object, **settings: object) -> Iterator[Any]:
+            yield from ((start + day * DAY, []) for day in answered)
+
+    client: Any = Short()
+    names: Any = Known()
+    with pytest.raises(ApiFailure, match=r"costs: .*1 of 31 days are missing"):
+        month.read(client, names, "acme", "2026-10", WEDNESDAY)
+
+
 # The table
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lm_openai.simulator import NO_MANAGEMENT_KEY, Simulator
+from tests import replay
 from tests.answering import demo_client
 from tests.asking import WEDNESDAY, document, polled, values
 
@@ -47,6 +48,19 @@ def test_an_invite_past_its_expiry_is_not_pending(demo: Simulator, tmp_path: Pat
 
     called = [row["status"] for row in demo_client(demo).list("invites")].count("pending")
     assert (called, counted) == (2, 1)
+
+
+def test_an_expiry_is_read_in_any_spelling(tmp_path: Path) -> None:
+    record = replay.Record.of(FOLDER)
+    (asked,) = [answer for answer in record.answers if answer.path.endswith("/invites")]
+    for invite in asked.answer["data"]:
+        invite["expires_at"] = str(invite["expires_at"])
+    as_it_was = json.loads((replay.ROOT / "modules" / FOLDER / "testdata/json.txt").read_text())
+
+    with replay.answering(record) as url:
+        outcome = replay.collected(FOLDER, record, url, tmp_path)
+
+    assert values(json.loads(outcome.stdout)) == values(as_it_was)
 
 
 def test_lists_are_read_to_their_last_page(tmp_path: Path) -> None:

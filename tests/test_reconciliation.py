@@ -198,6 +198,18 @@ def test_models_can_be_chosen_and_the_unmatched_share_stays(
     assert chosen["acme"] == everything["acme"]
 
 
+def test_a_bill_that_lacks_a_day_is_not_compared(tmp_path: Path) -> None:
+    record = replay.Record.of(FOLDER)
+    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    del asked.answer["data"][3]
+
+    with replay.answering(record) as url:
+        outcome = replay.collected(FOLDER, record, url, tmp_path)
+
+    assert (outcome.status, outcome.stdout) == (1, "")
+    assert "1 of 7 days are missing" in outcome.stderr
+
+
 def test_new_wording_shows_as_unmatched_and_not_as_a_difference(tmp_path: Path) -> None:
     record = replay.Record.of(FOLDER)
     (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
