@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lm_openai.errors import ApiFailure
 from lm_openai.names import NONE
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lm_openai.cache import Cache
     from lm_openai.client import Client
 
+T = TypeVar("T")
 DAY = 86400
 PAGE_ROWS = 27_000
 """Rows of usage that fit on one page of the client's, about 10 MB."""
@@ -53,6 +54,7 @@ class Answers:
         for kind, window, dimensions in expected:
             self._expected.setdefault((kind, window), []).append(dimensions)
         self._kept: dict[Question, list[Slice] | ApiFailure] = {}
+        self._once: dict[Hashable, Any] = {}
 
     def of(self, question: Question, groups: int | None = None) -> Iterable[Slice]:
         """The answer, oldest bucket first; `groups` is how many rows a bucket is likely to have.
@@ -70,6 +72,18 @@ class Answers:
         if isinstance(kept, ApiFailure):
             raise kept
         return kept
+
+    def once(self, name: Hashable, ask: Callable[[], T]) -> T:
+        """What `ask` gives, or its ApiFailure, the same for every poll of the run."""
+        if name not in self._once:
+            try:
+                self._once[name] = ask()
+            except ApiFailure as failure:
+                self._once[name] = failure
+        if isinstance(self._once[name], ApiFailure):
+            raise self._once[name]
+        answer: T = self._once[name]
+        return answer
 
     def _asked(self, question: Question, groups: int | None) -> Iterator[Slice]:
         kind, width = KINDS[question.kind], WIDTHS[question.window.width]

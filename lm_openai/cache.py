@@ -25,6 +25,8 @@ _PRUNED_AFTER = 86400
 _LOOKED_AT, _PRUNED_AT_ONCE = 2000, 200
 _NOT_REMEMBERED = ("deadline",)
 _KEPT_HERE = 4096
+_SPREAD = 120
+"""Seconds that an answer may lie ahead: a run's time stands still while others make theirs."""
 _PAUSE, _PAUSE_SPARE = "pause", 60
 
 
@@ -106,7 +108,7 @@ class Cache:
     def _entry(self, name: str) -> Entry | None:
         """What is kept and still fresh; a clock set back makes it stale, a damaged file goes."""
         entry = self._found(name)
-        return entry if entry and 0 <= self.now() - entry.made < entry.ttl else None
+        return entry if entry and -_SPREAD <= self.now() - entry.made < entry.ttl else None
 
     def _found(self, name: str) -> Entry | None:
         with self._lock:

@@ -26,6 +26,7 @@ MODELS_A_PROJECT = 20
 
 _TEXT = ("completions", "decisions", "embeddings", "moderations")
 KINDS_ASKED = (*_TEXT, "images", "audio_speeches", "audio_transcriptions")
+HEEDED = ("openai.headroom.lookback", "openai.finalization.grace")
 COUNTED = {
     "rpm": KINDS_ASKED,
     "tpm": _TEXT,
@@ -87,7 +88,7 @@ def uses(poll: Poll, kinds: Iterable[str] = KINDS_ASKED) -> dict[str, Use | ApiF
     """
     asked = list(kinds)
     groups = len(poll.names.projects()) * MODELS_A_PROJECT
-    answers = poll.client.together(partial(use, poll, KINDS[name], groups) for name in asked)
+    answers = poll.client.together(partial(_use_once, poll, KINDS[name], groups) for name in asked)
     found: dict[str, Use | ApiFailure] = dict(zip(asked, answers))
     for name, answer in found.items():
         if isinstance(answer, ApiFailure) and _unknown_yet(name, answer):
@@ -100,6 +101,12 @@ def uses(poll: Poll, kinds: Iterable[str] = KINDS_ASKED) -> dict[str, Use | ApiF
             poll.notes.append(f"{quiet}: nobody asked, or its data is very late")
     _refuse_silence(found)
     return found
+
+
+def _use_once(poll: Poll, kind: Kind, groups: int) -> Use:
+    """What `use` gives, asked once for all the DataSources of a run that heed the same settings."""
+    settings = [poll.properties.seconds(name) for name in HEEDED]
+    return poll.answers.once((kind.name, poll.now, *settings), lambda: use(poll, kind, groups))
 
 
 def use(poll: Poll, kind: Kind, groups: int | None = None) -> Use:

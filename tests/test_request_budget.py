@@ -13,6 +13,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from lm_openai import several
 from lm_openai.collector import Surroundings, run
 from lm_openai.options import Options
 from lm_openai.rate_limits import KINDS_ASKED
@@ -37,17 +38,21 @@ def demo(started: Simulator) -> Simulator:
 
 def polled(folder: str, url: str, cache: Path, form: str = "json", at: str = "") -> str:
     """What the DataSource prints of a poll that was answered in full."""
-    environ = {
+    out, err = io.StringIO(), io.StringIO()
+    around = Surroundings(settings(url, cache), io.StringIO(), out, err, AT)
+    assert (run(folder, Options(format=form, at=at), around), err.getvalue()) == (0, "")
+    return out.getvalue()
+
+
+def settings(url: str, cache: Path) -> dict[str, str]:
+    """The environment of a run."""
+    return {
         "OPENAI_ADMIN_KEY": ADMIN_KEY,
         "OPENAI_BASE_URL": url,
         "LM_OPENAI_CACHE_DIR": str(cache),
         "LM_OPENAI_ETC": str(cache),
         "LM_OPENAI_WINDOW": "1h",
     }
-    out, err = io.StringIO(), io.StringIO()
-    around = Surroundings(environ, io.StringIO(), out, err, AT)
-    assert (run(folder, Options(format=form, at=at), around), err.getvalue()) == (0, "")
-    return out.getvalue()
 
 
 def asked(demo: Simulator) -> Counter[str]:
@@ -195,3 +200,19 @@ def _serve(server: HTTPServer, projects: int) -> None:
 
 def _json(document: object) -> Response:
     return Response(json.dumps(document), content_type="application/json")
+
+
+def test_headroom_by_project_and_by_model_ask_no_more_together_than_one_of_them(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    polled("rate_limits", demo.url, tmp_path / "alone")
+    alone = asked(demo)
+    demo.clear()
+    out, err = io.StringIO(), io.StringIO()
+    around = Surroundings(settings(demo.url, tmp_path / "both"), io.StringIO(), out, err, AT)
+    assert (several.run(("rate_limits", "rate_limits_by_model"), Options(), around), "") == (
+        0,
+        err.getvalue(),
+    )
+
+    assert asked(demo) == alone
