@@ -13,6 +13,11 @@ from lm_openai import __version__, collector
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.options import FORMATS, OPTIONS, Option, Options
 
+KEY = (
+    "The admin key comes from OPENAI_ADMIN_KEY, or from openai.admin.key or openai.admin.key.file "
+    "in a --properties file."
+)
+
 
 def script(folder: str, argv: Sequence[str]) -> int:
     """One DataSource with help and usage errors in words; returns the exit status."""
@@ -26,6 +31,7 @@ def script(folder: str, argv: Sequence[str]) -> int:
             folder, options(given), collector.Surroundings.real()
         ),
         help=f"{source.title}: {source.description}",
+        epilog=f"{KEY} `lm-openai doctor` tries it; the README has all properties.",
     )
     return invoke(command, argv)
 
@@ -39,6 +45,8 @@ def invoke(command: click.Command, argv: Sequence[str]) -> int:
         return _fail(WrongUsage(sentence), command, argv)
     except Failure as failure:
         return _fail(failure, command, argv)
+    except OSError as error:
+        return _fail(collector.unwritable(sys.stdout, error), command, argv)
     except click.Abort:
         return collector.FAILED
     return int(status or 0)

@@ -7,10 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
 from lm_openai import writers
-from lm_openai.errors import Failure, WrongUsage
+from lm_openai.errors import Failure, Unwritable, WrongUsage
 from lm_openai.options import SERIES_FORMATS, Options
 
 if TYPE_CHECKING:
@@ -38,11 +38,16 @@ class Surroundings(NamedTuple):
 
     @classmethod
     def real(cls) -> Surroundings:
-        """This process's own, its time asked for once; words are UTF-8 whatever the locale says."""
+        """This process's own, its time asked for once; words are UTF-8 whatever the locale says.
+
+        A process may be started with a stream closed: then nothing is read from it, what is said on
+        stderr is lost, and stdout is one that is not writable.
+        """
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8")
-        return cls(os.environ, sys.stdin, sys.stdout, sys.stderr, int(time.time()))
+        streams = sys.stdin or _void("r"), sys.stdout or _void("r"), sys.stderr or _void("w")
+        return cls(os.environ, *streams, int(time.time()))
 
 
 class Session:
@@ -134,6 +139,7 @@ def guarded(
     """
     opened: list[Session] = []
     try:
+        refuse_closed(around.stdout)
         return work(opened)
     except Failure as failure:
         reason = failure
@@ -225,14 +231,28 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
 
 
 def put(text: str, stream: TextIO) -> None:
-    """Write it all, now; raises Failure when that cannot be done."""
+    """Write it all, now; raises Unwritable when that cannot be done."""
+    refuse_closed(stream)
     try:
         stream.write(text)
         stream.flush()
     except OSError as reason:
-        # what is left would be tried once more, and complained about, when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        raise Failure(f"the output cannot be written: {reason.strerror}") from None
+        raise unwritable(stream, reason) from None
+
+
+def refuse_closed(stdout: TextIO) -> None:
+    """Raise Unwritable for the stdout of a process that was started without one."""
+    if not stdout.writable():
+        raise Unwritable("stdout is closed: there is nowhere to print to")
+
+
+def unwritable(stream: TextIO, reason: OSError) -> Unwritable:
+    """The sentence for a stream that takes no more; what it still holds is given up.
+
+    Python would try that once more when it ends, and complain.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return Unwritable(f"the output cannot be written: {reason.strerror}")
 
 
 def fail(
@@ -244,12 +264,15 @@ def fail(
 ) -> int:
     """Say why there is no answer, in the place where the format's host looks for it."""
     sentence = _safe(str(failure), around, opened)
-    if options.format == "nagios":
-        put(writers.writer("nagios").failed(sentence, title_of(folder)), around.stdout)
-    elif options.format == "zabbix":
-        put(writers.writer("zabbix").failed(sentence), around.stdout)
-    else:
-        around.stderr.write(f"{sentence}\n")
+    try:
+        if isinstance(failure, Unwritable) or options.format not in ("nagios", "zabbix"):
+            around.stderr.write(f"{sentence}\n")
+        elif options.format == "nagios":
+            put(writers.writer("nagios").failed(sentence, title_of(folder)), around.stdout)
+        else:
+            put(writers.writer("zabbix").failed(sentence), around.stdout)
+    except Unwritable as unsaid:
+        around.stderr.write(f"{sentence}; {unsaid}\n")
     return status(failure, options.format)
 
 
@@ -295,6 +318,10 @@ def moment(text: str) -> int:
         allowed = parsing.KINDS["date"].allowed
         raise WrongUsage(f"--at {text!r}: give {allowed}, or Unix seconds, from 2000 to 2099")
     return seconds
+
+
+def _void(mode: Literal["r", "w"]) -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_RDWR), mode)
 
 
 def _refuse_timeout(text: str) -> None:

@@ -22,6 +22,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 @click.group(
     "lm-openai",
     help="Monitoring plugins for an OpenAI organization.",
+    epilog=f"Begin with `demo`, which needs no key, then `doctor`. {cli.KEY}",
     params=[cli.version()],
 )
 def suite() -> None:
@@ -53,13 +54,13 @@ def list_datasources() -> int:
 @click.argument("folders", nargs=-1, required=True)
 @with_options()
 def collect(folders: Sequence[str], **given: Any) -> int:
-    """Poll DataSources (or `all`) and print them as one of the formats."""
+    """Poll DataSources, or `all` of them, and print one format."""
     return polls(folders, cli.options(given))
 
 
 @suite.command()
 @click.argument("folder")
-@with_options()
+@with_options(*(option.flag for option in OPTIONS if option.flag != "--discover"))
 def discover(folder: str, **given: Any) -> int:
     """Print one DataSource's instances in a format's discovery form."""
     return collector.run(folder, cli.options(given)._replace(discover=True), Surroundings.real())
@@ -69,27 +70,35 @@ def discover(folder: str, **given: Any) -> int:
 @click.argument("folder")
 @with_options("--thresholds")
 def thresholds(folder: str, **given: Any) -> int:
-    """The thresholds in force for one DataSource, and which file set them."""
+    """One DataSource's thresholds in force, and who set them.
+
+    Three limits, of which - is none; polls is how many bad ones in a row it takes.
+    """
     from lm_openai import thresholds as rules
 
-    around = Surroundings.real()
-    folders = rules.site_folders(around.environ)
-    loaded = rules.load(datasource.load(folder), cli.options(given).thresholds, folders)
-    for line in rules.describe(loaded):
-        limits = " ".join("-" if limit is None else plain(limit) for limit in line.threshold.limits)
+    source = datasource.load(folder)
+    folders = rules.site_folders(Surroundings.real().environ)
+    lines = list(rules.describe(rules.load(source, cli.options(given).thresholds, folders)))
+    click.echo(rules.reason(source))
+    if lines:
+        levels = " ".join(rules.LEVELS)
+        click.echo(f"\n{'datapoint':35}{levels:24}{'polls':7}for; set by")
+    for line in lines:
+        rule = line.threshold
+        limits = " ".join("-" if limit is None else plain(limit) for limit in rule.limits)
         click.echo(
-            f"{line.threshold.datapoint:32}{line.threshold.operator:3}{limits:20}"
-            f"x{line.threshold.consecutive}  {line.match or 'all'}  {line.source}"
+            f"{rule.datapoint:32}{rule.operator:3}{limits:24}{rule.consecutive:<7}"
+            f"{line.match or 'all'}; {line.source}"
         )
-        click.echo(f"    {line.threshold.reason}")
+        click.echo(f"    {rule.reason}")
     return collector.DONE
 
 
 @suite.command()
 @with_options("--properties", "--set", "--timeout")
-@click.option("--format", type=click.Choice(["text", "json"]), default="text")
+@click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def doctor(format: str, **given: Any) -> int:
-    """Check the key, its scopes, the way to the API, the clock, the data and the site's files."""
+    """Check the key, the way to the API, data and site files."""
     from lm_openai.doctor import BAD, findings
 
     found = []
@@ -105,9 +114,14 @@ def doctor(format: str, **given: Any) -> int:
 @suite.command()
 @with_options("--properties", "--set", "--timeout", "--at")
 @click.option("--month", required=True, metavar="YYYY-MM", help="the month, in UTC")
-@click.option("--format", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option(
+    "--format", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
 def costs(month: str, format: str, **given: Any) -> int:
-    """Print a month's costs by project, line item and day, to compare with the invoice."""
+    """Print a month's costs, to compare with the invoice.
+
+    By project, line item and UTC day, every cent of it.
+    """
     from lm_openai import month as months
     from lm_openai.names import Names
 
@@ -124,7 +138,7 @@ def costs(month: str, format: str, **given: Any) -> int:
 
 @suite.command()
 def demo() -> int:
-    """Run every DataSource once against the embedded demo organization."""
+    """Poll every DataSource of a made-up organization."""
     from lm_openai import demo as show
 
     return show.run(Surroundings.real())
@@ -132,12 +146,23 @@ def demo() -> int:
 
 @suite.command()
 @click.option("--port", type=int, default=0, help="a free one when not given")
-@click.option("--seed", type=int, default=1)
+@click.option("--seed", type=int, default=1, show_default=True, help="another organization")
 @click.option("--at", metavar="TIME", default="", help="stop the clock: ISO 8601 or Unix seconds")
-@click.option("--scale", default="", metavar="projects=N,models=M")
-@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="429:*/costs:times=2")
+@click.option(
+    "--scale", default="", metavar="projects=N,models=M", help="its size (default 12 and 24)"
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[:PATH][:NAME=VALUE]...",
+    help="spoil answers, as in 429:*/costs:times=2; a kind that is none lists all of them",
+)
 def simulate(port: int, seed: int, at: str, scale: str, faults: Sequence[str]) -> int:
-    """Run the demo organization in the foreground, for other tools to read."""
+    """Serve the made-up organization, for other tools to ask.
+
+    It runs in the foreground and prints the environment that leads to it.
+    """
     import sys
 
     from lm_openai.simulator import Simulator, parse_fault, run_forever
@@ -186,9 +211,19 @@ def polls(words: Sequence[str], options: Options) -> int:
 
 @suite.command()
 @with_options("--properties", "--set")
-@click.option("--watch", "length", metavar="DURATION", default="3h", show_default=True)
+@click.option(
+    "--watch",
+    "length",
+    metavar="DURATION",
+    default="3h",
+    show_default=True,
+    help="how long to look, once a minute",
+)
 def age(length: str, **given: Any) -> int:
-    """Measure how late this organization's usage settles, and the grace that follows from it."""
+    """Measure how late usage arrives, and what grace it needs.
+
+    The last column is the minutes to give as openai.finalization.grace.
+    """
     import time
 
     from lm_openai import lateness, parsing
@@ -228,11 +263,11 @@ def age(length: str, **given: Any) -> int:
     help="where a first run begins; later ones go on from the cursor, whatever is said here",
 )
 def audit(format: str, since: str, **given: Any) -> int:
-    """Print the audit events that were not printed yet, one per line, oldest first.
+    """Print new audit events, one per line, oldest first.
 
-    Each event at least once: the cursor, in openai.cache.dir, moves only after a batch was written,
-    so after a crash the last batch may come again, under the same ids. There is one cursor per
-    organization name and URL; a second feed of them needs an openai.cache.dir of its own.
+    Each event comes at least once: the cursor, in openai.cache.dir, moves only after a batch was
+    written, so after a crash the last batch may come again, under the same ids. There is one cursor
+    per organization name and URL; a second feed of them needs an openai.cache.dir of its own.
     """
     from lm_openai import feed
 

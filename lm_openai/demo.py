@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from tempfile import TemporaryDirectory
-from typing import TextIO
 
 from lm_openai import datasource
-from lm_openai.collector import Session, Surroundings
+from lm_openai.collector import Session, Surroundings, put
 from lm_openai.datasource import DataSource
 from lm_openai.errors import Failure
 from lm_openai.options import Options
@@ -17,6 +16,7 @@ from lm_openai.units import Number
 from lm_openai.writers import one_line
 
 ROWS, COLUMNS, NAME = 8, 5, 34
+ATTENTION = 2  # from error on; what is a warning stands in its table
 NEXT = """
 Next:
   lm-openai list                              every DataSource, and what it shows
@@ -39,40 +39,45 @@ def run(around: Surroundings) -> int:
             "LM_OPENAI_ETC": cache,
             "LM_OPENAI_ORG_NAME": "demo",
         }
-        around.stdout.write("A made-up organization, asked over its API just now.\n")
-        failed = [
-            folder
-            for folder in datasource.folders()
-            if not _show(folder, around._replace(environ=environ))
+        put("A made-up organization, asked over its API just now.\n", around.stdout)
+        polled = [
+            _polled(folder, around._replace(environ=environ)) for folder in datasource.folders()
         ]
-    around.stdout.write(NEXT)
-    return 1 if failed else 0
+    reports = [report for report in polled if report]
+    put("".join((*attention(reports), NEXT)), around.stdout)
+    return int(len(reports) < len(polled) or any(report.failures for report in reports))
 
 
-def _show(folder: str, around: Surroundings) -> bool:
+def _polled(folder: str, around: Surroundings) -> Report | None:
     source = datasource.load(folder)
     try:
         report = Session(Options(), around).report(source)
     except Failure as failure:
-        around.stdout.write(f"\n{source.title}\n  {failure}\n")
-        return False
-    table(report, around.stdout)
-    return not report.failures
+        put(f"\n{source.title}\n  {failure}\n", around.stdout)
+        return None
+    put("".join(table(report)), around.stdout)
+    return report
 
 
-def table(report: Report, out: TextIO) -> None:
-    """One DataSource's instances, the worst and largest first, with its chief datapoints."""
+def table(report: Report) -> Iterator[str]:
+    """The lines of one DataSource's instances, worst and largest first, with chief datapoints."""
     points = chief(report.datasource, report.rows)
     rows = sorted(report.rows, key=lambda row: (-row.level, row.idle, -_weight(row, points)))
     head = ["", *(_heading(report.datasource, name) for name in points), "state"]
     lines = [[_short(row.instance.alias), *_cells(row, points), state(row)] for row in rows[:ROWS]]
-    out.write(f"\n{report.datasource.title}: {len(report.rows)} {_noun(len(report.rows))}\n")
-    for line in aligned([head, *lines]):
-        out.write(f"  {line}\n")
+    yield f"\n{report.datasource.title}: {len(report.rows)} {_noun(len(report.rows))}\n"
+    yield from (f"  {line}\n" for line in aligned([head, *lines]))
     if len(rows) > ROWS:
-        out.write(f"  … and {len(rows) - ROWS} more\n")
-    for sentence in (*report.failures, *report.notes):
-        out.write(f"  {sentence}\n")
+        yield f"  … and {len(rows) - ROWS} more\n"
+    yield from (f"  {sentence}\n" for sentence in (*report.failures, *report.notes))
+
+
+def attention(reports: Iterable[Report]) -> Iterator[str]:
+    """The instances that somebody has to look at, the worst first."""
+    bad = [(row, report) for report in reports for row in report.rows if row.level >= ATTENTION]
+    yield f"\nTo look at first: {len(bad)} {_noun(len(bad))}\n"
+    for row, report in sorted(bad, key=lambda pair: -pair[0].level):
+        yield f"  {state(row)} of {row.instance.alias} ({report.datasource.title})\n"
 
 
 def chief(source: DataSource, rows: Iterable[Row]) -> list[str]:

@@ -70,6 +70,10 @@ class WrongUsage(Failure):
     """Options, properties or files that people write are wrong; nothing was asked of the API."""
 
 
+class Unwritable(Failure):
+    """Stdout is closed, full or gone, so that no word about it belongs there."""
+
+
 class ApiFailure(Failure):
     """A question to the API stayed unanswered; `kind` is a key of KINDS.
 

@@ -71,7 +71,7 @@ def _show(reports: Sequence[Report], gaps: Sequence[Gap], session: Session) -> i
     writer = writers.writer(form)
     if form == "nagios":
         said = [(gap.sentence, gap.title) for gap in gaps]
-        out.write(writer.write_all(reports, said))
+        collector.put(writer.write_all(reports, said), out)
         return int(writer.status_all(reports, said))
     missing = [(gap.title, gap.sentence) for gap in gaps]
     missing += [(report.datasource.title, said) for report in reports for said in report.failures]
@@ -79,8 +79,6 @@ def _show(reports: Sequence[Report], gaps: Sequence[Gap], session: Session) -> i
     if not reports:
         return FAILED
     failed = [(gap.folder, session.properties.organization) for gap in gaps]
-    out.write(
-        writer.write_all(reports, failed) if form == "prometheus" else writer.write_all(reports)
-    )
-    out.flush()
+    text = writer.write_all(reports, failed) if form == "prometheus" else writer.write_all(reports)
+    collector.put(text, out)
     return DONE

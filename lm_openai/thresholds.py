@@ -142,6 +142,12 @@ def load(
     return Rules(datasource.name, thresholds, tuple(overrides), sources)
 
 
+def reason(datasource: DataSource) -> str:
+    """Why the shipped thresholds are what they are, or why there are none; may be empty."""
+    shipped = parse(resource(datasource.folder, "thresholds.json"), Place(SHIPPED))
+    return str(shipped.get("reason", ""))
+
+
 def judge(rules: Rules, instance: Instance, values: Mapping[str, Number]) -> tuple[Reading, ...]:
     """Every value as a Reading, in the order given, judged by the thresholds of its instance."""
     thresholds = effective(rules, instance)

@@ -1,0 +1,85 @@
+"""What people read first: the help, the demo, and why a DataSource alarms or never does."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import NamedTuple
+
+import click
+import pytest
+
+from lm_openai import cli, datasource, demo
+from lm_openai.collector import Surroundings
+from lm_openai.commands import suite
+
+NOON = 1_795_003_200
+
+
+class Shown(NamedTuple):
+    """What the demo printed and its exit status."""
+
+    text: str
+    status: int
+
+
+@pytest.fixture(scope="module")
+def shown() -> Shown:
+    out = io.StringIO()
+    around = Surroundings(os.environ, io.StringIO(), out, io.StringIO(), NOON)
+    return Shown(status=demo.run(around), text=out.getvalue())
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.invoke(suite, words) == 0
+    return capsys.readouterr().out
+
+
+def test_the_help_cuts_no_sentence_short(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "..." not in said(["--help"], capsys).partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("name", sorted(suite.commands))
+def test_every_option_says_what_it_is_for(name: str) -> None:
+    """A choice says it by its words."""
+    options = [entry for entry in suite.commands[name].params if isinstance(entry, click.Option)]
+
+    assert [
+        option.opts
+        for option in options
+        if not option.help and not isinstance(option.type, click.Choice)
+    ] == []
+
+
+def test_the_help_of_a_script_says_where_the_key_comes_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cli.script("rate_limits", ["--help"])
+
+    assert cli.KEY in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("folder", datasource.folders())
+def test_a_datasource_without_thresholds_says_why(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _, rest = said(["thresholds", folder], capsys).partition("\n")
+
+    assert rest or first.startswith("None by default: ")
+
+
+def test_the_demo_shows_every_datasource(shown: Shown) -> None:
+    titles = [datasource.load(folder).title for folder in datasource.folders()]
+
+    assert shown.status == 0
+    assert [title for title in titles if f"\n{title}: " not in shown.text] == []
+
+
+def test_the_demo_ends_with_what_to_look_at_first_and_what_to_do_next(shown: Shown) -> None:
+    last = shown.text.partition("\nTo look at first: ")[2]
+    bad, _, following = last.partition("\nNext:\n")
+
+    assert bad.splitlines()[1].startswith("  critical: ")
+    assert "of Ana's sandbox / o3 (OpenAI Rate Limits By Project)" in bad
+    assert len(bad.splitlines()) - 1 == int(bad.split()[0])
+    assert "lm-openai doctor" in following
