@@ -65,7 +65,9 @@ def blocks(source: DataSource) -> dict[str, str]:
             ("datapoint", "unit", "meaning"),
             ((f"`{point.name}`", point.unit, point.description) for point in source.datapoints),
         ),
-        "thresholds": states(thresholds.describe(thresholds.load(source))),
+        "thresholds": states(
+            thresholds.reason(source), thresholds.describe(thresholds.load(source))
+        ),
         "properties": table(("property", "meaning", "default"), properties(source.properties)),
     }
 
@@ -79,12 +81,13 @@ def facts(source: DataSource) -> Iterator[tuple[str, str]]:
     yield "series", f"buckets of {source.series_width}" if source.series_width else "none"
 
 
-def states(lines: Iterable[Line]) -> str:
-    """When somebody is woken up, and why then."""
+def states(reason: str, lines: Iterable[Line]) -> str:
+    """When somebody is woken up, and why then or never."""
     lines = list(lines)
     if not lines:
-        return "None: what is much and what is little differs from site to site.\n"
-    return table(
+        return f"{reason}\n"
+    opening = f"{reason}\n\n" if reason else ""
+    return opening + table(
         ("datapoint", *LEVELS, "polls in a row", "reason"),
         (
             (
