@@ -43,7 +43,8 @@ class Shared(NamedTuple):
     def pool(self) -> Pool:
         """The organization's own pool as far as it is known: no project is given more than it."""
         ceilings = {short: max(each) for short, each in self.limits.items()}
-        return Pool("", ceilings, known=bool(self.parts))
+        names = [part.name for parts in self.parts.values() for part in parts]
+        return Pool(names[0] if names else "", ceilings, known=bool(names))
 
 
 def shared(limits: Limits, groups: Iterable[Key]) -> dict[str, Shared]:
@@ -92,7 +93,7 @@ def joined(projects: Iterable[Pools]) -> dict[str, str]:
 
 def values(poll: Poll, one: Shared, found: Found, complete: bool) -> Values:
     """The datapoints of one pool; without `complete` limits what hangs on them is left out."""
-    pool = one.pool if complete else NO_LIMITS
+    pool = one.pool if complete else one.pool._replace(limits={})
     told = rate_limits.values(poll, pool, used(one, found), found)
     known: Values = {_renamed(name): value for name, value in told.items()}
     if complete:

@@ -280,6 +280,16 @@ def test_pools_that_nobody_used_are_shown_on_request_alone(shown: Shown) -> None
     assert part(shown(limits_unused="true")["gpt-4o"], "tpm") == (1000, 0, 0)
 
 
+def test_a_row_that_is_no_model_has_a_ceiling_and_no_use_that_anyone_could_know(
+    shown: Shown,
+) -> None:
+    limits = {name: [limit("default", 10, 1000)] for name in ("proj_a", "proj_b")}
+    row = shown(limits=limits, limits_unused="true")["default"]
+
+    assert row["tpm_ceiling"] == 1000
+    assert "tpm_used" not in row
+
+
 # What stays unanswered
 
 
