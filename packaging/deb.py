@@ -15,6 +15,8 @@ from shims import ROOT, folders
 
 SHARE = "usr/share/lm-openai"
 PLUGINS = "usr/lib/nagios/plugins"
+DOC = "usr/share/doc/lm-openai"
+DOCUMENTS = {"LICENSE": "copyright", "README.md": "README.md", "CHANGELOG.md": "CHANGELOG.md"}
 ENVIRONMENT_PYTHON, DEBIAN_PYTHON = "#!/usr/bin/env python3\n", "#!/usr/bin/python3\n"
 
 COMMAND = """\
@@ -72,7 +74,8 @@ def lay_out(tree: Path) -> None:
     for folder in folders(ROOT):
         _plugin(tree, folder)
     _write(tree / "usr/bin/lm-openai", COMMAND, 0o755)
-    _write(tree / "usr/share/doc/lm-openai/copyright", (ROOT / "LICENSE").read_text(), 0o644)
+    for source, name in DOCUMENTS.items():
+        _write(tree / DOC / name, (ROOT / source).read_text(), 0o644)
     (tree / "etc/lm-openai/thresholds.d").mkdir(parents=True)
 
 

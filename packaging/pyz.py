@@ -24,6 +24,9 @@ LAST_PURE = ("jsonschema<4.18",)
 START = """\
 import sys
 
+if sys.version_info < (3, 10):
+    sys.exit("lm-openai needs Python 3.10 or newer, this is " + sys.version.split()[0])
+
 if sys.argv[1:] and sys.argv[1] in {folders!r}:
     from lm_openai.start import main
 

@@ -201,6 +201,15 @@ def test_scripts_can_be_executed() -> None:
     assert [path.name for path in datasources(ROOT) if not os.access(path, os.X_OK)] == []
 
 
+def test_the_one_file_says_that_a_python_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "packaging")
+    import pyz
+
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    with pytest.raises(SystemExit, match=r"lm-openai needs Python 3\.10 or newer, this is \d"):
+        exec(pyz.START.format(folders=(FOLDER,)))
+
+
 def test_a_new_folder_gets_its_script_and_a_removed_one_loses_it(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
