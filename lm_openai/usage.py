@@ -56,11 +56,17 @@ def collect(kind: Kind, poll: Poll, instances: Iterable[Instance]) -> Iterator[S
     known = {entry.id: entry for entry in instances}
     used = set()
     samples: Iterable[Sample] = _samples(kind, poll, dimensions, len(known))
-    if is_level(poll) and not poll.with_series:
-        samples = _at_the_edge(list(samples))
+    edge = 0
+    if is_level(poll):
+        samples = list(samples)
+        edge = _edge(samples)
     for sample in samples:
-        used.add(sample.instance.id)
-        yield sample._replace(instance=known.get(sample.instance.id, sample.instance))
+        known.setdefault(sample.instance.id, sample.instance)
+        if (sample.start or 0) >= edge:
+            used.add(sample.instance.id)
+        elif not poll.with_series:
+            continue
+        yield sample._replace(instance=known[sample.instance.id])
     if used or not is_level(poll):
         for idle in known.values():
             if idle.id not in used:
@@ -189,9 +195,9 @@ def _samples(kind: Kind, poll: Poll, dimensions: Group, groups: int) -> Iterator
         poll.ages[kind.name] = max(0, poll.now - newest)
 
 
-def _at_the_edge(samples: list[Sample]) -> list[Sample]:
-    newest = max((sample.start or 0 for sample in samples), default=0)
-    return [sample for sample in samples if (sample.start or 0) >= newest - HOUR]
+def _edge(samples: Iterable[Sample]) -> int:
+    """Where the last two hours begin of which the API told anyone's level."""
+    return max((sample.start or 0 for sample in samples), default=0) - HOUR
 
 
 def _readable(dimension: str, identifier: str) -> str:

@@ -15,6 +15,7 @@ from lm_openai.records import KINDS
 from lm_openai.simulator import Simulator
 from tests import asking, replay
 from tests.asking import WEDNESDAY
+from tests.scripts import started
 
 KIND_OF = {
     "audio_speeches_by_model": "audio_speeches",
@@ -235,6 +236,23 @@ def test_a_project_of_which_nothing_is_told_any_more_stores_nothing(tmp_path: Pa
 
     assert found["Customer Support"]["usage_bytes"] == 0
     assert found["Document Intelligence"]["usage_bytes"] > 0
+
+
+def test_beside_a_series_a_level_is_the_newest_too_and_not_the_last_one_of_days_ago(
+    tmp_path: Path,
+) -> None:
+    record = edited(lambda age, row: row["project_id"] != SUPPORT or age >= 2)
+    with replay.answering(record) as url:
+        environ = {"OPENAI_ADMIN_KEY": replay.KEY, "OPENAI_BASE_URL": url}
+        sets = [f"--set={name}={value}" for name, value in record.properties.items()]
+        words = ("--series", "--at", str(record.at), *sets)
+        outcome = started(STORES, words, tmp_path, environ)
+    found = json.loads(outcome.stdout)
+
+    assert asking.values(found)["Customer Support"]["usage_bytes"] == 0
+    assert asking.values(found)["Document Intelligence"]["usage_bytes"] > 0
+    mine = [one["datapoints"] for one in found["series"] if one["wildvalue"] == SUPPORT]
+    assert mine[-1]["usage_bytes"] == newest(2)[SUPPORT]
 
 
 def test_a_level_that_nobody_tells_is_unknown_and_not_0(tmp_path: Path) -> None:
