@@ -115,5 +115,5 @@ def wildvalue(identifier: str) -> str:
         return identifier
     from hashlib import blake2b
 
-    digest = blake2b(identifier.encode(), digest_size=3).hexdigest()
+    digest = blake2b(identifier.encode(errors="surrogatepass"), digest_size=3).hexdigest()
     return re.sub(r"[^A-Za-z0-9_-]", "-", identifier) + "-" + digest

@@ -153,3 +153,9 @@ def test_several_reports_are_a_document_a_line_or_all_their_lines():
 def test_every_format_writes_a_report_without_instances_and_ends_each_line(format):
     for text in (writer(format).write(report()), writer(format).discover(report())):
         assert text == "" or text.endswith("\n")
+
+
+def test_half_a_character_in_an_id_is_printed_escaped() -> None:
+    (found,) = json.loads(written.write(report([row("\ud800x")])))["instances"]
+
+    assert (found["id"], found["wildvalue"][:3]) == ("\ud800x", "-x-")

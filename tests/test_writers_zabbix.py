@@ -10,7 +10,7 @@ from hypothesis import given
 
 from lm_openai.errors import Failure
 from lm_openai.report import Instance
-from lm_openai.writers import zabbix
+from lm_openai.writers import logicmonitor, zabbix
 from tests.samples import MONEY, NOON, TEXTS, WHOLE, instance, report, row, threshold
 
 POOL = Instance(
@@ -82,6 +82,16 @@ def test_a_failure_is_one_line_that_is_neither_json_nor_a_number():
 def test_a_long_alias_leaves_room_for_an_item_name():
     rows = json.loads(zabbix.discover(report([row(instance("a", "n" * 400))])))
     assert len(rows[0]["{#WILDALIAS}"]) <= 180
+
+
+@pytest.mark.parametrize("writer", [zabbix, logicmonitor])
+@pytest.mark.parametrize("form", ["write", "discover"])
+def test_two_instances_of_one_wildvalue_are_refused_and_none_is_lost(writer, form):
+    """A model may be named as another one's wildvalue; to hit the same digest takes an intent."""
+    twin = Instance(instance("a.b").wildvalue, "twin", {})
+
+    with pytest.raises(Failure, match=r"'a\.b' and 'a-b-.*' both are a-b-.*exclude one of them"):
+        getattr(writer, form)(report([row("a.b", input_tokens=1), row(twin, input_tokens=2)]))
 
 
 @given(TEXTS, TEXTS, WHOLE, MONEY)

@@ -53,6 +53,19 @@ def identities(report: Report) -> dict[str, dict[str, str]]:
     return found
 
 
+def refuse_twins(report: Report) -> None:
+    """Raise Failure when two rows have one wildvalue, for one's values would hide the other's."""
+    owners: dict[str, str] = {}
+    for instance in (row.instance for row in report.rows):
+        owner = owners.setdefault(instance.wildvalue, instance.id)
+        if owner != instance.id:
+            raise Failure(
+                f"{report.datasource.title}: {owner!r} and {instance.id!r} both are "
+                f"{instance.wildvalue} here and would hide each other; exclude one of them, "
+                f"or use another format"
+            )
+
+
 def limit(breach: Breach) -> Decimal:
     """The limit that was passed: the threshold's own at the breach's level."""
     passed = breach.threshold.limits[breach.level - 1]

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lm_openai.units import plain
-from lm_openai.writers import one_line
+from lm_openai.writers import one_line, refuse_twins
 
 if TYPE_CHECKING:
     from lm_openai.report import Instance, Report
@@ -16,6 +16,7 @@ ALIAS_LENGTH = 255
 
 def write(report: Report) -> str:
     """`wildvalue.datapoint=value` lines; what is not known has no line, which is No Data."""
+    refuse_twins(report)
     camel = {datapoint.name: datapoint.camel for datapoint in report.datasource.datapoints}
     return "".join(
         f"{wildvalue}.{camel[reading.datapoint]}={plain(reading.value)}\n"
@@ -30,6 +31,7 @@ def discover(report: Report) -> str:
     The description is the id where the alias does not show it; without one, six hashes stand
     before the properties.
     """
+    refuse_twins(report)
     return "".join(f"{_line(row.instance, report.organization)}\n" for row in report.rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lm_openai.errors import Failure
-from lm_openai.writers import one_line
+from lm_openai.writers import one_line, refuse_twins
 from lm_openai.writers.json import text
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ ALIAS_LENGTH = 180
 
 def write(report: Report) -> str:
     """Values by wildvalue, for dependent items with JSONPath; a state is 0 ok to 3 critical."""
+    refuse_twins(report)
     document = {
         "datasource": report.datasource.folder,
         "organization": report.organization,
@@ -37,6 +38,7 @@ def write(report: Report) -> str:
 
 def discover(report: Report) -> str:
     """The array of LLD rows; every row has the same macros, empty where an instance lacks one."""
+    refuse_twins(report)
     rows = [_macros(row.instance, report.organization) for row in report.rows]
     names = dict.fromkeys(name for row in rows for name in row)
     complete = [{name: row.get(name, "") for name in names} for row in rows]
