@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from lm_openai import consumers, report
 from lm_openai.simulator import Simulator
 from lm_openai.simulator.organization import Settings
 from lm_openai.simulator.usage import BucketQuery, buckets
-from tests import asking
+from tests import asking, replay
 from tests.asking import WEDNESDAY
+from tests.small import Small, Use, serve, unix
 
 HOUR, DAY = 3600, 86400
 FOLDER, MIX = "usage_by_consumer", "model_mix_by_project"
@@ -136,6 +139,26 @@ def test_globs_choose_what_is_printed_and_the_rest_still_holds_everyone_else(ask
     assert not {"Data Platform", "Search & Retrieval"} & set(asking.values(without))
     assert set(asking.values(alone)) == {"Marketing", "other"}
     assert total(without) == total(alone) == whole
+
+
+def test_a_model_called_other_counts_with_the_rest(httpserver: HTTPServer, tmp_path: Path) -> None:
+    now = unix("12:34")
+    counts = {"input_tokens": 100, "output_tokens": 10, "num_model_requests": 1}
+    uses = tuple(
+        Use("completions", now - now % 60 - 600, "proj_a", model, counts)
+        for model in ("other", "gpt-5", "o3")
+    )
+    small = Small(now, uses, {}, (("proj_a", "A", False),), {}, 100, [])
+    record = replay.Record(now, {"openai.group.by": "model", "openai.top": "3"}, ())
+
+    outcome = replay.collected(FOLDER, record, serve(httpserver, small), tmp_path)
+    found = asking.values(json.loads(outcome.stdout))
+
+    assert {name: row["tokens"] for name, row in found.items()} == {
+        "gpt-5": 110,
+        "o3": 110,
+        "other": 110,
+    }
 
 
 def test_consumers_have_names(ask: Any) -> None:

@@ -89,10 +89,13 @@ def _consumed(poll: Poll) -> Consumption:
 def _listed(
     poll: Poll, dimensions: Group, everyone: set[Group], use: consumers.Use
 ) -> list[tuple[Instance, Group]]:
-    """The first `openai.top` of those that are printed, and each project that has a budget."""
+    """The first `openai.top` of those that are printed, and each project that has a budget.
+
+    A consumer whose id is that of the rest counts with the rest.
+    """
     ranked = sorted(everyone, key=lambda group: (-use.tokens(group), -_requests(use, group), group))
     made = ((usage.instance(poll, dimensions, group), group) for group in ranked)
-    shown = [(instance, group) for instance, group in made if poll.shows(instance)]
+    shown = [entry for entry in made if poll.shows(entry[0]) and entry[0].id != OTHER.id]
     budgeted = _budgeted(poll, dimensions)
     top = poll.properties.count("openai.top")
     return [entry for rank, entry in enumerate(shown) if rank < top or entry[1] in budgeted]
