@@ -145,7 +145,7 @@ def demo() -> int:
 
 
 @suite.command()
-@click.option("--port", type=int, default=0, help="a free one when not given")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="a free one when not given")
 @click.option("--seed", type=int, default=1, show_default=True, help="another organization")
 @click.option("--at", metavar="TIME", default="", help="stop the clock: ISO 8601 or Unix seconds")
 @click.option(
@@ -202,7 +202,10 @@ def polls(words: Sequence[str], options: Options) -> int:
     One that gave no answer is said on stderr and leaves the others standing; only when none gave
     one has the run failed.
     """
-    folders = datasource.folders() if EVERYTHING in words else tuple(dict.fromkeys(words))
+    named = tuple(word for word in dict.fromkeys(words) if word != EVERYTHING)
+    for folder in named:
+        datasource.load(folder)
+    folders = datasource.folders() if EVERYTHING in words else named
     around = Surroundings.real()
     if len(folders) == 1:
         return collector.run(folders[0], options, around)

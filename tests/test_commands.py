@@ -59,6 +59,24 @@ def test_the_help_of_a_script_says_where_the_key_comes_from(
     assert cli.KEY in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["collect", "all", "nope"], "no DataSource 'nope': there are api_keys_by_key, "),
+        (["collect", "rate_limits", "nope"], "no DataSource 'nope': there are "),
+        (["simulate", "--port", "99999"], "lm-openai: Invalid value for '--port': 99999 is not "),
+    ],
+)
+def test_what_there_is_not_is_refused_by_name(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.invoke(suite, words) == 2
+
+    told = capsys.readouterr()
+    assert told.err.startswith(sentence)
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
 @pytest.mark.parametrize("folder", datasource.folders())
 def test_a_datasource_without_thresholds_says_why(
     folder: str, capsys: pytest.CaptureFixture[str]
