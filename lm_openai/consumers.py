@@ -13,7 +13,7 @@ from lm_openai.errors import ApiFailure
 from lm_openai.parsing import HOUR, Window
 from lm_openai.records import KINDS, WIDTHS
 from lm_openai.report import Values
-from lm_openai.usage import likely, unknown, week
+from lm_openai.usage import MODEL_KINDS, likely, unknown, week
 
 if TYPE_CHECKING:
     from lm_openai.poll import Poll
@@ -25,19 +25,7 @@ PARTS = {
     "seconds": ("seconds",),
     "characters": ("characters",),
 }
-"""Each total with the fields that it adds up.
-
-Searches and code interpreter sessions happen inside requests that completions counts already.
-"""
-COUNTED = (
-    "completions",
-    "decisions",
-    "embeddings",
-    "moderations",
-    "images",
-    "audio_speeches",
-    "audio_transcriptions",
-)
+"""Each total with the fields that it adds up."""
 DIMENSIONS = ("project_id", "user_id", "api_key_id", "model")
 COMPARED_DAYS = 7
 USUAL_TO_LIVE = 6 * HOUR
@@ -83,12 +71,12 @@ class Use(NamedTuple):
 
 def kinds_of(total: str) -> tuple[str, ...]:
     """The kinds whose rows always have a field that the total adds up."""
-    return tuple(name for name in COUNTED if set(PARTS[total]) & set(KINDS[name].required))
+    return tuple(name for name in MODEL_KINDS if set(PARTS[total]) & set(KINDS[name].required))
 
 
 def questions(window: Window, dimensions: Group) -> list[Question]:
     """What `use` asks of a window, a kind each."""
-    return [Question(kind, window, dimensions) for kind in COUNTED]
+    return [Question(kind, window, dimensions) for kind in MODEL_KINDS]
 
 
 def use(poll: Poll, asked: Iterable[Question]) -> Use:

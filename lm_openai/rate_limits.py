@@ -12,7 +12,7 @@ from lm_openai.errors import ApiFailure
 from lm_openai.pools import Pool, Pools, pools
 from lm_openai.records import KINDS, Bucket, Kind, RateLimit, Record, rate_limit
 from lm_openai.report import Values
-from lm_openai.usage import NEW_KINDS, SEEN_DAYS
+from lm_openai.usage import MODEL_KINDS, NEW_KINDS, SEEN_DAYS
 
 if TYPE_CHECKING:
     from lm_openai.poll import Poll
@@ -25,14 +25,13 @@ MODELS_A_PROJECT = 20
 """A guess, for the length of the week's pages alone."""
 
 _TEXT = ("completions", "decisions", "embeddings", "moderations")
-KINDS_ASKED = (*_TEXT, "images", "audio_speeches", "audio_transcriptions")
 HEEDED = ("openai.headroom.lookback", "openai.finalization.grace")
 COUNTED = {
-    "rpm": KINDS_ASKED,
+    "rpm": MODEL_KINDS,
     "tpm": _TEXT,
     "ipm": ("images",),
-    "rpd": KINDS_ASKED,
-    "batch_tpd": tuple(name for name in KINDS_ASKED if KINDS[name].knows_batch),
+    "rpd": MODEL_KINDS,
+    "batch_tpd": tuple(name for name in MODEL_KINDS if KINDS[name].knows_batch),
 }
 """Which kinds show, and together make up, what is used of each limit."""
 
@@ -80,7 +79,7 @@ def limits(
     return found
 
 
-def uses(poll: Poll, kinds: Iterable[str] = KINDS_ASKED) -> dict[str, Use | ApiFailure]:
+def uses(poll: Poll, kinds: Iterable[str] = MODEL_KINDS) -> dict[str, Use | ApiFailure]:
     """What each kind showed, asked in parallel; a failure stands in its kind's place.
 
     A new kind that the API, or what stands before it, does not know yet shows nothing. When all
@@ -138,12 +137,22 @@ def covered(poll: Poll, found: Mapping[str, Use | ApiFailure]) -> tuple[int, int
 
 def idle(used: Tally, found: Mapping[str, Use | ApiFailure]) -> bool:
     """Whether every kind answered and none shows a request in the minutes looked at."""
-    return not missing(found, KINDS_ASKED) and not any(map(any, used.minutes.values()))
+    return not missing(found, MODEL_KINDS) and not any(map(any, used.minutes.values()))
 
 
-def fed_by(kind: str) -> list[str]:
-    """The limits (`rpm`, `tpm`, ...) whose use a kind adds to."""
-    return [short for short, kinds in COUNTED.items() if kind in kinds]
+def groups(poll: Poll, uses: Mapping[str, Use | ApiFailure], lost: str) -> set[Key]:
+    """Every project and model that some kind saw in the last 7 days.
+
+    A kind that did not answer is noted, with what is `lost` of the limits whose use it adds to.
+    """
+    seen: set[Key] = set()
+    for name, answer in uses.items():
+        if isinstance(answer, ApiFailure):
+            fed = ", ".join(short for short, kinds in COUNTED.items() if name in kinds)
+            poll.miss(answer, f"{lost} of {fed} are left out")
+        else:
+            seen |= answer.seen | answer.minutes.keys()
+    return seen
 
 
 class Tally(NamedTuple):

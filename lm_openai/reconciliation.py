@@ -15,6 +15,7 @@ from lm_openai.line_items import billed
 from lm_openai.names import NONE
 from lm_openai.pools import family
 from lm_openai.records import KINDS, Kind, Record, count
+from lm_openai.usage import MODEL_KINDS, NEW_KINDS
 
 if TYPE_CHECKING:
     from lm_openai.client import Client
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
 
 COMPARED_DAYS = 7
 SETTLING_DAYS = 1
-COUNTED = (
-    "completions",
-    "decisions",
-    "embeddings",
-    "moderations",
-    "images",
-    "audio_speeches",
-    "audio_transcriptions",
-)
-MAY_BE_UNKNOWN = ("decisions",)
 Key = tuple[str, str]
 K = TypeVar("K")
 T = TypeVar("T", int, Decimal)
@@ -107,12 +98,12 @@ def bill(client: Client, start: int, end: int) -> Bill:
 def used(poll: Poll, start: int, end: int) -> dict[Key, int]:
     """What the usage API counted, by (model, kind), over all its kinds that have models."""
     answers = poll.client.together(
-        partial(_counted, poll.client, KINDS[name], start, end) for name in COUNTED
+        partial(_counted, poll.client, KINDS[name], start, end) for name in MODEL_KINDS
     )
     found: dict[Key, int] = {}
-    for name, answer in zip(COUNTED, answers):
+    for name, answer in zip(MODEL_KINDS, answers):
         if isinstance(answer, ApiFailure):
-            if answer.kind != "not_found" or name not in MAY_BE_UNKNOWN:
+            if answer.kind != "not_found" or name not in NEW_KINDS:
                 raise answer
             poll.notes.append(f"this API has no usage/{name} yet")
             continue

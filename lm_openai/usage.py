@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 
 ORGANIZATION = "organization"
 SEEN_DAYS = 7
+MODEL_KINDS = (
+    "completions",
+    "decisions",
+    "embeddings",
+    "moderations",
+    "images",
+    "audio_speeches",
+    "audio_transcriptions",
+)
+"""Kinds that together hold each request to a model once.
+
+Searches and code interpreter sessions happen inside requests that completions counts already.
+"""
 NEW_KINDS = ("decisions",)
 """Kinds that not every API has yet; where any other is not found, the address is wrong."""
 CALLERS = {"project_id", "user_id", "api_key_id"}

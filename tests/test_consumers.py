@@ -15,6 +15,7 @@ from lm_openai import consumers, report
 from lm_openai.simulator import Simulator
 from lm_openai.simulator.organization import Settings
 from lm_openai.simulator.usage import BucketQuery, buckets
+from lm_openai.usage import MODEL_KINDS
 from tests import asking, replay
 from tests.asking import WEDNESDAY
 from tests.small import Small, Use, serve, unix
@@ -108,7 +109,7 @@ def test_totals_are_those_of_the_datasources_of_the_kinds(ask: Any) -> None:
     }
     whole = asking.values(ask(group_by="organization"))["acme"]
 
-    assert set(kinds) == set(consumers.COUNTED)
+    assert set(kinds) == set(MODEL_KINDS)
     assert whole["requests"] == sum(kind["num_model_requests"] for kind in kinds.values())
     assert whole["tokens"] == sum(
         kinds[kind][DATASOURCES[kind][1]] for kind in consumers.kinds_of("tokens")
@@ -180,7 +181,7 @@ def test_a_dimension_that_some_kind_lacks_is_refused(demo: Simulator, tmp_path: 
 # What is missing
 
 
-@pytest.mark.parametrize("kind", consumers.COUNTED)
+@pytest.mark.parametrize("kind", MODEL_KINDS)
 def test_a_kind_without_an_answer_takes_along_each_total_that_adds_it_up(
     demo: Simulator, ask: Any, kind: str
 ) -> None:
@@ -288,8 +289,8 @@ def test_the_days_before_are_asked_once_in_a_while(demo: Simulator, ask: Any) ->
     first = len(demo.requests)
     ask()
 
-    assert first == 1 + len(consumers.COUNTED) + len(consumers.kinds_of("tokens"))
-    assert len(demo.requests) - first == len(consumers.COUNTED)
+    assert first == 1 + len(MODEL_KINDS) + len(consumers.kinds_of("tokens"))
+    assert len(demo.requests) - first == len(MODEL_KINDS)
 
 
 # Budgets
@@ -381,7 +382,7 @@ def test_a_mix_below_80_percent_is_a_warning_and_no_more(ask: Any) -> None:
     assert "Data Platform" not in asking.breaches(found)
 
 
-@pytest.mark.parametrize("kind", consumers.COUNTED)
+@pytest.mark.parametrize("kind", MODEL_KINDS)
 def test_a_share_is_not_taken_without_one_of_its_kinds(
     demo: Simulator, kind: str, tmp_path: Path
 ) -> None:

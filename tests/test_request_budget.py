@@ -16,8 +16,8 @@ from werkzeug import Request, Response
 from lm_openai import several
 from lm_openai.collector import Surroundings, run
 from lm_openai.options import Options
-from lm_openai.rate_limits import KINDS_ASKED
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.usage import MODEL_KINDS
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
 PROJECTS, MODELS = 50, 20
@@ -104,7 +104,7 @@ def budget(demo: Simulator) -> dict[str, int]:
     """The most that one poll of rate_limits may ask, by path."""
     active = [project.id for project in demo.organization.projects if not project.archived_at]
     assert len(active) < len(demo.organization.projects)
-    kinds = {f"usage/{kind}": 4 if kind == "completions" else 3 for kind in KINDS_ASKED}
+    kinds = {f"usage/{kind}": 4 if kind == "completions" else 3 for kind in MODEL_KINDS}
     return {"projects": 1, **{f"projects/{one}/rate_limits": 1 for one in active}, **kinds}
 
 
@@ -136,7 +136,7 @@ def test_projects_and_limits_are_kept_for_the_next_poll(demo: Simulator, tmp_pat
     second = polled("rate_limits", demo.url, tmp_path)
 
     assert second == first
-    assert asked(demo).keys() == {f"usage/{kind}" for kind in KINDS_ASKED}
+    assert asked(demo).keys() == {f"usage/{kind}" for kind in MODEL_KINDS}
 
 
 def test_a_long_list_of_limits_is_read_to_its_end(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def _serve(server: HTTPServer, projects: int) -> None:
     rows = [{"id": f"proj_{number}", "name": None, "created_at": 1} for number in range(projects)]
     listed = {"data": rows, "has_more": False, "last_id": rows[-1]["id"]}
     server.expect_request(f"{PREFIX}projects").respond_with_json(listed)
-    for kind in KINDS_ASKED:
+    for kind in MODEL_KINDS:
         empty = {"data": [], "has_more": False, "next_page": None}
         server.expect_request(f"{PREFIX}usage/{kind}").respond_with_json(empty)
 

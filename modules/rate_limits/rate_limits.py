@@ -70,24 +70,12 @@ def _joined(poll: Poll) -> dict[Key, Member]:
             continue
         for pool in answer.all:
             members[project, pool.name] = Member(pool, set())
-    for project, model in _groups(poll):
+    for project, model in rate_limits.groups(poll, _uses(poll), "used and utilization"):
         answer = limits.get(project, rate_limits.NO_POOLS)
         if not isinstance(answer, ApiFailure) and _chosen(poll, project):
             pool = answer.of(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
-
-
-def _groups(poll: Poll) -> set[Key]:
-    """Every project and model that some kind saw in the last 7 days."""
-    groups: set[Key] = set()
-    for name, answer in _uses(poll).items():
-        if isinstance(answer, ApiFailure):
-            fed = ", ".join(rate_limits.fed_by(name))
-            poll.miss(answer, f"used and utilization of {fed} are left out")
-        else:
-            groups |= answer.seen | answer.minutes.keys()
-    return groups
 
 
 def _uses(poll: Poll) -> dict[str, rate_limits.Use | ApiFailure]:

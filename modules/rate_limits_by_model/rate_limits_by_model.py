@@ -63,15 +63,7 @@ def _asked(poll: Poll) -> roll_up.Limits:
 
 
 def _groups(poll: Poll) -> set[rate_limits.Key]:
-    """Every project and model that some kind saw in the last 7 days."""
-    groups: set[rate_limits.Key] = set()
-    for name, answer in _uses(poll).items():
-        if isinstance(answer, ApiFailure):
-            fed = ", ".join(rate_limits.fed_by(name))
-            poll.miss(answer, f"used, peak sums and utilization of {fed} are left out")
-        else:
-            groups |= answer.seen | answer.minutes.keys()
-    return groups
+    return rate_limits.groups(poll, _uses(poll), "used, peak sums and utilization")
 
 
 def _uses(poll: Poll) -> dict[str, rate_limits.Use | ApiFailure]:
