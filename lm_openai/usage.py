@@ -66,6 +66,9 @@ def collect(kind: Kind, poll: Poll, instances: Iterable[Instance]) -> Iterator[S
     dimensions = grouping(poll, kind.name, kind.dimensions)
     if _seen(kind, poll, dimensions) is None:
         return
+    if is_level(poll) and not dimensions:
+        yield from _whole_level(kind, poll)
+        return
     known = {entry.id: entry for entry in instances}
     used = set()
     samples: Iterable[Sample] = _samples(kind, poll, dimensions, len(known))
@@ -90,7 +93,8 @@ def expects(kind: Kind, poll: Poll) -> Iterator[Question]:
     """What the two will ask, so that a run of several DataSources can ask it together."""
     dimensions = grouping(poll, kind.name, kind.dimensions)
     yield Question(kind.name, week(poll), dimensions)
-    yield Question(kind.name, window(poll), dimensions)
+    apart = kind.dimensions if is_level(poll) else ()
+    yield Question(kind.name, window(poll), dimensions or apart)
 
 
 def grouping(poll: Poll, what: str, allowed: Group) -> Group:
@@ -206,6 +210,19 @@ def _samples(kind: Kind, poll: Poll, dimensions: Group, groups: int) -> Iterator
             yield Sample(instance(poll, dimensions, group), values, bucket.start)
     if newest is not None and asked.width == "1m":
         poll.ages[kind.name] = max(0, poll.now - newest)
+
+
+def _whole_level(kind: Kind, poll: Poll) -> Iterator[Sample]:
+    """The organization's level: each group's newest, or who is an hour late would be missing."""
+    told = list(_samples(kind, poll, kind.dimensions, 0))
+    edge = _edge(told)
+    newest = {entry.instance.id: entry for entry in told if (entry.start or 0) >= edge}
+    if newest:
+        values = {
+            name: sum(entry.values[name] for entry in newest.values()) for name in kind.required
+        }
+        start = max(entry.start or 0 for entry in newest.values())
+        yield Sample(instance(poll, (), ()), values, start)
 
 
 def _edge(samples: Iterable[Sample]) -> int:

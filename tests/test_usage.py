@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from lm_openai import datasource
 from lm_openai.records import KINDS
@@ -275,6 +277,45 @@ def test_stored_bytes_are_never_added_up_over_time(demo: Simulator, tmp_path: Pa
     )
 
     assert total(hour) == total(week) != Counter()
+
+
+def test_the_organizations_level_holds_the_projects_that_are_an_hour_late(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """At 12:34 one project has told 12:00, the other 11:00 only."""
+    noon = WEDNESDAY // 3600 * 3600
+    levels = {noon - 3600: {"proj_a": 50, "proj_b": 7}, noon: {"proj_a": 60}}
+    httpserver.expect_request("/v1/organization/usage/vector_stores").respond_with_handler(
+        lambda request: answered(request, levels)
+    )
+    record = replay.Record(WEDNESDAY, {"openai.group.by": "organization"}, ())
+    outcome = replay.collected(STORES, record, httpserver.url_for("/v1"), tmp_path)
+
+    (row,) = json.loads(outcome.stdout)["instances"]
+    assert (row["id"], row["datapoints"]) == ("organization", {"usage_bytes": 67})
+
+
+def answered(request: Request, levels: dict[int, dict[str, int]]) -> Response:
+    """The levels by project, or by nothing, in hours; a day's is its newest hour's."""
+    grouped = "group_by[]" in request.args
+    told = levels if request.args["bucket_width"] == "1h" else {max(levels): levels[max(levels)]}
+    rows = {
+        start: [(project, stored) for project, stored in each.items()]
+        if grouped
+        else [(None, sum(each.values()))]
+        for start, each in told.items()
+    }
+    buckets = [
+        {
+            "object": "bucket",
+            "start_time": start,
+            "end_time": start + 3600,
+            "results": [{"project_id": owner, "usage_bytes": stored} for owner, stored in each],
+        }
+        for start, each in rows.items()
+    ]
+    page = {"object": "page", "data": buckets, "has_more": False, "next_page": None}
+    return Response(json.dumps(page), content_type="application/json")
 
 
 # An API without decisions, and one that does not answer
