@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -386,7 +387,7 @@ def test_a_reader_that_goes_away_is_a_sentence_and_the_batch_comes_again(
 def test_without_a_stdout_the_feed_says_so_and_asks_nothing(
     demo: Simulator, tmp_path: Path
 ) -> None:
-    words = " ".join([*COMMAND, "--at", str(AT)])
+    words = shlex.join([*COMMAND, "--at", str(AT)])
     ran = subprocess.run(
         ["sh", "-c", f"{words} >&-"],
         env=environment(demo.url, tmp_path),
