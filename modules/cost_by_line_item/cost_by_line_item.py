@@ -14,21 +14,6 @@ if __name__ == "__main__":
 
     main("cost_by_line_item")
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from lm_openai.costs import collect, discover
 
-from lm_openai import costs
-
-if TYPE_CHECKING:
-    from lm_openai.poll import Poll
-    from lm_openai.report import Instance, Sample
-
-
-def discover(poll: Poll) -> Iterator[Instance]:
-    """Line items that cost or were credited something since last month began."""
-    return costs.discover(poll)
-
-
-def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Dollars of each line item, and its share of all."""
-    return costs.collect(poll, instances)
+__all__ = ["collect", "discover"]
