@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lm_openai import options
+from lm_openai.app import options
 
 
 def main(folder: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -14,9 +14,10 @@ def main(folder: str, argv: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if argv is None else argv)
     plain = options.parse(words)
     if plain is None:
-        from lm_openai.cli import script
+        from lm_openai.app.cli import script
 
         sys.exit(script(folder, words))
-    from lm_openai.collector import Surroundings, run
+    from lm_openai.app.runner import run
+    from lm_openai.app.session import Surroundings
 
     sys.exit(run(folder, plain, Surroundings.real()))

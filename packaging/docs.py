@@ -6,18 +6,21 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lm_openai import datasource, settings, thresholds
-from lm_openai.datasource import DataSource
-from lm_openai.errors import KINDS
-from lm_openai.thresholds import LEVELS, Line
-from lm_openai.units import plain
+from lm_openai import resources
+from lm_openai.collect import datasource
+from lm_openai.config import registry, threshold_files
+from lm_openai.errors import FAILURES
+from lm_openai.model import thresholds
+from lm_openai.model.definition import Definition
+from lm_openai.model.thresholds import LEVELS, Line
+from lm_openai.model.units import plain
 
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def wanted(root: Path) -> dict[Path, str]:
     """Each README's text with every generated block as it should be."""
-    sources = [datasource.load(folder) for folder in datasource.folders()]
+    sources = [datasource.definition(folder) for folder in resources.folders()]
     texts = {root / "README.md": filled((root / "README.md").read_text(), suite(sources))}
     for source in sources:
         path = root / "modules" / source.folder / "README.md"
@@ -31,7 +34,7 @@ def filled(text: str, contents: dict[str, str]) -> str:
     return BLOCK.sub(lambda found: found[1] + contents[found[2]] + found[3], text)
 
 
-def suite(sources: list[DataSource]) -> dict[str, str]:
+def suite(sources: list[Definition]) -> dict[str, str]:
     """The blocks of the top README."""
     return {
         "datasources": table(
@@ -44,20 +47,20 @@ def suite(sources: list[DataSource]) -> dict[str, str]:
         "properties": table(("property", "meaning", "default"), properties()),
         "failures": table(
             ("what the sentence says", "what to do"),
-            ((kind.meaning, kind.cure) for kind in KINDS.values()),
+            ((kind.meaning, kind.cure) for kind in FAILURES.values()),
         ),
     }
 
 
 def properties(names: Iterable[str] | None = None) -> Iterator[tuple[str, ...]]:
     """(property, meaning, default) for the suite's properties, or for those named."""
-    for name, row in settings.table().items():
+    for name, row in registry.table().items():
         if names is None or name in names:
             default = f"`{row.default}`" if row.default else ""
             yield f"`{name}`", row.description, default
 
 
-def blocks(source: DataSource) -> dict[str, str]:
+def blocks(source: Definition) -> dict[str, str]:
     """The blocks of one DataSource's README."""
     return {
         "facts": table(("", ""), facts(source)),
@@ -66,13 +69,13 @@ def blocks(source: DataSource) -> dict[str, str]:
             ((f"`{point.name}`", point.unit, point.description) for point in source.datapoints),
         ),
         "thresholds": states(
-            thresholds.reason(source), thresholds.describe(thresholds.load(source))
+            threshold_files.reason(source), thresholds.describe(threshold_files.load(source))
         ),
         "properties": table(("property", "meaning", "default"), properties(source.properties)),
     }
 
 
-def facts(source: DataSource) -> Iterator[tuple[str, str]]:
+def facts(source: Definition) -> Iterator[tuple[str, str]]:
     """The fact sheet."""
     yield "DataSource", f"`{source.name}`"
     yield "instance", " and ".join(f"`{name}`" for name in source.dimensions) or "the organization"
@@ -128,7 +131,7 @@ def duration(seconds: int) -> str:
     raise ValueError(seconds)
 
 
-def skeleton(source: DataSource) -> str:
+def skeleton(source: Definition) -> str:
     """A first README for a new DataSource."""
     return (
         f"# {source.title}\n\n{source.description}\n\n"

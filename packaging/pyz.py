@@ -32,7 +32,7 @@ if sys.argv[1:] and sys.argv[1] in {folders!r}:
 
     main(sys.argv.pop(1))
 
-from lm_openai.cli import main
+from lm_openai.app.cli import main
 
 main()
 """

@@ -20,11 +20,11 @@ from urllib.request import Request, urlopen
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from lm_openai.pools import candidates  # noqa: E402
-from lm_openai.records import KINDS  # noqa: E402
+from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.metrics.limit_pools import candidates
 from lm_openai.simulator import ADMIN_KEY, Simulator  # noqa: E402
 from lm_openai.simulator.organization import Organization  # noqa: E402
-from tests import replay  # noqa: E402
+from tests.support import replay  # noqa: E402
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC, a Wednesday
 PROPERTIES = {
@@ -166,7 +166,7 @@ def lean(entry: replay.Answer) -> replay.Answer:
     """An answer of usage with the required fields and the dimensions asked for, and no others."""
     if "/usage/" not in entry.path or entry.status != 200:
         return entry
-    wanted = ("object", *KINDS[entry.path.rpartition("/")[2]].required)
+    wanted = ("object", *USAGE_KINDS[entry.path.rpartition("/")[2]].required)
     wanted += tuple(entry.query.get("group_by[]", ()))
     buckets = [
         {

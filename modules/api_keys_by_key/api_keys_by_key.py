@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("api_keys_by_key")
@@ -17,15 +15,14 @@ if __name__ == "__main__":
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from lm_openai import keys
+from lm_openai.collect import api_keys
+from lm_openai.collect.api_keys import Key
 from lm_openai.errors import ApiFailure
-from lm_openai.keys import Key
-from lm_openai.names import NONE
-from lm_openai.report import Instance, Sample
+from lm_openai.model.report import NONE, Instance, Sample
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
-    from lm_openai.report import Values
+    from lm_openai.collect.poll import Poll
+    from lm_openai.model.report import Values
 
 DAY = 86400
 ADMIN, PROJECT = "admin", "project"
@@ -50,7 +47,7 @@ def _keys(poll: Poll) -> list[Key]:
 
 def _answered(poll: Poll) -> Iterator[Key]:
     """The keys that the API told of; what it did not is noted, and raised when that is all."""
-    found = keys.every(poll.client, poll.cache, poll.names.active())
+    found = api_keys.all_keys(poll.source, poll.directory.active())
     failures = [answer for answer in found.values() if isinstance(answer, ApiFailure)]
     if len(failures) == len(found):
         raise failures[0]
@@ -62,7 +59,7 @@ def _answered(poll: Poll) -> Iterator[Key]:
 
 
 def _instance(poll: Poll, key: Key) -> Instance:
-    project = poll.names.of("project_id", key.project_id) if key.project_id else None
+    project = poll.directory.name("project_id", key.project_id) if key.project_id else None
     names = {
         "api_key_name": key.name,
         "project_name": project,
@@ -83,7 +80,7 @@ def _instance(poll: Poll, key: Key) -> Instance:
 def _holder(poll: Poll, project: str | None) -> str:
     if project is None:
         return ADMIN
-    return poll.names.of("project_id", project) or project
+    return poll.directory.name("project_id", project) or project
 
 
 def _values(key: Key, now: int) -> Values:

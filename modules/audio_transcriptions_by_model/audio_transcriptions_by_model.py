@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("audio_transcriptions_by_model")
 
-from lm_openai import usage
+from lm_openai.metrics import usage
 
 KIND = "audio_transcriptions"
-discover, collect, expects = usage.of(KIND)
+discover, collect, expects = usage.functions(KIND)

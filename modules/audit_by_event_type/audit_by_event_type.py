@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("audit_by_event_type")
@@ -20,17 +18,17 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from lm_openai import audit
-from lm_openai.datasource import resource
-from lm_openai.records import WIDTHS
-from lm_openai.report import Instance, Sample
+from lm_openai.metrics import audit_events
+from lm_openai.model.report import Instance, Sample
+from lm_openai.resources import module_file
+from lm_openai.timespans import WIDTHS
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
+    from lm_openai.collect.poll import Poll
+    from lm_openai.collect.source import Source
 
 OWNER_GRANTED = "owner granted"
 SEEN, SEEN_SECONDS = "audit types", 7 * 86400
-EVER = "audit ever"
 NONE_EVER = (
     "there has never been an audit event: audit logging may be off, an owner switches it on under "
     "Settings, Data controls; until then 0 means that nobody looks"
@@ -67,10 +65,10 @@ def _counts(poll: Poll) -> dict[Count, int]:
 def _counted(poll: Poll) -> dict[Count, int]:
     start, end, width = poll.window
     counts: Counter[Count] = Counter()
-    for event in audit.read(poll.client, start, end):
-        bucket = audit.moment(event) // WIDTHS[width] * WIDTHS[width]
-        counts[bucket, _instance_of(poll, audit.kind(event))] += 1
-        if audit.grants_owner(event):
+    for event in audit_events.read(poll.client, start, end):
+        bucket = audit_events.moment(event) // WIDTHS[width] * WIDTHS[width]
+        counts[bucket, _instance_of(poll, audit_events.kind(event))] += 1
+        if audit_events.grants_owner(event):
             counts[bucket, OWNER_GRANTED] += 1
     return counts
 
@@ -82,7 +80,9 @@ def _instance_of(poll: Poll, event_type: str) -> str:
 
 def _watched(poll: Poll) -> list[str]:
     """`watch.json`: types, globs over types, and what is read from payloads."""
-    return poll.once("watched", lambda: json.loads(resource(poll.datasource.folder, "watch.json")))
+    return poll.once(
+        "watched", lambda: json.loads(module_file(poll.definition.folder, "watch.json"))
+    )
 
 
 def _seen(poll: Poll) -> dict[str, int]:
@@ -99,11 +99,12 @@ def _remembered(poll: Poll) -> dict[str, int]:
 
 
 def _ever(poll: Poll) -> bool:
-    return poll.cache.remember(
-        EVER,
-        poll.datasource.discovery_interval,
-        lambda: any(True for _ in poll.client.list("audit_logs", limit=1)),
-    )
+    return poll.source.shared(poll.definition.discovery_interval, has_events)
+
+
+def has_events(source: Source) -> bool:
+    """Return True if the audit log has any event; raises ApiFailure."""
+    return any(True for _ in source.client.list("audit_logs", limit=1))
 
 
 def _instance(event_type: str) -> Instance:

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("collection_health")
@@ -17,15 +15,15 @@ if __name__ == "__main__":
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from lm_openai import preflight, usage
 from lm_openai.errors import ApiFailure
-from lm_openai.preflight import FORBIDDEN, Look
-from lm_openai.report import Instance, Sample
+from lm_openai.metrics import api_probes, usage
+from lm_openai.metrics.api_probes import FORBIDDEN, Look
+from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
-    from lm_openai.report import Values
-    from lm_openai.retry import Counters
+    from lm_openai.api.retry import Counters
+    from lm_openai.collect.poll import Poll
+    from lm_openai.model.report import Values
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -35,10 +33,10 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """What the least questions showed; that the API does not answer is an answer here."""
-    sought = poll.properties.seconds("openai.lookback") or preflight.NEWEST_SOUGHT
+    sought = poll.properties.seconds("openai.lookback") or api_probes.NEWEST_SOUGHT
     poll.covered = (poll.now - sought, poll.now)
     with poll.client.counting() as counters:
-        look = preflight.look(poll.client, poll.now, sought)
+        look = api_probes.look(poll.client, poll.now, sought)
     _say(poll, look)
     values = {**_states(look, counters), **_cost(look, counters), **_ages(poll, look)}
     for instance in instances:
@@ -48,11 +46,11 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 def _states(look: Look, counters: Counters) -> Values:
     """1 and 0 where it is known; a poll that had to pause until its end knows nothing."""
     known = {
-        "api_reachable": preflight.reached(look.answers) if counters.requests else None,
-        "key_valid": preflight.valid(look.answers),
-        "scope_management": preflight.granted([look.projects]),
-        "scope_usage": preflight.granted(look.newest.values()),
-        "scope_audit_logs": preflight.granted([look.audit]),
+        "api_reachable": api_probes.reached(look.answers) if counters.requests else None,
+        "key_valid": api_probes.valid(look.answers),
+        "scope_management": api_probes.granted([look.projects]),
+        "scope_usage": api_probes.granted(look.newest.values()),
+        "scope_audit_logs": api_probes.granted([look.audit]),
     }
     return {name: int(state) for name, state in known.items() if state is not None}
 
@@ -80,7 +78,7 @@ def _say(poll: Poll, look: Look) -> None:
     """Each reason once; a missing scope is told by its datapoint and so is no failed part."""
     for found in _alike(_unanswered(look)):
         poll.miss(found[0], f"{len(found)} of {len(look.answers)} questions stayed unanswered")
-    for found in _alike(filter(_forbidden, preflight.failures(look.answers))):
+    for found in _alike(filter(_forbidden, api_probes.failures(look.answers))):
         poll.notes.append(str(found[0]))
 
 
@@ -93,7 +91,7 @@ def _alike(failures: Iterable[ApiFailure]) -> Iterable[list[ApiFailure]]:
 
 
 def _unanswered(look: Look) -> list[ApiFailure]:
-    return [failure for failure in preflight.failures(look.answers) if not _forbidden(failure)]
+    return [failure for failure in api_probes.failures(look.answers) if not _forbidden(failure)]
 
 
 def _forbidden(failure: ApiFailure) -> bool:

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("cost_by_line_item")
 
-from lm_openai.costs import collect, discover
+from lm_openai.metrics.costs import collect, discover
 
 __all__ = ["collect", "discover"]

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("cost_by_organization")
@@ -18,14 +16,20 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from lm_openai import budgets, costs
-from lm_openai.days import AVERAGED_DAYS, DAY, Calendar, Days, calendar
-from lm_openai.derive import mean
-from lm_openai.report import Instance, Sample, Values
-from lm_openai.usage import ORGANIZATION
+from lm_openai.metrics import budgets, costs
+from lm_openai.metrics.billing_days import (
+    AVERAGED_DAYS,
+    DAY,
+    Calendar,
+    Days,
+    calendar,
+)
+from lm_openai.metrics.usage import ORGANIZATION
+from lm_openai.model.aggregation import mean
+from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
+    from lm_openai.collect.poll import Poll
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -44,7 +48,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     for organization in instances:
         yield from costs.series(poll, organization, days)
         values = costs.figures(poll, days, dates)
-        values |= costs.budget_figures(values, budgets.of_organization(poll))
+        values |= costs.budget_figures(values, budgets.organization_budget(poll))
         yield Sample(organization, values | _balance(poll, days, dates))
 
 

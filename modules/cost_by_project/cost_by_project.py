@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("cost_by_project")
@@ -17,11 +15,11 @@ if __name__ == "__main__":
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from lm_openai import budgets, costs
+from lm_openai.metrics import budgets, costs
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
-    from lm_openai.report import Instance, Sample
+    from lm_openai.collect.poll import Poll
+    from lm_openai.model.report import Instance, Sample
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -32,7 +30,7 @@ def discover(poll: Poll) -> Iterator[Instance]:
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Dollars of each project, its share of all and its budget."""
     known = list(instances)
-    limits = budgets.of_projects(poll, [instance.id for instance in known])
+    limits = budgets.project_budgets(poll, [instance.id for instance in known])
     for sample in costs.collect(poll, known):
         if sample.start is None:
             budget = costs.budget_figures(sample.values, limits.get(sample.instance.id))

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("cost_by_user")
@@ -17,12 +15,12 @@ if __name__ == "__main__":
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from lm_openai import costs
 from lm_openai.errors import ApiFailure
+from lm_openai.metrics import costs
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
-    from lm_openai.report import Instance, Sample
+    from lm_openai.collect.poll import Poll
+    from lm_openai.model.report import Instance, Sample
 
 
 def discover(poll: Poll) -> Iterator[Instance]:

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("model_mix_by_project")
@@ -17,13 +15,13 @@ if __name__ == "__main__":
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from lm_openai import consumers, usage
-from lm_openai.properties import matches
-from lm_openai.report import Instance, Sample, Values
+from lm_openai.config.properties import matches
+from lm_openai.metrics import usage, usage_by_consumer
+from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
-    from lm_openai.answers import Group, Question
-    from lm_openai.poll import Poll
+    from lm_openai.collect.poll import Poll
+    from lm_openai.collect.usage_queries import Group, UsageQuery
 
 CALLERS = ("project_id", "user_id", "api_key_id")
 APPROVED = "openai.models.approved"
@@ -44,14 +42,16 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         yield Sample(usage.instance(poll, dimensions, group), _values(poll, models))
 
 
-def expects(poll: Poll) -> Iterator[Question]:
+def expects(poll: Poll) -> Iterator[UsageQuery]:
     """The week of every kind."""
-    yield from consumers.questions(usage.week(poll), (*_dimensions(poll), "model"))
+    yield from usage_by_consumer.questions(usage.week(poll), (*_dimensions(poll), "model"))
 
 
 def _mix(poll: Poll) -> dict[Group, dict[str, int]]:
     """Requests by group and model."""
-    asked_at, found = poll.once("mix", lambda: consumers.week_by_model(poll, _dimensions(poll)))
+    asked_at, found = poll.once(
+        "mix", lambda: usage_by_consumer.week_by_model(poll, _dimensions(poll))
+    )
     poll.covered = (usage.week(poll).start, asked_at)
     return found
 

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("organization")
@@ -19,16 +17,17 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from lm_openai import keys, usage
+from lm_openai.api.records import count
+from lm_openai.collect import api_keys
 from lm_openai.errors import ApiFailure
-from lm_openai.records import count
-from lm_openai.report import Instance, Sample
+from lm_openai.metrics import usage
+from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
-    from lm_openai.records import Record
+    from lm_openai.api.records import Record
+    from lm_openai.collect.poll import Poll
 
-Question = Callable[[], int]
+Count = Callable[[], int]
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -61,10 +60,10 @@ def _answers(poll: Poll) -> dict[str, list[int | ApiFailure]]:
     return {name: list(islice(answers, len(parts))) for name, parts in questions.items()}
 
 
-def _of_projects(poll: Poll) -> dict[str, list[Question]]:
+def _of_projects(poll: Poll) -> dict[str, list[Count]]:
     """What hangs on the list of projects; without it each is one question that fails."""
     names = ("projects_active", "projects_archived", "service_accounts", "api_keys")
-    (projects,) = poll.client.together([poll.names.projects])
+    (projects,) = poll.client.together([poll.directory.projects])
     if isinstance(projects, ApiFailure):
         return {name: [partial(_fail, projects)] for name in names}
     active = [entry["id"] for entry in projects if not entry["archived"]]
@@ -76,7 +75,7 @@ def _of_projects(poll: Poll) -> dict[str, list[Question]]:
     }
 
 
-def _of_organization(poll: Poll) -> dict[str, list[Question]]:
+def _of_organization(poll: Poll) -> dict[str, list[Count]]:
     return {
         "admin_api_keys": [partial(_keys, poll, None)],
         "users": [partial(_count, poll, "users", _is_person)],
@@ -89,7 +88,7 @@ def _fail(failure: ApiFailure) -> int:
 
 
 def _keys(poll: Poll, project: str | None) -> int:
-    return len(keys.of(poll.client, poll.cache, project))
+    return len(api_keys.project_keys(poll.source, project))
 
 
 def _service_accounts(poll: Poll, project: str) -> int:

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("rate_limits")
@@ -18,13 +16,13 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_openai import rate_limits
 from lm_openai.errors import ApiFailure
-from lm_openai.pools import Pool
-from lm_openai.report import Instance, Sample
+from lm_openai.metrics import headroom
+from lm_openai.metrics.limit_pools import Pool
+from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
+    from lm_openai.collect.poll import Poll
 
 Key = tuple[str, str]
 
@@ -41,12 +39,12 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Limits, peaks and day totals of each pool."""
     found = _uses(poll)
     members = _members(poll)
-    poll.covered = rate_limits.covered(poll, found)
+    poll.covered = headroom.covered(poll, found)
     for instance in instances:
         member = members[instance.dimensions["project_id"], instance.dimensions["model"]]
-        used = rate_limits.tally(found, member.keys)
-        values = rate_limits.values(poll, member.pool, used, found)
-        yield Sample(instance, values, idle=rate_limits.idle(used, found))
+        used = headroom.tally(found, member.keys)
+        values = headroom.values(poll, member.pool, used, found)
+        yield Sample(instance, values, idle=headroom.idle(used, found))
 
 
 class Member(NamedTuple):
@@ -62,7 +60,7 @@ def _members(poll: Poll) -> dict[Key, Member]:
 
 def _joined(poll: Poll) -> dict[Key, Member]:
     """Limits joined with use; a project whose limits stayed unanswered is left out and noted."""
-    limits = rate_limits.limits(poll, partial(_chosen, poll))
+    limits = headroom.limits(poll, partial(_chosen, poll))
     members: dict[Key, Member] = {}
     for project, answer in limits.items():
         if isinstance(answer, ApiFailure):
@@ -70,16 +68,16 @@ def _joined(poll: Poll) -> dict[Key, Member]:
             continue
         for pool in answer.all:
             members[project, pool.name] = Member(pool, set())
-    for project, model in rate_limits.groups(poll, _uses(poll), "used and utilization"):
-        answer = limits.get(project, rate_limits.NO_POOLS)
+    for project, model in headroom.groups(poll, _uses(poll), "used and utilization"):
+        answer = limits.get(project, headroom.NO_POOLS)
         if not isinstance(answer, ApiFailure) and _chosen(poll, project):
             pool = answer.of(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
 
 
-def _uses(poll: Poll) -> dict[str, rate_limits.Use | ApiFailure]:
-    return poll.once("uses", lambda: rate_limits.uses(poll))
+def _uses(poll: Poll) -> dict[str, headroom.Use | ApiFailure]:
+    return poll.once("uses", lambda: headroom.uses(poll))
 
 
 def _chosen(poll: Poll, project: str) -> bool:
@@ -87,7 +85,7 @@ def _chosen(poll: Poll, project: str) -> bool:
 
 
 def _name(poll: Poll, project: str) -> str | None:
-    return poll.names.of("project_id", project)
+    return poll.directory.name("project_id", project)
 
 
 def _instance(poll: Poll, project: str, pool: Pool) -> Instance:

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("rate_limits_by_model")
@@ -17,12 +15,12 @@ if __name__ == "__main__":
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from lm_openai import rate_limits, roll_up
 from lm_openai.errors import ApiFailure
-from lm_openai.report import Instance, Sample
+from lm_openai.metrics import headroom, headroom_rollup
+from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
+    from lm_openai.collect.poll import Poll
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -37,24 +35,24 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Ceilings, sums and peaks of each pool."""
     found, pools = _uses(poll), _pools(poll)
     complete = not any(isinstance(answer, ApiFailure) for answer in _limits(poll).values())
-    poll.covered = rate_limits.covered(poll, found)
+    poll.covered = headroom.covered(poll, found)
     for instance in instances:
         one = pools[instance.id]
-        values = roll_up.values(poll, one, found, complete)
-        yield Sample(instance, values, idle=rate_limits.idle(roll_up.used(one, found), found))
+        values = headroom_rollup.values(poll, one, found, complete)
+        yield Sample(instance, values, idle=headroom.idle(headroom_rollup.used(one, found), found))
 
 
-def _pools(poll: Poll) -> dict[str, roll_up.Shared]:
-    return poll.once("pools", lambda: roll_up.shared(_limits(poll), _groups(poll)))
+def _pools(poll: Poll) -> dict[str, headroom_rollup.Shared]:
+    return poll.once("pools", lambda: headroom_rollup.shared(_limits(poll), _groups(poll)))
 
 
-def _limits(poll: Poll) -> roll_up.Limits:
+def _limits(poll: Poll) -> headroom_rollup.Limits:
     return poll.once("limits", lambda: _asked(poll))
 
 
-def _asked(poll: Poll) -> roll_up.Limits:
+def _asked(poll: Poll) -> headroom_rollup.Limits:
     """The limits of every active project, whichever of them are shown elsewhere."""
-    limits = rate_limits.limits(poll)
+    limits = headroom.limits(poll)
     failures = [answer for answer in limits.values() if isinstance(answer, ApiFailure)]
     if failures:
         silent = f"{len(failures)} of {len(limits)} projects"
@@ -62,9 +60,9 @@ def _asked(poll: Poll) -> roll_up.Limits:
     return limits
 
 
-def _groups(poll: Poll) -> set[rate_limits.Key]:
-    return rate_limits.groups(poll, _uses(poll), "used, peak sums and utilization")
+def _groups(poll: Poll) -> set[headroom.Key]:
+    return headroom.groups(poll, _uses(poll), "used, peak sums and utilization")
 
 
-def _uses(poll: Poll) -> dict[str, rate_limits.Use | ApiFailure]:
-    return poll.once("uses", lambda: rate_limits.uses(poll))
+def _uses(poll: Poll) -> dict[str, headroom.Use | ApiFailure]:
+    return poll.once("uses", lambda: headroom.uses(poll))

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("reconciliation_by_model")
@@ -17,14 +15,14 @@ if __name__ == "__main__":
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from lm_openai import reconciliation
-from lm_openai.derive import percent
-from lm_openai.reconciliation import Pair, Reconciliation
-from lm_openai.report import Instance, Sample, Values
-from lm_openai.usage import ORGANIZATION
+from lm_openai.metrics import reconciliation
+from lm_openai.metrics.reconciliation import Pair, Reconciliation
+from lm_openai.metrics.usage import ORGANIZATION
+from lm_openai.model.aggregation import percent
+from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
+    from lm_openai.collect.poll import Poll
 
 LEAST_COMPARED = 1000
 """Below so many counts a week one request at midnight is a large percent, and says nothing."""

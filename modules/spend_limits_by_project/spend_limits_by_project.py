@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("spend_limits_by_project")
@@ -19,16 +17,16 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lm_openai import budgets, costs
-from lm_openai.days import calendar, total
-from lm_openai.derive import percent
+from lm_openai.api.records import SpendLimit
 from lm_openai.errors import ApiFailure
-from lm_openai.records import SpendLimit
-from lm_openai.report import Instance, Sample, Values
-from lm_openai.usage import ORGANIZATION, instance
+from lm_openai.metrics import budgets, costs
+from lm_openai.metrics.billing_days import calendar, total
+from lm_openai.metrics.usage import ORGANIZATION, instance
+from lm_openai.model.aggregation import percent
+from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
-    from lm_openai.poll import Poll
+    from lm_openai.collect.poll import Poll
 
 BY_PROJECT = ("project_id",)
 
@@ -84,7 +82,7 @@ def _organization_limit(poll: Poll) -> dict[str, SpendLimit]:
 def _spent(poll: Poll, known: Sequence[Instance]) -> dict[str, Decimal]:
     """This month's dollars, the organization's as the sum of all; nothing when a day is missing."""
     dates = calendar(poll.now)
-    rows = costs.expected_rows(poll.names, BY_PROJECT)
+    rows = costs.expected_rows(poll.directory, BY_PROJECT)
     try:
         groups = costs.by_group(poll.client, dates.month, dates.tomorrow, BY_PROJECT, rows)
     except ApiFailure as failure:

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import os
     import sys
+    from os.path import realpath
 
-    checkout = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
-    if os.path.isdir(os.path.join(checkout, "lm_openai")):
-        sys.path[0] = checkout
+    sys.path[0] = realpath(__file__ + "/../../..")
     from lm_openai.start import main
 
     main("usage_by_consumer")
@@ -18,12 +16,12 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from lm_openai import consumers, usage
-from lm_openai.report import Instance, Sample, Values
+from lm_openai.metrics import usage, usage_by_consumer
+from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
-    from lm_openai.answers import Group, Question
-    from lm_openai.poll import Poll
+    from lm_openai.collect.poll import Poll
+    from lm_openai.collect.usage_queries import Group, UsageQuery
 
 OTHER = Instance("other", "other", {})
 BY_PROJECT = ("project_id",)
@@ -42,7 +40,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """What each consumer used, against what is usual and against its project's budget."""
     found = _consumption(poll)
     budgets = poll.properties.token_budgets() if "project_id" in _dimensions(poll) else {}
-    shares = consumers.budget_shares(poll, budgets) if budgets else {}
+    shares = usage_by_consumer.budget_shares(poll, budgets) if budgets else {}
     for instance, group in found.listed:
         share = shares.get(instance.dimensions.get("project_id", ""))
         budget: Values = {} if share is None else {"tokens_budget_percent": share}
@@ -51,9 +49,9 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         yield _sample(found, OTHER, found.rest, {})
 
 
-def expects(poll: Poll) -> Iterator[Question]:
+def expects(poll: Poll) -> Iterator[UsageQuery]:
     """The window of every kind."""
-    yield from consumers.questions(poll.window, _dimensions(poll))
+    yield from usage_by_consumer.questions(poll.window, _dimensions(poll))
 
 
 class Consumption(NamedTuple):
@@ -61,7 +59,7 @@ class Consumption(NamedTuple):
 
     listed: list[tuple[Instance, Group]]
     rest: set[Group] | None
-    use: consumers.Use
+    use: usage_by_consumer.Use
     usual: dict[Group, Decimal] | None
 
 
@@ -71,13 +69,15 @@ def _consumption(poll: Poll) -> Consumption:
 
 def _consumed(poll: Poll) -> Consumption:
     dimensions = _dimensions(poll)
-    use = consumers.use(poll, consumers.questions(poll.window, dimensions))
+    use = usage_by_consumer.use(poll, usage_by_consumer.questions(poll.window, dimensions))
     for kind, failure in use.failures.items():
         poll.miss(failure, f"no total that adds up {kind}")
     if poll.window.width == "1m":
         poll.ages |= {kind: max(0, poll.now - edge) for kind, edge in use.edges.items()}
     usual = (
-        None if use.lacks("tokens") else consumers.usual(poll, poll.window, dimensions, use.edges)
+        None
+        if use.lacks("tokens")
+        else usage_by_consumer.usual(poll, poll.window, dimensions, use.edges)
     )
     everyone = use.groups | (usual or {}).keys() | _budgeted(poll, dimensions)
     listed = _listed(poll, dimensions, everyone, use)
@@ -87,7 +87,7 @@ def _consumed(poll: Poll) -> Consumption:
 
 
 def _listed(
-    poll: Poll, dimensions: Group, everyone: set[Group], use: consumers.Use
+    poll: Poll, dimensions: Group, everyone: set[Group], use: usage_by_consumer.Use
 ) -> list[tuple[Instance, Group]]:
     """The first `openai.top` of those that are printed, and each project that has a budget.
 
@@ -101,7 +101,7 @@ def _listed(
     return [entry for rank, entry in enumerate(shown) if rank < top or entry[1] in budgeted]
 
 
-def _requests(use: consumers.Use, group: Group) -> int:
+def _requests(use: usage_by_consumer.Use, group: Group) -> int:
     return int(use.values([group]).get("requests", 0))
 
 
@@ -116,10 +116,10 @@ def _sample(found: Consumption, instance: Instance, groups: set[Group], budget: 
     change: Values = {}
     if found.usual is not None:
         usual = sum((found.usual.get(group, Decimal(0)) for group in groups), Decimal(0))
-        change = consumers.change(int(values["tokens"]), usual)
+        change = usage_by_consumer.change(int(values["tokens"]), usual)
     idle = not found.use.failures and not any(values.values())
     return Sample(instance, {**values, **change, **budget}, idle=idle)
 
 
 def _dimensions(poll: Poll) -> Group:
-    return usage.grouping(poll, "usage by consumer", consumers.DIMENSIONS)
+    return usage.grouping(poll, "usage by consumer", usage_by_consumer.DIMENSIONS)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lm_openai.collector import Surroundings, run
-from lm_openai.options import Options
+from lm_openai.app.options import Options
+from lm_openai.app.runner import run
+from lm_openai.app.session import Surroundings
 from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.hosts.conftest import Influx
 
@@ -92,8 +93,8 @@ def minutes(influx: Influx, organization: str) -> Minutes:
 
 def final(simulator: Simulator, last: int) -> Minutes:
     """What the API says of the same minutes two days later."""
-    from lm_openai.client import Client
-    from lm_openai.transport import Connection, Transport
+    from lm_openai.api.client import Client
+    from lm_openai.api.transport import Connection, Transport
 
     simulator.now = last + 2 * DAY
     client = Client(Transport(Connection(simulator.url, ADMIN_KEY)))

@@ -1,0 +1,311 @@
+"""The admin API's endpoints as records: which question, and how its pages follow one another."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, Union
+from urllib.parse import quote
+
+from lm_openai.api import endpoints, records
+from lm_openai.api.endpoints import (
+    LISTS,
+    MAXIMUM_BUCKETS,
+    PREFIX,
+    SINGLES,
+    USAGE_KINDS,
+)
+from lm_openai.api.records import Bucket, Cost, Record
+from lm_openai.api.responses import StalePage
+from lm_openai.api.retry import (
+    Counters,
+    Pace,
+    Requester,
+    SharedPauses,
+)
+from lm_openai.errors import ApiFailure, WrongUsage
+
+if TYPE_CHECKING:
+    from lm_openai.api.transport import Transport
+
+T = TypeVar("T")
+Outcomes = list[Union[T, ApiFailure]]  # noqa: UP007
+Day = tuple[int, list[Cost]]
+Values = Sequence[str] | str | bool
+Query = list[tuple[str, str]]
+
+MOST_PAGES = 1000
+PAGE_BYTES = 10_000_000
+ROW_BYTES = 363
+"""One row of usage as text, measured; with PAGE_BYTES it says how many buckets fit on a page."""
+
+
+class Client:
+    """One poll's questions to one organization, all within `deadline_seconds` from now.
+
+    Every method raises ApiFailure when the API does not answer; the generators ask as they are
+    read, a page at a time, and keep nothing. Safe to use from threads. `pauses` is shared with
+    other processes, see `retry.SharedPauses`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        deadline_seconds: float = 50.0,
+        concurrency: int = 16,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+        pauses: SharedPauses | None = None,
+    ) -> None:
+        pace = Pace(deadline_seconds, concurrency, clock, sleep, jitter, pauses)
+        self._patience = Requester(transport, pace)
+        self._concurrency = concurrency
+
+    @property
+    def counters(self) -> Counters:
+        """What the poll cost so far."""
+        return self._patience.counters
+
+    @contextmanager
+    def counting(self) -> Iterator[Counters]:
+        """Count what is asked within apart; in the end it is part of `counters` too."""
+        whole, part = self._patience.counters, Counters()
+        self._patience.counters = part
+        try:
+            yield part
+        finally:
+            whole.add(part)
+            self._patience.counters = whole
+
+    def usage(
+        self,
+        kind: str,
+        start: int,
+        end: int,
+        width: str,
+        group_by: Sequence[str] = (),
+        filters: Mapping[str, Values] = {},
+        groups: int | None = None,
+    ) -> Iterator[Bucket]:
+        """Usage from `start` to `end` (Unix seconds) in buckets of `width`, oldest first.
+
+        `groups` is how many rows a bucket is expected to have; it keeps pages under about 10 MB.
+        Raises WrongUsage for a dimension or filter that the kind lacks.
+        """
+        known = USAGE_KINDS[kind]
+        query = [
+            ("bucket_width", width),
+            *_narrowed(known.name, group_by, known.dimensions, filters, known.filters),
+            ("limit", _limit(MAXIMUM_BUCKETS[width], groups)),
+        ]
+        path = f"{PREFIX}usage/{kind}"
+        asked = endpoints.endpoint(path)
+        raw = self._buckets(path, start, end, query, exact=False)
+        return (records.bucket(entry, known, asked) for entry in raw)
+
+    def costs(
+        self,
+        start: int,
+        end: int,
+        group_by: Sequence[str] = (),
+        filters: Mapping[str, Values] = {},
+        groups: int | None = None,
+    ) -> Iterator[Day]:
+        """(UTC midnight, costs) for each day, oldest first; `end` lies on a later day than `start`.
+
+        A row without an amount states no money and is left out.
+        """
+        query = [
+            ("bucket_width", "1d"),
+            *_narrowed(
+                "costs", group_by, endpoints.COST_DIMENSIONS, filters, endpoints.COST_FILTERS
+            ),
+            ("limit", _limit(endpoints.MAXIMUM_COST_BUCKETS, groups)),
+        ]
+        raw = self._buckets(f"{PREFIX}costs", start, end, query, exact=True)
+        return (records.costs(entry, "costs") for entry in raw)
+
+    def list(self, name: str, **ids_and_query: Any) -> Iterator[Record]:
+        """Every row of the list `name` (a key of endpoints.LISTS), its required fields present.
+
+        `ids_and_query` are the ids of its path and further parameters: a sequence is sent as
+        `name[]`, a mapping as `name[key]`, None not at all.
+        """
+        listing = LISTS[name]
+        path = _path(listing.path, ids_and_query)
+        given = {
+            field: value
+            for field, value in ids_and_query.items()
+            if f"{{{field}}}" not in listing.path
+        }
+        query = _encoded({"limit": listing.limit, **given})
+        asked = endpoints.endpoint(path)
+        for row in self._rows(path, query, "after", _CURSORS[listing.paging]):
+            records.require(row, listing.required, asked)
+            yield row
+
+    def one(self, name: str, **ids: str) -> Record:
+        """The record `name` (a key of endpoints.SINGLES); none there is ApiFailure `not_found`."""
+        template, required = SINGLES[name]
+        path = _path(template, ids)
+        row = self._patience.ask(path, [])
+        records.require(row, required, endpoints.endpoint(path))
+        return row
+
+    def together(self, calls: Iterable[Callable[[], T]]) -> Outcomes[T]:
+        """What the calls return, in their order and asked in parallel, an ApiFailure in its place.
+
+        A call must read its generator to the end. Other exceptions are raised.
+        """
+        waiting = [*calls]
+        if len(waiting) < 2:
+            return [_outcome(call) for call in waiting]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(self._concurrency, len(waiting))) as pool:
+            return [*pool.map(_outcome, waiting)]
+
+    def _buckets(
+        self, path: str, start: int, end: int, query: Query, exact: bool
+    ) -> Iterator[Record]:
+        """Raw buckets in ascending order.
+
+        A page token that the API refuses though nothing was changed (seen on costs over old, empty
+        ranges) is answered once by asking anew from the end of the last bucket.
+        """
+        asked = endpoints.endpoint(path)
+        last_start, last_end = -1, start
+        for may_restart in (True, False):
+            times = [("start_time", str(last_end)), ("end_time", str(end))]
+            try:
+                for raw in self._rows(path, times + query, "page", _next_page, exact):
+                    records.require(raw, ("start_time", "end_time"), asked)
+                    before, last_start = last_start, records.count(raw, "start_time", asked)
+                    last_end = records.count(raw, "end_time", asked)
+                    if last_start <= before:
+                        raise ApiFailure("contract", asked, "its buckets are out of order")
+                    yield raw
+                return
+            except StalePage:
+                if not may_restart:
+                    raise
+            if last_end >= end:
+                return
+
+    def _rows(
+        self,
+        path: str,
+        query: Query,
+        parameter: str,
+        cursor_of: Callable[[Record], Any],
+        exact: bool = False,
+    ) -> Iterator[Any]:
+        """The rows of all pages, each dropped once it was read; fails rather than ending early."""
+        asked = endpoints.endpoint(path)
+        used = set()
+        more: Query = []
+        for _ in range(MOST_PAGES):
+            page = self._patience.ask(path, query + more, exact)
+            cursor = _checked_cursor(page, cursor_of, asked)
+            rows = page.pop("data")
+            rows.reverse()
+            while rows:
+                yield rows.pop()
+            if cursor is None:
+                return
+            if cursor in used:
+                raise ApiFailure("contract", asked, "its next page is one that was read already")
+            used.add(cursor)
+            more = [(parameter, cursor)]
+        raise ApiFailure("too_large", asked, f"more than {MOST_PAGES} pages")
+
+
+def _checked_cursor(page: Record, cursor_of: Callable[[Record], Any], asked: str) -> str | None:
+    """Where the next page begins; None when this one is the last by the answer's own word."""
+    records.require(page, ("data", "has_more"), asked)
+    if type(page["data"]) is not list or type(page["has_more"]) is not bool:
+        raise ApiFailure("contract", asked, "data or has_more is of the wrong type")
+    if not page["has_more"]:
+        return None
+    cursor = cursor_of(page)
+    if not cursor or type(cursor) is not str:
+        raise ApiFailure("contract", asked, "more pages are promised and no cursor is given")
+    return cursor
+
+
+def _next_page(page: Record) -> Any:
+    return page.get("next_page")
+
+
+def _next(page: Record) -> Any:
+    return page.get("next")
+
+
+def _last_item(page: Record) -> Any:
+    last = page["data"][-1] if page["data"] else None
+    return last.get("id") if type(last) is dict else None
+
+
+def _last_id(page: Record) -> Any:
+    """The contract lets `last_id` be absent; the last row has the same id."""
+    return page.get("last_id") or _last_item(page)
+
+
+_CURSORS = {"last_id": _last_id, "last_item": _last_item, "next": _next}
+
+
+def _narrowed(
+    name: str,
+    group_by: Sequence[str],
+    dimensions: Sequence[str],
+    filters: Mapping[str, Values],
+    known: Sequence[str],
+) -> Query:
+    """group_by and filters as sent; raises WrongUsage for what the endpoint does not know."""
+    for given, allowed in ((group_by, dimensions), (filters, known)):
+        for word in given:
+            if word not in allowed:
+                raise WrongUsage(f"{name} has no {word!r}; allowed are {', '.join(allowed)}")
+    query = [("group_by[]", dimension) for dimension in group_by]
+    for field, values in filters.items():
+        every = (values,) if isinstance(values, (str, bool)) else values
+        sent = field if field == "batch" else f"{field}[]"
+        query += [(sent, _word(value)) for value in every]
+    return query
+
+
+def _limit(most: int, groups: int | None) -> str:
+    """Buckets a page: all that the API allows, fewer where a page would grow too large."""
+    fitting = PAGE_BYTES // (ROW_BYTES * groups) if groups else most
+    return str(max(1, min(most, fitting)))
+
+
+def _encoded(parameters: Mapping[str, Any]) -> Query:
+    query: Query = []
+    for name, value in parameters.items():
+        if isinstance(value, Mapping):
+            query += [(f"{name}[{key}]", _word(each)) for key, each in value.items()]
+        elif isinstance(value, (tuple, list, set, frozenset)):
+            query += [(f"{name}[]", _word(each)) for each in value]
+        elif value is not None:
+            query.append((name, _word(value)))
+    return query
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _path(template: str, ids: Mapping[str, Any]) -> str:
+    return PREFIX + template.format_map({name: quote(str(ids[name]), safe="") for name in ids})
+
+
+def _outcome(call: Callable[[], T]) -> T | ApiFailure:
+    try:
+        return call()
+    except ApiFailure as failure:
+        return failure

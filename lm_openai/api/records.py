@@ -1,0 +1,183 @@
+"""The API's words: what each endpoint is called, takes and gives, and the records read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from lm_openai.api.endpoints import COST_DIMENSIONS, UsageKind
+from lm_openai.errors import ApiFailure
+from lm_openai.timespans import WIDTHS
+
+Record = dict[str, Any]
+_MOST_DIGITS, _MOST_DECIMALS = 19, 60
+_TEXTS = ("id", "model", "type", "status", "interval", "currency")
+
+
+class Bucket(NamedTuple):
+    """Usage between two instants (Unix seconds); the first and the last may be clipped.
+
+    `results` are the rows as the API sent them: dimensions that were not asked for are None,
+    quantities beyond the kind's required ones may be absent or None.
+    """
+
+    start: int
+    end: int
+    results: list[Record]
+
+
+class Cost(NamedTuple):
+    """Money of one group in one UTC day; a negative amount is a credit."""
+
+    amount: Decimal
+    currency: str
+    project_id: str | None = None
+    line_item: str | None = None
+    api_key_id: str | None = None
+    user_id: str | None = None
+    api_source: str | None = None
+    quantity: Decimal | None = None
+    quantity_unit: str | None = None
+
+
+class Project(NamedTuple):
+    """One project; its id stands in for a name that it lacks."""
+
+    id: str
+    name: str
+    created_at: int
+    archived: bool
+
+
+class RateLimit(NamedTuple):
+    """One model's limits in one project; None where the API gives no such limit."""
+
+    id: str
+    model: str
+    max_requests_per_1_minute: int | None
+    max_tokens_per_1_minute: int | None
+    max_images_per_1_minute: int | None = None
+    max_audio_megabytes_per_1_minute: int | None = None
+    max_requests_per_1_day: int | None = None
+    batch_1_day_max_input_tokens: int | None = None
+
+
+class SpendLimit(NamedTuple):
+    """A hard limit in dollars (the wire has cents) over its interval, usually `month`."""
+
+    amount: Decimal
+    currency: str
+    interval: str
+    enforcing: bool
+
+
+def bucket(raw: Any, kind: UsageKind, asked: str) -> Bucket:
+    """One time bucket of `usage/*`, its rows holding every required quantity as an int."""
+    require(raw, ("start_time", "end_time", "results"), asked)
+    results = raw["results"]
+    if type(results) is not list:
+        raise ApiFailure("contract", asked, "results is not a list")
+    for row in results:
+        for field in kind.required:
+            if type(row) is not dict or type(row.get(field)) is not int:
+                _mend(row, field, asked)
+    return Bucket(count(raw, "start_time", asked), count(raw, "end_time", asked), results)
+
+
+def costs(raw: Any, asked: str) -> tuple[int, list[Cost]]:
+    """The UTC day of a costs bucket and what it cost.
+
+    Rows without an amount state no money (the contract allows them) and are left out.
+    """
+    require(raw, ("start_time", "results"), asked)
+    if type(raw["results"]) is not list:
+        raise ApiFailure("contract", asked, "results is not a list")
+    start = count(raw, "start_time", asked)
+    rows = (_cost(row, asked) for row in raw["results"])
+    return start - start % WIDTHS["1d"], [row for row in rows if row is not None]
+
+
+def project(row: Record) -> Project:
+    """A row of `projects`."""
+    gone = row.get("archived_at") is not None or row.get("status") == "archived"
+    return Project(row["id"], row.get("name") or row["id"], row["created_at"], gone)
+
+
+def rate_limit(row: Record, asked: str = "rate_limits") -> RateLimit:
+    """A row of `rate_limits`; a limit that is no whole number is refused by its name."""
+    limits = {
+        field: count(row, field, asked)
+        for field in RateLimit._fields[2:]
+        if row.get(field) is not None
+    }
+    absent = dict.fromkeys(RateLimit._fields[2:4])
+    return RateLimit(row["id"], row["model"], **{**absent, **limits})
+
+
+def spend_limit(row: Record, asked: str = "spend_limit") -> SpendLimit:
+    """The answer of `spend_limit`, its cents as dollars."""
+    require(row["enforcement"], ("status",), asked)
+    cents = number(row["threshold_amount"], "threshold_amount", asked)
+    enforcing = row["enforcement"]["status"] == "enforcing"
+    return SpendLimit(cents / 100, row["currency"].lower(), row["interval"], enforcing)
+
+
+def require(row: Any, fields: Iterable[str], asked: str) -> None:
+    """Refuse, by endpoint and field, a record that lacks what the contract promises."""
+    if type(row) is not dict:
+        raise ApiFailure("contract", asked, "a record is not an object")
+    for field in fields:
+        if field not in row:
+            raise ApiFailure("contract", asked, f"{field} is missing")
+        if field in _TEXTS and type(row[field]) is not str:
+            raise ApiFailure("contract", asked, f"{field} is not text")
+
+
+def count(row: Record, field: str, asked: str) -> int:
+    """A whole number, also when the wire spells it `3.0` or `"3"`."""
+    value = row[field]
+    if type(value) is int:
+        return value
+    exact = number(value, field, asked)
+    if exact != exact.to_integral_value():
+        raise ApiFailure("contract", asked, f"{field} is not a whole number")
+    return int(exact)
+
+
+def number(value: Any, field: str, asked: str) -> Decimal:
+    """An exact number from a JSON string or number; NaN, infinity and absurd sizes are refused."""
+    if isinstance(value, (str, int, float, Decimal)) and not isinstance(value, bool):
+        try:
+            exact = Decimal(value if isinstance(value, (str, Decimal)) else repr(value))
+        except InvalidOperation:
+            exact = Decimal("NaN")
+        if exact.is_finite() and _reasonable(exact):
+            return exact
+    raise ApiFailure("contract", asked, f"{field} is not a number")
+
+
+def _reasonable(exact: Decimal) -> bool:
+    decimals = -int(exact.as_tuple().exponent)
+    return exact.adjusted() < _MOST_DIGITS and decimals < _MOST_DECIMALS
+
+
+def _mend(row: Any, field: str, asked: str) -> None:
+    require(row, (field,), asked)
+    row[field] = count(row, field, asked)
+
+
+def _cost(row: Any, asked: str) -> Cost | None:
+    require(row, (), asked)
+    amount = row.get("amount")
+    if amount is None:
+        return None
+    require(amount, ("value", "currency"), asked)
+    quantity = row.get("quantity")
+    return Cost(
+        amount=number(amount["value"], "amount.value", asked),
+        currency=str(amount["currency"]).lower(),
+        quantity=None if quantity is None else number(quantity, "quantity", asked),
+        quantity_unit=row.get("quantity_unit"),
+        **{dimension: row.get(dimension) for dimension in COST_DIMENSIONS},
+    )

@@ -1,0 +1,286 @@
+"""The suite command: everything that `lm-openai` does besides the scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from lm_openai import resources
+from lm_openai.app import parameters, run_many, runner
+from lm_openai.app import session as sessions
+from lm_openai.app.options import OPTIONS, Options
+from lm_openai.app.session import Session, Surroundings
+from lm_openai.collect import datasource
+from lm_openai.errors import Failure, WrongUsage
+from lm_openai.model.units import plain
+from lm_openai.output.audit_formats import FORMATS as AUDIT_FORMATS
+
+EVERYTHING = "all"
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.group(
+    "lm-openai",
+    help="Monitoring plugins for an OpenAI organization.",
+    epilog=f"Begin with `demo`, which needs no key, then `doctor`. {parameters.KEY}",
+    params=[parameters.version()],
+    context_settings=parameters.SETTINGS,
+)
+def suite() -> None:
+    """The suite command."""
+
+
+@suite.command("list")
+def list_datasources() -> int:
+    """List all DataSources: folder, LogicModule name, purpose."""
+    for folder in resources.folders():
+        definition = datasource.definition(folder)
+        click.echo(f"{folder:30}{definition.name:36}{definition.description}")
+    return runner.DONE
+
+
+@suite.command()
+@click.argument(
+    "folders", nargs=-1, required=True, shell_complete=parameters.folders((EVERYTHING,))
+)
+@parameters.with_options()
+def collect(folders: Sequence[str], **given: Any) -> int:
+    """Poll DataSources, or `all` of them, and print one format."""
+    return polls(folders, parameters.options(given))
+
+
+@suite.command()
+@click.argument("folder", shell_complete=parameters.folders())
+@parameters.with_options(*(option.flag for option in OPTIONS if option.flag != "--discover"))
+def discover(folder: str, **given: Any) -> int:
+    """Print one DataSource's instances in a format's discovery form."""
+    options = parameters.options(given)._replace(discover=True)
+    return runner.run(folder, options, Surroundings.real())
+
+
+@suite.command()
+@click.argument("folder", shell_complete=parameters.folders())
+@parameters.with_options("--thresholds")
+def thresholds(folder: str, **given: Any) -> int:
+    """Show one DataSource's thresholds in force and their files.
+
+    The three limits are warning, error and critical; `-` means no limit. "polls" is the number of
+    polls in a row that must reach the limit.
+    """
+    from lm_openai.config import paths, threshold_files
+    from lm_openai.model.thresholds import LEVELS, describe
+
+    definition = datasource.definition(folder)
+    folders = paths.threshold_folders(Surroundings.real().environ)
+    rules = threshold_files.load(definition, parameters.options(given).thresholds, folders)
+    lines = list(describe(rules))
+    click.echo(threshold_files.reason(definition))
+    if lines:
+        click.echo(f"\n{'datapoint':35}{' '.join(LEVELS):24}{'polls':7}instances; file")
+    for line in lines:
+        rule = line.threshold
+        limits = " ".join("-" if limit is None else plain(limit) for limit in rule.limits)
+        click.echo(
+            f"{rule.datapoint:32}{rule.operator:3}{limits:24}{rule.consecutive:<7}"
+            f"{line.match or 'all'}; {line.source}"
+        )
+        click.echo(f"    {rule.reason}")
+    return runner.DONE
+
+
+@suite.command()
+@parameters.with_options("--properties", "--set", "--timeout")
+@click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def doctor(format: str, **given: Any) -> int:
+    """Check the key, the connection, the data and the site's files."""
+    from lm_openai.app.doctor import BAD, findings
+
+    found = []
+    for finding in findings(Session(parameters.options(given), Surroundings.real())):
+        found.append(finding)
+        if format == "json":
+            click.echo(json.dumps(finding._asdict(), ensure_ascii=False))
+        else:
+            click.echo(f"{finding.verdict:5} {finding.subject:20} {finding.text}")
+    return int(any(finding.verdict == BAD for finding in found))
+
+
+@suite.command()
+@parameters.with_options("--properties", "--set", "--timeout", "--at")
+@click.option("--month", required=True, metavar="YYYY-MM", help="the month, in UTC")
+@click.option(
+    "--format", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
+def costs(month: str, format: str, **given: Any) -> int:
+    """Print a month's costs, to compare with the invoice.
+
+    They are exact and listed by project, line item and UTC day.
+    """
+    from lm_openai.metrics import monthly_costs
+    from lm_openai.output import cost_formats
+
+    session = Session(parameters.options(given), Surroundings.real())
+    directory = session.directory()
+    organization = session.properties.organization
+    found = monthly_costs.read(session.client, directory, organization, month, session.now)
+    click.echo(cost_formats.render(found, format), nl=False)
+    for sentence in [found.unfinished if format != "table" else "", *directory.notes]:
+        if sentence:
+            click.echo(sentence, err=True)
+    return runner.DONE
+
+
+@suite.command()
+def demo() -> int:
+    """Poll every DataSource of the built-in demo organization."""
+    from lm_openai.app import demo
+
+    return demo.run(Surroundings.real())
+
+
+@suite.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="TCP port; a free one by default"
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="another organization")
+@click.option("--at", metavar="TIME", default="", help="stop the clock: ISO 8601 or Unix seconds")
+@click.option("--scale", default="", metavar="projects=N,models=M", help="size (default 12 and 24)")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[:PATH][:NAME=VALUE]...",
+    help="inject a fault, e.g. 429:*/costs:times=2; an unknown kind lists all",
+)
+def simulate(port: int, seed: int, at: str, scale: str, faults: Sequence[str]) -> int:
+    """Serve the demo organization's API for other tools.
+
+    It runs in the foreground and prints the environment variables that point to it.
+    """
+    import sys
+
+    from lm_openai.simulator import Simulator, parse_fault, run_forever
+
+    size = sizes(scale)
+    try:
+        simulator = Simulator(
+            seed=seed,
+            port=port,
+            at=sessions.moment(at) if at else None,
+            faults=[parse_fault(text) for text in faults],
+            projects=size.get("projects", 12),
+            models=size.get("models", 24),
+        )
+        run_forever(simulator, sys.stdout)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    except OSError as error:
+        raise Failure(f"port {port} is unavailable ({error.strerror}); choose another") from None
+    return runner.DONE
+
+
+@suite.command()
+@parameters.with_options("--properties", "--set")
+@click.option(
+    "--watch",
+    "length",
+    metavar="DURATION",
+    default="3h",
+    show_default=True,
+    help="how long to watch, once a minute",
+)
+def age(length: str, **given: Any) -> int:
+    """Measure how late usage arrives and which grace it needs.
+
+    The last column is the value for openai.finalization.grace.
+    """
+    import time
+
+    from lm_openai import timespans
+    from lm_openai.metrics import usage_lag
+
+    try:
+        seconds = timespans.duration(length)
+    except ValueError:
+        raise WrongUsage(f"--watch {length!r}: give a duration such as 90m or 3h") from None
+    session = Session(parameters.options(given), Surroundings.real())
+    click.echo(f"watching for {length}, one request per usage kind every minute", err=True)
+    found = list(
+        usage_lag.watch(
+            lambda: sessions.connect(session.properties),
+            seconds,
+            lambda: int(time.time()),
+            time.sleep,
+        )
+    )
+    click.echo(f"{'kind':28}{'minutes':>8}{'50 %':>8}{'90 %':>8}{'99 %':>8}  grace")
+    for kind in found:
+        ages = "".join(f"{seconds // 60:>6} m" for seconds in kind.ages.values())
+        growing = " (still growing: watch longer)" if kind.growing else ""
+        click.echo(f"{kind.kind:28}{kind.minutes:>8}{ages}  {kind.grace}m{growing}")
+    if not found:
+        click.echo("no usage was seen, so nothing can be measured", err=True)
+    return runner.DONE if found else runner.FAILED
+
+
+@suite.command()
+@parameters.with_options("--properties", "--set", "--at", "--timeout", "-v")
+@click.option("--format", type=click.Choice(list(AUDIT_FORMATS)), default="json", show_default=True)
+@click.option(
+    "--since",
+    metavar="DURATION|TIME",
+    default="24h",
+    show_default=True,
+    help="start of a first run; later runs continue from the cursor and ignore this",
+)
+def audit(format: str, since: str, **given: Any) -> int:
+    """Print new audit events, one per line, oldest first.
+
+    Each event is printed at least once: the cursor, in openai.cache.dir, moves only after a batch
+    was written, so after a crash the last batch may be printed again, with the same ids. There is
+    one cursor per organization name and URL; a second feed needs an openai.cache.dir of its own.
+    """
+    from lm_openai.app import audit_feed
+
+    return audit_feed.run(format, since, parameters.options(given), Surroundings.real())
+
+
+@suite.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> int:
+    """Print a shell's completion script.
+
+    For bash: lm-openai completion bash > ~/.local/share/bash-completion/completions/lm-openai
+    """
+    from click.shell_completion import get_completion_class
+
+    complete = get_completion_class(shell)
+    assert complete is not None
+    click.echo(complete(suite, {}, "lm-openai", "_LM_OPENAI_COMPLETE").source())
+    return runner.DONE
+
+
+def sizes(scale: str) -> dict[str, int]:
+    """Return `projects=50,models=20` as numbers; raises WrongUsage for anything else."""
+    found = {}
+    for part in filter(None, scale.split(",")):
+        name, _, count = part.partition("=")
+        if name not in ("projects", "models") or not count.isdecimal() or int(count) < 1:
+            raise WrongUsage(f"--scale {part!r}: give projects=N, models=M or both")
+        found[name] = int(count)
+    return found
+
+
+def polls(words: Sequence[str], options: Options) -> int:
+    """Poll the named DataSources, or `all`, and return the exit status; raises WrongUsage."""
+    named = tuple(word for word in dict.fromkeys(words) if word != EVERYTHING)
+    for folder in named:
+        datasource.definition(folder)
+    folders = resources.folders() if EVERYTHING in words else named
+    around = Surroundings.real()
+    if len(folders) == 1:
+        return runner.run(folders[0], options, around)
+    return run_many.run(folders, options, around)

@@ -1,0 +1,77 @@
+"""Several DataSources in one run: which formats allow it, and what is printed if some polls fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lm_openai.app import runner
+from lm_openai.app.options import Options
+from lm_openai.app.session import Session, Surroundings
+from lm_openai.collect import datasource
+from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.model.report import Gap, Report
+from lm_openai.output import registry
+
+
+def run(folders: Sequence[str], options: Options, around: Surroundings) -> int:
+    """Poll DataSources one after the other, print them and return the exit status.
+
+    A poll that fails is reported on stderr, and in the output if the format has a place for it.
+    The status is 1 only if every poll failed.
+    """
+
+    def poll(opened: list[Session]) -> int:
+        check(options)
+        opened.append(Session(options, around))
+        reports, gaps = _polled(folders, opened[0])
+        if options.verbose:
+            opened[0].print_counters()
+        return _show(reports, gaps, opened[0])
+
+    return runner.guarded("", options, around, poll)
+
+
+def check(options: Options) -> None:
+    """Refuse formats and options that take one DataSource at a time; raises WrongUsage."""
+    if not registry.named(options.format).together:
+        allowed = registry.names([row for row in registry.FORMATS.values() if row.together])
+        raise WrongUsage(f"{options.format} takes one DataSource at a time; {allowed} take several")
+    for flag, given in (
+        ("--discover", options.discover),
+        ("--instance", options.instances),
+        ("--thresholds", options.thresholds),
+    ):
+        if given:
+            raise WrongUsage(f"{flag} takes one DataSource at a time")
+
+
+def _polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list[Gap]]:
+    reports: list[Report] = []
+    gaps: list[Gap] = []
+    sources = [datasource.load(folder) for folder in folders]
+    session.expect(sources)
+    organization = session.properties.organization
+    for source in sources:
+        try:
+            reports.append(session.report(source))
+        except ApiFailure as failure:
+            gaps.append(Gap(source.definition, organization, str(failure)))
+    return reports, gaps
+
+
+def _show(reports: Sequence[Report], gaps: Sequence[Gap], session: Session) -> int:
+    form = registry.named(session.options.format)
+    writer = form.writer()
+    if not form.errors_on_stdout:
+        session.around.stderr.write("".join(_missing(reports, gaps)))
+        if not reports:
+            return runner.FAILED
+    runner.put(writer.write_all(reports, gaps), session.around.stdout)
+    return int(writer.status_all(reports, gaps)) if form.exit_is_state else runner.DONE
+
+
+def _missing(reports: Sequence[Report], gaps: Sequence[Gap]) -> list[str]:
+    lines = [f"{gap.definition.title}: {gap.sentence}\n" for gap in gaps]
+    for report in reports:
+        lines += [f"{report.definition.title}: {sentence}\n" for sentence in report.failures]
+    return lines

@@ -1,0 +1,174 @@
+"""One run of a script: from options to printed text and exit status, every failure a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from lm_openai.app.options import Options
+from lm_openai.app.session import Session, Surroundings
+from lm_openai.errors import Failure, Unwritable, WrongUsage
+from lm_openai.output import registry
+from lm_openai.output.registry import Format
+
+if TYPE_CHECKING:
+    from lm_openai.model.report import Report
+
+DONE, FAILED, WRONG = 0, 1, 2
+STATE_UNKNOWN = 3
+
+
+def run(folder: str, options: Options, around: Surroundings) -> int:
+    """Poll one DataSource, print it and return the exit status.
+
+    The status is 0 if the poll succeeded, 1 if it failed and 2 for wrong usage. In a format whose
+    exit status is the state (nagios) it is 0 to 3.
+    """
+    from lm_openai.collect import datasource
+
+    def poll(opened: list[Session]) -> int:
+        source = datasource.load(folder)
+        opened.append(Session(options, around))
+        report = opened[0].report(source)
+        if options.verbose:
+            opened[0].print_counters()
+        return show(report, options, around)
+
+    return guarded(folder, options, around, poll)
+
+
+def guarded(
+    folder: str, options: Options, around: Surroundings, work: Callable[[list[Session]], int]
+) -> int:
+    """Return what `work` returns, or print its failure and return that exit status.
+
+    `work` appends the session that it opens to its argument. An unexpected exception is printed as
+    a sentence too, never as a bare traceback.
+    """
+    opened: list[Session] = []
+    try:
+        refuse_closed(around.stdout)
+        return work(opened)
+    except Failure as failure:
+        reason = failure
+    except Exception as error:
+        reason = unexpected(error, options, around, opened)
+    if opened and options.verbose:
+        opened[0].print_counters()
+    return fail(reason, folder, options, around, opened)
+
+
+def show(report: Report, options: Options, around: Surroundings) -> int:
+    """Print a report, or with --discover its instances; return the exit status."""
+    form = registry.named(options.format)
+    writer = form.writer()
+    if options.discover:
+        if report.failures:
+            raise Failure(
+                f"the list of instances is incomplete, so none is printed: {report.failures[0]}"
+            )
+        text = writer.discover(report)
+    else:
+        text = writer.write(report)
+    put(text, around.stdout)
+    if not form.errors_on_stdout:
+        for sentence in report.failures:
+            around.stderr.write(f"{sentence}\n")
+    if options.verbose and form.stderr:
+        for sentence in (*_ages(report), *report.notes):
+            around.stderr.write(f"{sentence}\n")
+    if form.exit_is_state and not options.discover:
+        return int(writer.status(report))
+    return DONE
+
+
+def put(text: str, stream: TextIO) -> None:
+    """Write and flush the whole text; raises Unwritable."""
+    refuse_closed(stream)
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as reason:
+        raise unwritable(stream, reason) from None
+
+
+def refuse_closed(stdout: TextIO) -> None:
+    """Raise Unwritable if the process was started with stdout closed."""
+    if not stdout.writable():
+        raise Unwritable("stdout is closed, so nothing can be printed")
+
+
+def unwritable(stream: TextIO, reason: OSError) -> Unwritable:
+    """Return the error for an unwritable stream and discard the stream's buffer.
+
+    Otherwise Python would flush the buffer again at exit and print a traceback.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return Unwritable(f"the output cannot be written: {reason.strerror}")
+
+
+def fail(
+    failure: Failure,
+    folder: str,
+    options: Options,
+    around: Surroundings,
+    opened: Sequence[Session] = (),
+) -> int:
+    """Print a failure where the format's host reads it and return the exit status."""
+    form = registry.named(options.format)
+    sentence = _redacted(str(failure), around, opened)
+    try:
+        if form.errors_on_stdout and not isinstance(failure, Unwritable):
+            put(form.writer().failed(sentence, title_of(folder)), around.stdout)
+        else:
+            around.stderr.write(f"{sentence}\n")
+    except Unwritable as unprinted:
+        around.stderr.write(f"{sentence}; {unprinted}\n")
+    return status(failure, form)
+
+
+def title_of(folder: str) -> str:
+    """Return a DataSource's title, also for an unknown folder."""
+    from lm_openai import resources
+    from lm_openai.collect import datasource
+
+    if folder in resources.folders():
+        return datasource.definition(folder).title
+    return f"openai {folder.replace('_', ' ')}".strip()
+
+
+def status(failure: Failure, form: Format) -> int:
+    """Return the exit status of a failed run."""
+    if form.exit_is_state:
+        return STATE_UNKNOWN
+    return WRONG if isinstance(failure, WrongUsage) else FAILED
+
+
+def unexpected(
+    error: Exception, options: Options, around: Surroundings, opened: Sequence[Session]
+) -> Failure:
+    """Return an unexpected exception as a failure; -v prints the traceback without secrets."""
+    if options.verbose and registry.named(options.format).stderr:
+        import traceback
+
+        text = "".join(traceback.format_exception(error))
+        around.stderr.write(_redacted(text, around, opened))
+    return Failure(
+        f"a fault in lm-openai ({type(error).__name__}: {error}); please report it with the output "
+        f"of -v"
+    )
+
+
+def _ages(report: Report) -> Iterator[str]:
+    if report.ages:
+        ages = ", ".join(f"{kind} {seconds} s" for kind, seconds in report.ages.items())
+        yield f"age of the newest data: {ages}"
+
+
+def _redacted(text: str, around: Surroundings, opened: Sequence[Session]) -> str:
+    from lm_openai.config.sources import secrets
+    from lm_openai.redaction import redact
+
+    known = [*secrets(around.environ), *(opened[0].properties.secrets() if opened else ())]
+    return redact(text, known)

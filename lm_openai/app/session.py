@@ -1,0 +1,223 @@
+"""What the polls of one run share: the process's streams, the settings, the client and the cache."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
+
+from lm_openai.app.options import Options
+from lm_openai.errors import WrongUsage
+from lm_openai.output import registry
+
+if TYPE_CHECKING:
+    from lm_openai.api.client import Client
+    from lm_openai.api.retry import SharedPauses
+    from lm_openai.collect.datasource import DataSource
+    from lm_openai.collect.directory import Directory
+    from lm_openai.collect.usage_queries import UsageQueries, UsageQuery
+    from lm_openai.config.properties import Properties
+    from lm_openai.model.report import Report
+    from lm_openai.storage.cache import Cache
+
+EARLIEST, LATEST = 946684800, 4102444799
+"""First and last moment that --at accepts: the years 2000 and 2099."""
+
+
+class Surroundings(NamedTuple):
+    """What a run takes from its process: `now` is Unix seconds, `clock` a monotonic clock."""
+
+    environ: Mapping[str, str]
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+    now: int
+    clock: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def real(cls) -> Surroundings:
+        """Return the surroundings of this process; its streams become UTF-8.
+
+        If the process was started with a stream closed, stdin is empty, stderr is discarded and
+        stdout is a stream that is not writable.
+        """
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8")
+        streams = sys.stdin or _null("r"), sys.stdout or _null("r"), sys.stderr or _null("w")
+        return cls(os.environ, *streams, int(time.time()))
+
+
+class Session:
+    """Settings, client and cache of one run; raises WrongUsage for options that do not fit."""
+
+    def __init__(self, options: Options, around: Surroundings) -> None:
+        from lm_openai.config import properties
+        from lm_openai.storage.cache import Pauses
+
+        check(options)
+        sets = (*options.sets, *([f"openai.timeout={options.timeout}"] if options.timeout else []))
+        self.options, self.around = options, around
+        self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
+        self.now = moment(options.at) if options.at else around.now
+        self.cache = open_cache(self.properties, around.environ, self.now)
+        self.client = connect(self.properties, Pauses(self.cache, time.time), around.clock)
+        self.queries: UsageQueries | None = None
+
+    def expect(self, datasources: Iterable[DataSource]) -> None:
+        """Announce which DataSources will be polled, so that their usage queries can be merged."""
+        from lm_openai.collect.poll import Poll
+        from lm_openai.collect.usage_queries import UsageQueries
+
+        series = wants_series(self.options)
+        expected: list[UsageQuery] = []
+        for source in datasources:
+            poll = Poll(
+                source.definition, self.properties, self.now, self.client, self.cache, series
+            )
+            expected += source.expects(poll)
+        self.queries = UsageQueries(self.client, self.cache, expected)
+
+    def report(self, datasource: DataSource) -> Report:
+        """Poll one DataSource; raises Failure if no request succeeded."""
+        from lm_openai.collect import pipeline
+        from lm_openai.config import paths, threshold_files
+
+        rules = threshold_files.load(
+            datasource.definition,
+            files=self.options.thresholds,
+            folders=paths.threshold_folders(self.around.environ),
+            stamps=self.cache,
+        )
+        return pipeline.report(
+            datasource,
+            self.properties,
+            self.now,
+            self.client,
+            self.cache,
+            rules,
+            queries=self.queries,
+            with_series=wants_series(self.options),
+            discover_only=self.options.discover,
+            only=self.options.instances,
+        )
+
+    def directory(self) -> Directory:
+        """Return the names of this session's organization."""
+        from lm_openai.collect.directory import Directory
+        from lm_openai.collect.source import Source
+        from lm_openai.collect.usage_queries import UsageQueries
+
+        queries = UsageQueries(self.client, self.cache)
+        source = Source(self.client, self.cache, queries, self.now)
+        return Directory(source, self.properties.flag("openai.users.email"))
+
+    def print_counters(self) -> None:
+        """Print for `-v` what the run cost, unless the host takes stderr for the value."""
+        if not registry.named(self.options.format).stderr:
+            return
+        counters = self.client.counters
+        self.around.stderr.write(
+            f"{counters.requests} requests, {counters.retries} retries, "
+            f"{counters.throttled} throttled, slowest response {counters.slowest:.3f} s\n"
+        )
+        if self.cache.trouble:
+            self.around.stderr.write(f"no response is cached: {self.cache.trouble}\n")
+
+
+def check(options: Options) -> None:
+    """Refuse an invalid --timeout and options that do not go together; raises WrongUsage."""
+    if options.timeout:
+        _refuse_timeout(options.timeout)
+    if options.series and registry.named(options.format).series is None:
+        allowed = [row for row in registry.FORMATS.values() if row.series is not None]
+        raise WrongUsage(f"--series goes with {registry.names(allowed)}, not {options.format}")
+
+
+def wants_series(options: Options) -> bool:
+    """Return True if buckets are printed: by option, else by the format's default."""
+    default = bool(registry.named(options.format).series)
+    return default if options.series is None else options.series
+
+
+def connect(
+    properties: Properties,
+    pauses: SharedPauses | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Client:
+    """Return a client with the host's admin key and settings.
+
+    `pauses` is shared with other processes. Raises WrongUsage.
+    """
+    from lm_openai.api.client import Client
+    from lm_openai.api.transport import Connection, Transport
+
+    concurrency = properties.count("openai.concurrency")
+    connection = Connection(
+        url=properties.text("openai.api.url"),
+        key=properties.admin_key(),
+        proxy=properties.text("openai.proxy.url"),
+        proxy_password=properties.text("openai.proxy.pass"),
+        ca_file=properties.text("openai.ca.file"),
+        concurrency=concurrency,
+    )
+    return Client(
+        Transport(connection),
+        deadline_seconds=properties.seconds("openai.timeout"),
+        concurrency=concurrency,
+        clock=clock,
+        pauses=pauses,
+    )
+
+
+def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> Cache:
+    """Return the private cache of this organization, base URL and key.
+
+    Its time is the poll's, so that `--at` never reads responses of another time.
+    """
+    from lm_openai.config.paths import cache_folder
+    from lm_openai.storage.cache import Cache, identity
+
+    if properties.is_set("openai.cache.url"):
+        raise WrongUsage(
+            "openai.cache.url: this version shares responses through openai.cache.dir only; "
+            "remove it"
+        )
+    owner = identity(
+        properties.organization, properties.text("openai.api.url"), properties.admin_key()
+    )
+    folder = cache_folder(properties.text("openai.cache.dir"), environ)
+    return Cache(folder, owner, lambda: float(now))
+
+
+def moment(text: str) -> int:
+    """Return Unix seconds from ISO 8601 or Unix seconds of this century; raises WrongUsage."""
+    from lm_openai import timespans
+    from lm_openai.config import value_types
+
+    try:
+        seconds = int(text) if text.isascii() and text.isdecimal() else timespans.moment(text)
+    except ValueError:
+        seconds = 0
+    if not EARLIEST <= seconds <= LATEST:
+        allowed = value_types.TYPES["date"].allowed
+        raise WrongUsage(f"--at {text!r}: give {allowed}, or Unix seconds, from 2000 to 2099")
+    return seconds
+
+
+def _null(mode: Literal["r", "w"]) -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_RDWR), mode)
+
+
+def _refuse_timeout(text: str) -> None:
+    from lm_openai.config import value_types
+    from lm_openai.config.registry import row
+
+    entry = row("openai.timeout")
+    try:
+        value_types.parse(entry.kind, text, entry.bounds)
+    except ValueError as error:
+        raise WrongUsage(f"--timeout {text!r}: {error}") from None

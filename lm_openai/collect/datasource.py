@@ -1,0 +1,53 @@
+"""A DataSource: its definition joined with the functions of its script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import NamedTuple
+
+from lm_openai import resources
+from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.collect.poll import Poll
+from lm_openai.collect.usage_queries import UsageQuery
+from lm_openai.errors import WrongUsage
+from lm_openai.model.definition import Definition, parse
+from lm_openai.model.report import Instance, Sample
+
+FUNCTIONS = ("discover", "collect", "expects")
+
+
+def _no_queries(poll: Poll) -> Iterable[UsageQuery]:
+    return ()
+
+
+class DataSource(NamedTuple):
+    """A definition and its functions.
+
+    `discover(poll)` yields instances and `collect(poll, instances)` yields samples. `expects(poll)`
+    yields the usage queries that these two will make, so that a run of several DataSources can
+    merge them.
+    """
+
+    definition: Definition
+    discover: Callable[[Poll], Iterable[Instance]]
+    collect: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]]
+    expects: Callable[[Poll], Iterable[UsageQuery]] = _no_queries
+
+
+def load(folder: str) -> DataSource:
+    """Return the DataSource in `modules/<folder>`; raises WrongUsage for an unknown folder."""
+    known = definition(folder)
+    module = import_module(f"lm_openai.modules.{folder}.{folder}")
+    functions = {name: getattr(module, name) for name in FUNCTIONS if hasattr(module, name)}
+    return DataSource(known, **functions)
+
+
+def definition(folder: str) -> Definition:
+    """Return the definition in `modules/<folder>`; raises WrongUsage for an unknown folder."""
+    if folder not in resources.folders():
+        known = ", ".join(resources.folders())
+        raise WrongUsage(f"no DataSource {folder!r}: there are {known}")
+    document = json.loads(resources.module_file(folder, f"{folder}.json"))
+    return parse(folder, document, USAGE_KINDS)

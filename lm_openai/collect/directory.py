@@ -1,0 +1,89 @@
+"""Names of ids: lists of projects, users and keys, read once per time to live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lm_openai.api.records import Record, project
+from lm_openai.collect import api_keys
+from lm_openai.collect.source import Source
+from lm_openai.errors import ApiFailure
+from lm_openai.model.report import NONE
+
+SECONDS_TO_LIVE = 900
+
+
+class Directory:
+    """Names by dimension; if a list cannot be read, a note says so and ids are printed instead.
+
+    `emails` prints e-mail addresses instead of users' names.
+    """
+
+    def __init__(self, source: Source, emails: bool = False) -> None:
+        self._source, self._emails = source, emails
+        self.notes: list[str] = []
+        self._names: dict[str, dict[str, str]] = {}
+        self._projects: list[Record] | None = None
+
+    def projects(self) -> list[Record]:
+        """Return all projects, archived ones included, as dicts of records.Project.
+
+        They are read once per poll even if nothing can be cached. Raises ApiFailure.
+        """
+        if self._projects is None:
+            self._projects = self._source.shared(SECONDS_TO_LIVE, listed_projects)
+        return self._projects
+
+    def active(self) -> list[str]:
+        """Return the ids of the projects that are not archived; raises ApiFailure."""
+        return [entry["id"] for entry in self.projects() if not entry["archived"]]
+
+    def name(self, dimension: str, identifier: str) -> str | None:
+        """Return the name of an id, or None if it has none or the dimension has no names."""
+        if dimension not in self._lists or identifier == NONE:
+            return None
+        if dimension not in self._names:
+            self._names[dimension] = self._read(dimension)
+        return self._names[dimension].get(identifier)
+
+    def _read(self, dimension: str) -> dict[str, str]:
+        try:
+            return self._lists[dimension]()
+        except ApiFailure as failure:
+            self.notes.append(f"no names for {dimension}, ids are printed instead: {failure}")
+            return {}
+
+    @property
+    def _lists(self) -> dict[str, Callable[[], dict[str, str]]]:
+        field = "email" if self._emails else "name"
+        return {
+            "project_id": lambda: {entry["id"]: entry["name"] for entry in self.projects()},
+            "user_id": lambda: self._source.shared(SECONDS_TO_LIVE, user_names, field),
+            "api_key_id": self._key_names,
+        }
+
+    def _key_names(self) -> dict[str, str]:
+        """Return names of project and admin keys; keys of an unreadable project have none."""
+        names, reasons = self._source.shared(SECONDS_TO_LIVE, key_names, self.active())
+        if reasons:
+            self.notes.append(f"no names for some API keys, ids are printed instead: {reasons[0]}")
+        return names
+
+
+def listed_projects(source: Source) -> list[Record]:
+    """Return all projects as dicts of records.Project; raises ApiFailure."""
+    rows = source.client.list("projects", include_archived=True)
+    return [project(row)._asdict() for row in rows]
+
+
+def user_names(source: Source, field: str) -> dict[str, str]:
+    """Return the `field` ("name" or "email") of every user by id; raises ApiFailure."""
+    return {user["id"]: user[field] for user in source.client.list("users") if user.get(field)}
+
+
+def key_names(source: Source, projects: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the names of all keys by id, and why the keys of some projects are missing."""
+    outcomes = api_keys.all_keys(source, projects).values()
+    found = [keys for keys in outcomes if not isinstance(keys, ApiFailure)]
+    reasons = [str(failure) for failure in outcomes if isinstance(failure, ApiFailure)]
+    return {key.id: key.name for keys in found for key in keys if key.name}, reasons

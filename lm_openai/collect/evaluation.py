@@ -1,0 +1,52 @@
+"""Evaluation of values: each becomes a reading with the threshold of its instance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+
+from lm_openai.model.report import Breach, Instance, Reading
+from lm_openai.model.thresholds import Override, Rules, Threshold, merged, short_name
+from lm_openai.model.units import Number
+
+
+def judge(rules: Rules, instance: Instance, values: Mapping[str, Number]) -> tuple[Reading, ...]:
+    """Return every value as a Reading, in the given order, with its threshold and breach."""
+    thresholds = effective(rules, instance)
+    return tuple(_reading(name, value, thresholds.get(name)) for name, value in values.items())
+
+
+def effective(rules: Rules, instance: Instance) -> dict[str, Threshold]:
+    """Return the thresholds of one instance by datapoint, including those that are switched off."""
+    matching = [override for override in rules.overrides if _matches(override, instance)]
+    if not matching:
+        return rules.thresholds
+    thresholds = dict(rules.thresholds)
+    for override in matching:
+        base = thresholds.get(override.datapoint)
+        thresholds[override.datapoint] = merged(base, override.datapoint, override.change)
+    return thresholds
+
+
+def _matches(override: Override, instance: Instance) -> bool:
+    return all(
+        any(text == glob or fnmatchcase(text, glob) for text in _texts(instance, dimension))
+        for dimension, glob in override.match
+    )
+
+
+def _texts(instance: Instance, dimension: str) -> Iterator[str]:
+    """Yield an instance's id and name in one dimension, if it has them."""
+    for texts, name in (
+        (instance.dimensions, dimension),
+        (instance.names, short_name(dimension) + "_name"),
+    ):
+        if name in texts:
+            yield texts[name]
+
+
+def _reading(name: str, value: Number, threshold: Threshold | None) -> Reading:
+    if threshold is None or not threshold.on:
+        return Reading(name, value)
+    level = threshold.level(value)
+    return Reading(name, value, threshold, Breach(level, threshold) if level else None)

@@ -1,0 +1,90 @@
+"""State of one poll as a DataSource's functions see it: settings, time, API data and gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lm_openai.api.client import Client
+from lm_openai.collect.directory import Directory
+from lm_openai.collect.source import Source
+from lm_openai.collect.usage_queries import UsageQueries
+from lm_openai.config.properties import Properties
+from lm_openai.errors import ApiFailure
+from lm_openai.model.definition import Definition
+from lm_openai.model.report import Instance
+from lm_openai.storage.cache import Cache
+from lm_openai.timespans import Window
+
+T = TypeVar("T")
+
+
+class Poll:
+    """One poll of one DataSource.
+
+    `now` is Unix seconds. `source` is the API data that the polls of one run share. A DataSource
+    sets `covered` to the span of its numbers if that is not `window`, and adds to `ages` the data
+    age in seconds by usage kind, to `failures` what is missing from the report and why, and to
+    `notes` what is worth knowing and not a failure.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        properties: Properties,
+        now: int,
+        client: Client,
+        cache: Cache,
+        with_series: bool = False,
+        queries: UsageQueries | None = None,
+    ) -> None:
+        self.definition = definition
+        self.properties = properties.for_datasource(definition.folder)
+        self.now = now
+        self.source = Source(client, cache, queries or UsageQueries(client, cache), now)
+        self.with_series = with_series and definition.series_width is not None
+        self.directory = Directory(self.source, self.properties.flag("openai.users.email"))
+        self.ages: dict[str, int] = {}
+        self.failures: list[str] = []
+        self.notes: list[str] = []
+        self.covered: tuple[int, int] | None = None
+        self._values: dict[str, Any] = {}
+
+    @property
+    def client(self) -> Client:
+        """The client of the run."""
+        return self.source.client
+
+    @property
+    def cache(self) -> Cache:
+        """The cache that processes share."""
+        return self.source.cache
+
+    @property
+    def window(self) -> Window:
+        """The span of the snapshot or, with a series, of the series."""
+        if self.with_series:
+            return self.properties.series(self.now, self.definition.series_width or "1m")
+        return self.properties.window(self.now)
+
+    def shows(self, instance: Instance) -> bool:
+        """Return True if the site's include and exclude globs let the instance be printed."""
+        for what, dimension in (("projects", "project_id"), ("models", "model")):
+            identifier = instance.dimensions.get(dimension)
+            name = instance.names.get(dimension.replace("_id", "_name"), "")
+            if identifier is not None and not self.properties.chosen(what, identifier, name):
+                return False
+        return True
+
+    def miss(self, failure: ApiFailure, consequence: str) -> None:
+        """Report a failed request and, in `consequence`, what is left out because of it."""
+        sentence = f"{consequence}: {failure}"
+        if sentence not in self.failures:
+            self.failures.append(sentence)
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """Return `compute()`, called once per name in this poll."""
+        if name not in self._values:
+            self._values[name] = compute()
+        value: T = self._values[name]
+        return value

@@ -1,0 +1,61 @@
+"""Source of API data for one poll: the client, the shared cache and the usage queries of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+
+from lm_openai.api.client import Client
+from lm_openai.collect.usage_queries import UsageQueries
+from lm_openai.storage.cache import Cache
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Source(NamedTuple):
+    """Everything that a question to the API may read besides its arguments; `now` is Unix seconds.
+
+    A question is a module-level function whose first parameter is the Source. It cannot see the
+    host properties, so a property that shapes its answer has to be an argument, and the arguments
+    are part of the cache key.
+    """
+
+    client: Client
+    cache: Cache
+    queries: UsageQueries
+    now: int
+
+    def shared(
+        self,
+        seconds: float,
+        question: Callable[Concatenate[Source, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        """Return the question's answer, cached for `seconds` and shared between processes.
+
+        Raises ApiFailure, which is cached too (see Cache.remember).
+        """
+        name = key(question, arguments, options)
+        return self.cache.remember(name, seconds, lambda: question(self, *arguments, **options))
+
+    def once(
+        self,
+        question: Callable[Concatenate[Source, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        """Return the question's answer, computed once for all polls of the run."""
+        name = key(question, arguments, options)
+        return self.queries.once(name, lambda: question(self, *arguments, **options))
+
+
+def key(question: Callable[..., object], arguments: object, options: object = None) -> str:
+    """Return the cache key of a question: its name and every argument.
+
+    Raises TypeError for a closure or a lambda, since those see more than their arguments.
+    """
+    if getattr(question, "__closure__", None) or "<" in question.__qualname__:
+        raise TypeError(f"{question.__qualname__} is not a module-level function")
+    return f"{question.__module__}.{question.__qualname__} {arguments!r} {options or ''}"

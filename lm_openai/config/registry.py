@@ -1,0 +1,71 @@
+"""Which settings exist, and every place where somebody may have written one."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lm_openai import resources
+
+FAMILY = "openai."
+KEY, KEY_FILE = "openai.admin.key", "openai.admin.key.file"
+
+
+class Property(NamedTuple):
+    """One row of schemas/properties.schema.json; `pattern` fits the names of one with an `<id>`."""
+
+    name: str
+    kind: str
+    description: str
+    default: str = ""
+    secret: bool = False
+    each: bool = False
+    bounds: dict[str, Any] = {}
+    pattern: str = ""
+
+
+@functools.cache
+def table() -> dict[str, Property]:
+    """Every property of the suite by name, as the schema declares it."""
+    schema = resources.schema("properties")
+    rows = [_property(name, entry) for name, entry in schema["properties"].items()]
+    for pattern, entry in schema["patternProperties"].items():
+        rows.append(_property(entry["title"], entry)._replace(pattern=pattern))
+    return {entry.name: entry for entry in rows}
+
+
+def row(name: str) -> Property:
+    """What the schema says of one property, per DataSource or per project too; else KeyError."""
+    known = table()
+    if name in known:
+        return known[name]
+    for entry in known.values():
+        if entry.pattern and re.search(entry.pattern, name):
+            return entry
+    folder, _, rest = name.removeprefix(FAMILY).partition(".")
+    own = known.get(FAMILY + rest)
+    if own and own.each and folder in resources.folders():
+        return own
+    raise KeyError(name)
+
+
+def _property(name: str, entry: Mapping[str, Any]) -> Property:
+    bounds = {key: entry[key] for key in ("x-minimum", "x-maximum", "x-schemes") if key in entry}
+    return Property(
+        name=name,
+        kind=entry["x-kind"],
+        description=entry["description"],
+        default=scalar_text(entry["default"]) if "default" in entry else "",
+        secret=entry.get("x-secret", False),
+        each=entry.get("x-each", False),
+        bounds=bounds,
+    )
+
+
+def scalar_text(value: Any) -> str:
+    """A JSON scalar as the line form would have it."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

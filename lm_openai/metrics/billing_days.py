@@ -1,0 +1,84 @@
+"""The UTC days that cost figures hang on, and sums over them that never skip an unanswered day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import NamedTuple
+
+from lm_openai.model.aggregation import mean
+
+DAY = 86400
+AVERAGED_DAYS = 7
+RHYTHM_DAYS = 28
+Days = dict[int, Decimal]
+
+
+class Calendar(NamedTuple):
+    """Days around a moment, as Unix seconds at midnight."""
+
+    today: int
+    month: int
+    next_month: int
+    last_month: int
+
+    @property
+    def tomorrow(self) -> int:
+        """The next midnight, which is what costs are asked up to."""
+        return self.today + DAY
+
+    @property
+    def earliest(self) -> int:
+        """The first day that any figure needs."""
+        return min(self.last_month, self.today - RHYTHM_DAYS * DAY)
+
+    def complete(self, count: int) -> range:
+        """The last `count` days before today, oldest first."""
+        return range(self.today - count * DAY, self.today, DAY)
+
+    def this_month(self) -> range:
+        """The days of this month up to today."""
+        return range(self.month, self.tomorrow, DAY)
+
+    def later(self) -> range:
+        """The days of this month after today."""
+        return range(self.tomorrow, self.next_month, DAY)
+
+
+def calendar(now: int) -> Calendar:
+    """The days around `now`.
+
+    >>> calendar(86400).month
+    0
+    """
+    month = datetime.fromtimestamp(now, timezone.utc).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )
+    return Calendar(
+        today=now // DAY * DAY,
+        month=_seconds(month),
+        next_month=_seconds((month + timedelta(days=31)).replace(day=1)),
+        last_month=_seconds((month - timedelta(days=1)).replace(day=1)),
+    )
+
+
+def total(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
+    """The sum of the wanted days, or None when one of them was not answered."""
+    amounts = _amounts(days, wanted)
+    return None if amounts is None else sum(amounts, Decimal(0))
+
+
+def mean_of(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
+    """The average of the wanted days, or None when one of them was not answered."""
+    amounts = _amounts(days, wanted)
+    return None if amounts is None else mean(amounts)
+
+
+def _amounts(days: Mapping[int, Decimal], wanted: Iterable[int]) -> list[Decimal] | None:
+    known = [days.get(day) for day in wanted]
+    return None if None in known else [amount for amount in known if amount is not None]
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())

@@ -1,0 +1,88 @@
+"""One calendar month of costs, exact to the last digit, to be held against the invoice."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from lm_openai.errors import WrongUsage
+from lm_openai.metrics import costs
+from lm_openai.metrics.billing_days import DAY, calendar
+
+if TYPE_CHECKING:
+    from lm_openai.api.client import Client
+    from lm_openai.collect.directory import Directory
+
+
+SETTLING_SECONDS = DAY
+BY = ("project_id", "line_item")
+
+
+class Row(NamedTuple):
+    """Dollars of one project's line item in one UTC day (`2026-10-31`)."""
+
+    project_name: str
+    project_id: str
+    line_item: str
+    day: str
+    amount: Decimal
+
+
+class Month(NamedTuple):
+    """A month as it is billed by now; `unfinished` says why it may still change, else is empty.
+
+    `rows` are in the order of project, line item and day and hold no zeros.
+    """
+
+    name: str
+    organization: str
+    rows: tuple[Row, ...]
+    unfinished: str = ""
+
+
+def read(client: Client, directory: Directory, organization: str, text: str, now: int) -> Month:
+    """Ask for a month by project, line item and day; raises WrongUsage and ApiFailure."""
+    start, end = period(text, now)
+    rows = costs.expected_rows(directory, BY)
+    dates = calendar(now)
+    complete = range(start, min(end, dates.today), DAY)
+    groups = costs.by_group(client, start, min(end, dates.tomorrow), BY, rows, complete)
+    found = [
+        Row(directory.name("project_id", project) or project, project, item, _date(day), amount)
+        for (project, item), days in groups.items()
+        for day, amount in days.items()
+        if amount
+    ]
+    found.sort(key=lambda row: (row.project_name.lower(), *row))
+    return Month(text, organization, tuple(found), _unfinished(end, now))
+
+
+def period(text: str, now: int) -> tuple[int, int]:
+    """First second of a month (`2026-10`) and of the next; raises WrongUsage."""
+    if not re.fullmatch(r"(19[7-9][0-9]|2[0-9]{3})-(0[1-9]|1[0-2])", text):
+        raise WrongUsage(f"--month {text!r}: give a year and a month, such as 2026-10")
+    start = int(datetime.strptime(f"{text} +0000", "%Y-%m %z").timestamp())
+    if start > now:
+        raise WrongUsage(f"--month {text}: that month has not begun")
+    return start, calendar(start).next_month
+
+
+def total(rows: Iterable[Row]) -> Decimal:
+    """The exact sum."""
+    return sum((row.amount for row in rows), Decimal(0))
+
+
+def _unfinished(end: int, now: int) -> str:
+    if now < end:
+        return f"unfinished: the month ends on {_date(end - DAY)}, and its last days are to come"
+    if now < end + SETTLING_SECONDS:
+        return "unfinished: the month ended less than a day ago, and costs still come in"
+    return ""
+
+
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

@@ -1,0 +1,202 @@
+"""The bill held against the usage: which billed quantity stands for which counted one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind
+from lm_openai.api.records import Record, count
+from lm_openai.errors import ApiFailure
+from lm_openai.metrics.billing_days import DAY
+from lm_openai.metrics.costs import FEWEST_ROWS, dollars, refuse_gaps
+from lm_openai.metrics.limit_pools import family
+from lm_openai.metrics.line_items import billed
+from lm_openai.metrics.usage import MODEL_KINDS, unknown
+from lm_openai.model.aggregation import percent
+from lm_openai.model.report import NONE
+
+if TYPE_CHECKING:
+    from lm_openai.api.client import Client
+    from lm_openai.collect.poll import Poll
+
+COMPARED_DAYS = 7
+SETTLING_DAYS = 1
+Key = tuple[str, str]
+K = TypeVar("K")
+T = TypeVar("T", int, Decimal)
+
+
+class Bill(NamedTuple):
+    """Quantities and net dollars by (model, kind), and dollars by line item that was not read."""
+
+    quantities: dict[Key, Decimal]
+    dollars: dict[Key, Decimal]
+    unread: dict[str, Decimal]
+
+
+class Pair(NamedTuple):
+    """One model's kind on both sides; None on the side that does not have it."""
+
+    billed: Decimal | None
+    used: int | None
+
+    @property
+    def difference_percent(self) -> float | None:
+        """How much more was billed than counted; negative: less. None where one side lacks."""
+        if self.billed is None or self.used is None:
+            return None
+        return percent(self.billed - self.used, self.used)
+
+
+class Reconciliation(NamedTuple):
+    """Both sides by (model, kind), and the charges without a count to hold them against.
+
+    `charged` and `unmatched` are dollars, credits left aside; `unmatched_items` counts line items
+    and kinds behind `unmatched`, `unbilled` the pairs that were used and not billed.
+    """
+
+    pairs: dict[Key, Pair]
+    charged: Decimal
+    unmatched: Decimal
+    unmatched_items: int
+    unbilled: int
+
+
+def window(now: int) -> tuple[int, int]:
+    """The 7 complete UTC days that end a day before today began: both sides are final by then."""
+    end = now // DAY * DAY - SETTLING_DAYS * DAY
+    return end - COMPARED_DAYS * DAY, end
+
+
+def reconcile(poll: Poll) -> Reconciliation:
+    """Ask both sides and join them; raises ApiFailure when any part stays unanswered."""
+    start, end = window(poll.now)
+    return joined(bill(poll.client, start, end), used(poll, start, end))
+
+
+def bill(client: Client, start: int, end: int) -> Bill:
+    """What the line items of the days say."""
+    found = Bill({}, {}, {})
+    answered = []
+    for day, costs in client.costs(start, end, group_by=("line_item",), groups=FEWEST_ROWS):
+        answered.append(day)
+        for cost in costs:
+            text = cost.line_item or NONE
+            item = billed(text, cost.quantity, cost.quantity_unit)
+            if item is None:
+                _add(found.unread, text, dollars(cost))
+            else:
+                key = (item.model, item.kind)
+                _add(found.quantities, key, item.quantity)
+                _add(found.dollars, key, dollars(cost))
+    refuse_gaps(answered, range(start, end, DAY))
+    return found
+
+
+def used(poll: Poll, start: int, end: int) -> dict[Key, int]:
+    """What the usage API counted, by (model, kind), over all its kinds that have models."""
+    answers = poll.client.together(
+        partial(_counted, poll.client, USAGE_KINDS[name], start, end) for name in MODEL_KINDS
+    )
+    found: dict[Key, int] = {}
+    for name, answer in zip(MODEL_KINDS, answers):
+        if isinstance(answer, ApiFailure):
+            if not unknown(poll, name, answer):
+                raise answer
+            continue
+        for key, quantity in answer:
+            found[key] = found.get(key, 0) + quantity
+    return {key: quantity for key, quantity in found.items() if quantity}
+
+
+def quantities(kind: UsageKind, row: Record) -> Iterator[tuple[str, int]]:
+    """A usage row in the kinds of the bill: its input is what was neither read from the cache nor
+    written to it."""
+    for total in kind.totals:
+        if total not in ("requests", "tokens"):
+            for field in TOTALS[total]:
+                yield total, row[field]
+    if "tokens" not in kind.totals:
+        return
+    cached = _optional(row, "input_cached_tokens", kind)
+    written = _optional(row, "input_cache_write_tokens", kind)
+    yield "input", row["input_tokens"] - cached - written
+    if "input_cached_tokens" in kind.quantities:
+        yield "cached_input", cached
+        yield "cache_writes", written
+    if "output_tokens" in kind.required:
+        yield "output", row["output_tokens"]
+
+
+def _optional(row: Record, field: str, kind: UsageKind) -> int:
+    return 0 if row.get(field) is None else count(row, field, f"usage/{kind.name}")
+
+
+def joined(bill: Bill, counted: Mapping[Key, int]) -> Reconciliation:
+    """Both sides under common names."""
+    names = common_names({model for model, _ in bill.quantities}, {model for model, _ in counted})
+    quantities = _renamed(bill.quantities, names)
+    counts = _renamed(counted, names)
+    charges = _renamed(bill.dollars, names)
+    pairs = {
+        key: Pair(quantities.get(key), counts.get(key))
+        for key in sorted({**quantities, **counts})
+        if quantities.get(key) or counts.get(key)
+    }
+    unmatched = [
+        *_positive(amount for key, amount in charges.items() if key not in counts),
+        *_positive(bill.unread.values()),
+    ]
+    return Reconciliation(
+        pairs=pairs,
+        charged=sum(_positive([*charges.values(), *bill.unread.values()]), Decimal(0)),
+        unmatched=sum(unmatched, Decimal(0)),
+        unmatched_items=len(unmatched),
+        unbilled=len(counts.keys() - quantities.keys()),
+    )
+
+
+def common_names(billed: set[str], counted: set[str]) -> dict[str, str]:
+    """Under which name each model is compared: its own, unless only the other side has that.
+
+    Usage counts a bare alias where the bill names the snapshot behind it. With one snapshot billed
+    the alias is that one; with several nobody can tell, so the family is compared as one.
+    """
+    names = {name: name for name in billed | counted}
+    for alias in counted - billed:
+        if family(alias) != alias:
+            continue
+        members = sorted(name for name in names if family(name) == alias)
+        snapshots = [name for name in members if name in billed]
+        if len(snapshots) == 1:
+            names[alias] = snapshots[0]
+        elif snapshots:
+            names.update(dict.fromkeys(members, alias))
+    return names
+
+
+def _counted(client: Client, kind: UsageKind, start: int, end: int) -> list[tuple[Key, int]]:
+    return [
+        ((row.get("model") or NONE, name), quantity)
+        for bucket in client.usage(kind.name, start, end, "1d", group_by=("model",))
+        for row in bucket.results
+        for name, quantity in quantities(kind, row)
+    ]
+
+
+def _positive(amounts: Iterable[Decimal]) -> list[Decimal]:
+    return [amount for amount in amounts if amount > 0]
+
+
+def _renamed(amounts: Mapping[Key, T], names: Mapping[str, str]) -> dict[Key, T]:
+    found: dict[Key, T] = {}
+    for (model, kind), amount in amounts.items():
+        _add(found, (names[model], kind), amount)
+    return found
+
+
+def _add(sums: dict[K, T], key: K, amount: T) -> None:
+    sums[key] = sums[key] + amount if key in sums else amount

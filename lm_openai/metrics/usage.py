@@ -1,0 +1,229 @@
+"""Usage DataSources: their dimensions, instances, windows and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
+from lm_openai.collect.poll import Poll
+from lm_openai.collect.source import Source
+from lm_openai.collect.usage_queries import Group, UsageQuery
+from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.model.report import NONE, Instance, Sample
+from lm_openai.timespans import DAY, HOUR, Window
+
+Functions = tuple[
+    Callable[[Poll], Iterator[Instance]],
+    Callable[[Poll, Iterable[Instance]], Iterator[Sample]],
+    Callable[[Poll], Iterator[UsageQuery]],
+]
+
+ORGANIZATION = "organization"
+SEEN_DAYS = 7
+MODEL_KINDS = kinds_with("requests")
+"""Kinds that together count each request to a model once."""
+CALLERS = {"project_id", "user_id", "api_key_id"}
+GROUPS_A_PROJECT = 8
+"""A guess, for the size of pages only, where more than the project tells groups apart."""
+
+
+def functions(name: str) -> Functions:
+    """Return `discover`, `collect` and `expects` of a DataSource that shows one usage kind."""
+    kind = USAGE_KINDS[name]
+    return partial(discover, kind), partial(collect, kind), partial(expects, kind)
+
+
+def discover(kind: UsageKind, poll: Poll) -> Iterator[Instance]:
+    """Everything that was used in the last 7 days, by the chosen dimensions."""
+    dimensions = grouping(poll, kind.name, kind.dimensions)
+    for group in _seen(kind, poll, dimensions) or ():
+        yield instance(poll, dimensions, tuple(group))
+
+
+def collect(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """One sample per instance and bucket; without use, the kind's required fields are 0.
+
+    A level is what the newest bucket in which the API told anyone's says, or the one before it,
+    since not all arrive at once; without a row there it is 0, and unknown where it told none.
+    """
+    dimensions = grouping(poll, kind.name, kind.dimensions)
+    if _seen(kind, poll, dimensions) is None:
+        return
+    if is_level(poll) and not dimensions:
+        yield from _whole_level(kind, poll)
+        return
+    known = {entry.id: entry for entry in instances}
+    used = set()
+    samples: Iterable[Sample] = _samples(kind, poll, dimensions, len(known))
+    edge = 0
+    if is_level(poll):
+        samples = list(samples)
+        edge = _edge(samples)
+    for sample in samples:
+        known.setdefault(sample.instance.id, sample.instance)
+        if (sample.start or 0) >= edge:
+            used.add(sample.instance.id)
+        elif not poll.with_series:
+            continue
+        yield sample._replace(instance=known[sample.instance.id])
+    if used or not is_level(poll):
+        for idle in known.values():
+            if idle.id not in used:
+                yield Sample(idle, dict.fromkeys(kind.required, 0), idle=True)
+
+
+def expects(kind: UsageKind, poll: Poll) -> Iterator[UsageQuery]:
+    """What the two will ask, so that a run of several DataSources can ask it together."""
+    dimensions = grouping(poll, kind.name, kind.dimensions)
+    yield UsageQuery(kind.name, week(poll), dimensions)
+    apart = kind.dimensions if is_level(poll) else ()
+    yield UsageQuery(kind.name, window(poll), dimensions or apart)
+
+
+def grouping(poll: Poll, what: str, allowed: Group) -> Group:
+    """The dimensions that `openai.group.by` chooses, else the definition's; `organization` is none.
+
+    Raises WrongUsage for one that is not allowed.
+    """
+    chosen = poll.properties.words("openai.group.by") or poll.definition.dimensions
+    if tuple(chosen) == (ORGANIZATION,):
+        return ()
+    for dimension in chosen:
+        if dimension not in allowed:
+            raise WrongUsage(
+                f"openai.group.by: {what} has no dimension {dimension!r}; "
+                f"allowed are {', '.join(allowed)}, or {ORGANIZATION} alone"
+            )
+    return tuple(dict.fromkeys(chosen))
+
+
+def week(poll: Poll) -> Window:
+    """The last 7 days and the running one, which tell what there is."""
+    return week_until(poll.now)
+
+
+def week_until(now: int) -> Window:
+    """Return the 7 UTC days before `now` and the running one."""
+    return Window(now // DAY * DAY - SEEN_DAYS * DAY, now, "1d")
+
+
+def window(poll: Poll) -> Window:
+    """The poll's window; for a level the last day, since only its newest bucket counts."""
+    chosen = poll.window
+    if poll.with_series or not is_level(poll):
+        return chosen
+    return Window(chosen.end // HOUR * HOUR - DAY, chosen.end, "1h")
+
+
+def is_level(poll: Poll) -> bool:
+    """Whether the definition takes the newest bucket instead of adding buckets up."""
+    return any(datapoint.fold == "last" for datapoint in poll.definition.datapoints)
+
+
+def likely(poll: Poll, dimensions: Group) -> int | None:
+    """How many groups a bucket may have, judged by the projects; None where these do not tell."""
+    if not CALLERS & set(dimensions):
+        return None
+    try:
+        projects = len(poll.directory.projects())
+    except ApiFailure:
+        return None
+    return projects * (1 if dimensions == ("project_id",) else GROUPS_A_PROJECT)
+
+
+def unknown(poll: Poll, name: str, failure: ApiFailure) -> bool:
+    """Whether the API has no such kind yet, which is noted and no failure."""
+    if failure.kind != "not_found" or not USAGE_KINDS[name].new:
+        return False
+    sentence = f"this API has no usage/{name} yet"
+    if sentence not in poll.notes:
+        poll.notes.append(sentence)
+    return True
+
+
+def instance(poll: Poll, dimensions: Group, group: Group) -> Instance:
+    """The instance of one group; without dimensions it is the organization."""
+    if not dimensions:
+        return Instance(ORGANIZATION, poll.properties.organization, {})
+    named = {
+        dimension.removesuffix("_id") + "_name": name
+        for dimension, identifier in zip(dimensions, group)
+        if (name := poll.directory.name(dimension, identifier))
+    }
+    words = [
+        named.get(dimension.removesuffix("_id") + "_name") or _readable(dimension, identifier)
+        for dimension, identifier in zip(dimensions, group)
+    ]
+    return Instance(
+        "/".join(part.replace("/", "%2F") for part in group) if len(group) > 1 else group[0],
+        " / ".join(words),
+        dict(zip(dimensions, group)),
+        named,
+    )
+
+
+def _seen(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
+    """The groups with a row in the last 7 days; None where the API does not know the kind."""
+    return poll.once("seen", lambda: _remembered(kind, poll, dimensions))
+
+
+def _remembered(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
+    seconds = poll.definition.discovery_interval
+    groups = likely(poll, dimensions)
+    try:
+        return poll.source.shared(
+            seconds, seen_groups, kind.name, poll.now // DAY, dimensions, groups
+        )
+    except ApiFailure as failure:
+        if unknown(poll, kind.name, failure):
+            return None
+        raise
+
+
+def seen_groups(
+    source: Source, kind: str, day: int, dimensions: Group, groups: int | None
+) -> list[Group]:
+    """Return the groups with a row in the 7 days before the UTC day `day` or since it began."""
+    query = UsageQuery(kind, week_until(source.now), dimensions)
+    buckets = source.queries.buckets(query, groups)
+    return sorted({group for bucket in buckets for group in bucket.groups})
+
+
+def _samples(kind: UsageKind, poll: Poll, dimensions: Group, groups: int) -> Iterator[Sample]:
+    """A sample for every group with use in a bucket of the window."""
+    asked = window(poll)
+    if is_level(poll):
+        poll.covered = asked[:2]
+    newest = None
+    question = UsageQuery(kind.name, asked, dimensions)
+    for bucket in poll.source.queries.buckets(question, groups or likely(poll, dimensions)):
+        newest = bucket.end if bucket.groups else newest
+        for group, values in bucket.groups.items():
+            yield Sample(instance(poll, dimensions, group), values, bucket.start)
+    if newest is not None and asked.width == "1m":
+        poll.ages[kind.name] = max(0, poll.now - newest)
+
+
+def _whole_level(kind: UsageKind, poll: Poll) -> Iterator[Sample]:
+    """The organization's level: each group's newest, or who is an hour late would be missing."""
+    told = list(_samples(kind, poll, kind.dimensions, 0))
+    edge = _edge(told)
+    newest = {entry.instance.id: entry for entry in told if (entry.start or 0) >= edge}
+    if newest:
+        values = {
+            name: sum(entry.values[name] for entry in newest.values()) for name in kind.required
+        }
+        start = max(entry.start or 0 for entry in newest.values())
+        yield Sample(instance(poll, (), ()), values, start)
+
+
+def _edge(samples: Iterable[Sample]) -> int:
+    """Where the last two hours begin of which the API told anyone's level."""
+    return max((sample.start or 0 for sample in samples), default=0) - HOUR
+
+
+def _readable(dimension: str, identifier: str) -> str:
+    if dimension == "batch" and identifier != NONE:
+        return "batch" if identifier == "true" else "not batch"
+    return identifier

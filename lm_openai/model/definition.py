@@ -1,0 +1,108 @@
+"""A DataSource's definition as data: its names, intervals, datapoints and graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from lm_openai.model.units import UNITS, Unit
+
+
+class Datapoint(NamedTuple):
+    """One number per instance.
+
+    `fold` joins buckets into the window's value ("sum", "last" or "max"; None: computed once per
+    poll). `derived` is `{"sum": [names]}` or `{"percent": [part, whole]}`, computed after the fold.
+    """
+
+    name: str
+    unit: str
+    description: str
+    fold: str | None = None
+    derived: dict[str, list[str]] | None = None
+    min: int | None = None
+    max: int | None = None
+
+    @property
+    def measure(self) -> Unit:
+        """The unit with its spelling in each monitoring system."""
+        return UNITS[self.unit]
+
+    @property
+    def camel(self) -> str:
+        """LogicMonitor's name, as the vendor spells it: `numModelRequests`."""
+        first, *rest = self.name.split("_")
+        return first + "".join(word[:1].upper() + word[1:] for word in rest)
+
+
+class Graph(NamedTuple):
+    """One graph: datapoints over time, stacked or as lines."""
+
+    title: str
+    datapoints: tuple[str, ...]
+    stacked: bool = False
+
+
+class Definition(NamedTuple):
+    """The content of `modules/<folder>/<folder>.json`.
+
+    `interval` and `discovery_interval` are seconds. `series_width` is the width of a series'
+    buckets (`1m`, `1h`, `1d`), or None if the DataSource has no buckets. `dimensions` are the
+    instance's default dimensions. `properties` names the host properties that the DataSource reads
+    in addition to those of the whole suite.
+    """
+
+    folder: str
+    name: str
+    title: str
+    description: str
+    interval: int
+    discovery_interval: int
+    dimensions: tuple[str, ...]
+    series_width: str | None
+    properties: tuple[str, ...]
+    datapoints: tuple[Datapoint, ...]
+    graphs: tuple[Graph, ...]
+
+    def datapoint(self, name: str) -> Datapoint:
+        """Return the declared datapoint of that name; raises KeyError if there is none."""
+        for datapoint in self.datapoints:
+            if datapoint.name == name:
+                return datapoint
+        raise KeyError(name)
+
+
+def parse(folder: str, document: Mapping[str, Any], kinds: Iterable[str] = ()) -> Definition:
+    """Return the definition in a parsed JSON document.
+
+    A datapoint with `"each": "usage_kind"` stands for one datapoint per name in `kinds`, which
+    replaces `{kind}` in its texts.
+    """
+    datapoints = (one for entry in document["datapoints"] for one in _datapoints(entry, kinds))
+    return Definition(
+        folder=folder,
+        **{
+            **document,
+            "dimensions": tuple(document["dimensions"]),
+            "properties": tuple(document["properties"]),
+            "datapoints": tuple(datapoints),
+            "graphs": tuple(_graph(entry, kinds) for entry in document["graphs"]),
+        },
+    )
+
+
+def _datapoints(entry: Mapping[str, Any], kinds: Iterable[str]) -> Iterable[Datapoint]:
+    if "each" not in entry:
+        yield Datapoint(**entry)
+        return
+    fields = {name: value for name, value in entry.items() if name != "each"}
+    for kind in kinds:
+        texts = {name: fields[name].format(kind=kind) for name in ("name", "description")}
+        yield Datapoint(**{**fields, **texts})
+
+
+def _graph(entry: Mapping[str, Any], kinds: Iterable[str]) -> Graph:
+    names = []
+    for name in entry["datapoints"]:
+        names += [name.format(kind=kind) for kind in kinds] if "{kind}" in name else [name]
+    return Graph(entry["title"], tuple(names), entry.get("stacked", False))

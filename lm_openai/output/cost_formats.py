@@ -1,0 +1,134 @@
+"""One calendar month of costs, exact to the last digit, to be held against the invoice."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from lm_openai.metrics import costs
+from lm_openai.metrics.monthly_costs import BY, Month, Row, total
+from lm_openai.model.units import plain
+from lm_openai.output.text import one_line
+
+CENT = Decimal("0.01")
+FORMATS = ("table", "csv", "json")
+
+
+def cents(amount: Decimal) -> Decimal:
+    """Rounded to the cent, half to even; never `-0.00`."""
+    return amount.quantize(CENT, ROUND_HALF_EVEN) + 0
+
+
+def render(month: Month, form: str) -> str:
+    """The month as one of FORMATS."""
+    return {"table": table, "csv": comma_separated, "json": document}[form](month)
+
+
+def table(month: Month) -> str:
+    """For people: to the cent by project and line item, then by day, then the month.
+
+    Every sum is exact and rounded once, so that the month is right to the cent; where rounded
+    lines add up to something else, the last line says so.
+    """
+    lines = [*_by_project(month), *_by_day(month), (f"total of {month.name}", total(month.rows))]
+    return "".join(
+        (
+            f"{month.organization}: costs of {month.name} in US dollars, by UTC days\n",
+            f"{month.unfinished}\n" if month.unfinished else "",
+            "\n",
+            *_aligned(lines),
+            _rounding(month),
+        )
+    )
+
+
+def comma_separated(month: Month) -> str:
+    """One line for each project, line item and day, amounts with all their digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("day", "project_id", "project_name", "line_item", "amount", "currency"))
+    for row in month.rows:
+        words = (row.day, row.project_id, row.project_name, row.line_item)
+        writer.writerow((*map(one_line, words), plain(row.amount), costs.CURRENCY))
+    return text.getvalue()
+
+
+def document(month: Month) -> str:
+    """One JSON document, amounts with all their digits and the total also to the cent."""
+    from lm_openai.output.json import text
+
+    whole = total(month.rows)
+    return (
+        text(
+            {
+                "month": month.name,
+                "organization": month.organization,
+                "currency": costs.CURRENCY,
+                "finished": not month.unfinished,
+                "total": whole,
+                "total_to_the_cent": str(cents(whole)),
+                "projects": _sums(month, "project_id", "project_name"),
+                "line_items": _sums(month, "line_item"),
+                "days": _sums(month, "day"),
+                "rows": [row._asdict() for row in month.rows],
+            }
+        )
+        + "\n"
+    )
+
+
+Line = tuple[str, Decimal | None]
+
+
+def _by_project(month: Month) -> Iterator[Line]:
+    for _, own in _parts(month.rows, "project_id"):
+        name, identifier = own[0].project_name, own[0].project_id
+        yield (name if name == identifier else f"{name} ({identifier})"), total(own)
+        for (item,), rows in _parts(own, "line_item"):
+            yield f"  {item}", total(rows)
+        yield "", None
+
+
+def _by_day(month: Month) -> Iterator[Line]:
+    yield "by day", None
+    for (day,), rows in _parts(sorted(month.rows, key=lambda row: row.day), "day"):
+        yield f"  {day}", total(rows)
+    yield "", None
+
+
+def _aligned(lines: Iterable[Line]) -> Iterator[str]:
+    """Amounts end in one column."""
+    spelled = [
+        (one_line(label), "" if amount is None else str(cents(amount))) for label, amount in lines
+    ]
+    left = max(len(label) for label, _ in spelled)
+    right = max(len(amount) for _, amount in spelled)
+    for label, amount in spelled:
+        yield f"{label:{left}}  {amount:>{right}}".rstrip() + "\n"
+
+
+def _rounding(month: Month) -> str:
+    """What the lines add up to as they are shown, where that is not the total."""
+    differing = []
+    for words, fields in (("line items", BY), ("projects", BY[:1]), ("days", ("day",))):
+        shown = sum(cents(total(rows)) for _, rows in _parts(month.rows, *fields))
+        if shown != cents(total(month.rows)):
+            differing.append(f"{words} add up to {shown}")
+    return f"(rounded one by one, {', '.join(differing)})\n" if differing else ""
+
+
+def _sums(month: Month, *fields: str) -> list[dict[str, str | Decimal]]:
+    return [
+        {**dict(zip(fields, key)), "amount": total(rows)}
+        for key, rows in sorted(_parts(month.rows, *fields))
+    ]
+
+
+def _parts(rows: Iterable[Row], *fields: str) -> Iterator[tuple[tuple[str, ...], list[Row]]]:
+    """The rows by the values of some fields; in the order in which they came."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(getattr(row, field) for field in fields), []).append(row)
+    yield from found.items()

@@ -1,0 +1,125 @@
+"""How a report reads as JSON: one line, described by schemas/report.schema.json."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from lm_openai.model.report import (
+    LEVELS,
+    Gap,
+    Instance,
+    Reading,
+    Report,
+    Row,
+)
+from lm_openai.model.units import plain
+from lm_openai.output.text import limit
+
+
+def write(report: Report) -> str:
+    """The whole report as one document on one line."""
+    document: dict[str, Any] = {
+        **_head(report),
+        "window": {"start": _iso(report.start), "end": _iso(report.end)},
+        "data_age_seconds": report.ages,
+        "instances": [_row(row) for row in report.rows],
+        "units": {datapoint.name: datapoint.unit for datapoint in report.definition.datapoints},
+        "partial_failures": report.failures,
+        "notes": report.notes,
+    }
+    if report.with_series:
+        document["series"] = _series(report)
+    return text(document) + "\n"
+
+
+def write_all(reports: Iterable[Report], gaps: Iterable[Gap] = ()) -> str:
+    """Return one document per line; a poll that failed has none."""
+    return "".join(map(write, reports))
+
+
+def discover(report: Report) -> str:
+    """The instances alone as one document on one line."""
+    instances = [_instance(row.instance) for row in report.rows]
+    return text({**_head(report), "instances": instances}) + "\n"
+
+
+def text(value: Any, gap: str = " ") -> str:
+    """Any value as JSON; a Decimal keeps its digits, which the standard encoder cannot give."""
+    if isinstance(value, str):
+        # what cannot be seen, or not be encoded, is escaped; names in any script stay readable
+        return json.dumps(value, ensure_ascii=not value.isprintable())
+    if isinstance(value, dict):
+        members = (f"{text(key)}:{gap}{text(member, gap)}" for key, member in value.items())
+        return "{" + f",{gap}".join(members) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + f",{gap}".join(text(member, gap) for member in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return plain(value)
+
+
+def _head(report: Report) -> dict[str, Any]:
+    datasource = report.definition
+    return {
+        "datasource": {
+            "folder": datasource.folder,
+            "name": datasource.name,
+            "title": datasource.title,
+        },
+        "organization": report.organization,
+        "time": _iso(report.time),
+        "unix_time": report.time,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        **_instance(row.instance),
+        "idle": row.idle,
+        "state": LEVELS[row.level],
+        "datapoints": {reading.datapoint: reading.value for reading in row.readings},
+        "breaches": [_breach(reading) for reading in row.readings if reading.breach],
+    }
+
+
+def _instance(instance: Instance) -> dict[str, Any]:
+    return {
+        "wildvalue": instance.wildvalue,
+        "id": instance.id,
+        "alias": instance.alias,
+        "dimensions": instance.dimensions,
+        "names": instance.names,
+    }
+
+
+def _breach(reading: Reading) -> dict[str, Any]:
+    assert reading.breach
+    threshold = reading.breach.threshold
+    return {
+        "datapoint": reading.datapoint,
+        "level": LEVELS[reading.level],
+        "operator": threshold.operator,
+        "limit": limit(reading.breach),
+        "value": reading.value,
+        "consecutive": threshold.consecutive,
+        "reason": threshold.reason,
+    }
+
+
+def _series(report: Report) -> list[dict[str, Any]]:
+    return [
+        {
+            "wildvalue": sample.instance.wildvalue,
+            "start": _iso(sample.start),
+            "datapoints": sample.values,
+        }
+        for sample in report.series
+        if sample.start is not None
+    ]
+
+
+def _iso(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,57 @@
+"""How a report reads for a LogicMonitor Collector: batch script and Active Discovery output."""
+
+from __future__ import annotations
+
+import re
+
+from lm_openai.model.report import Instance, Report
+from lm_openai.model.units import plain
+from lm_openai.output.text import one_line, refuse_twins
+
+ALIAS_LENGTH = 255
+
+
+def write(report: Report) -> str:
+    """`wildvalue.datapoint=value` lines; what is not known has no line, which is No Data."""
+    refuse_twins(report)
+    camel = {datapoint.name: datapoint.camel for datapoint in report.definition.datapoints}
+    return "".join(
+        f"{wildvalue}.{camel[reading.datapoint]}={plain(reading.value)}\n"
+        for wildvalue, readings in ((row.instance.wildvalue, row.readings) for row in report.rows)
+        for reading in readings
+    )
+
+
+def discover(report: Report) -> str:
+    """`wildvalue##wildalias##description####properties` lines.
+
+    The description is the id where the alias does not show it; without one, six hashes stand
+    before the properties.
+    """
+    refuse_twins(report)
+    return "".join(f"{_line(row.instance, report.organization)}\n" for row in report.rows)
+
+
+def _line(instance: Instance, organization: str) -> str:
+    wildvalue = instance.wildvalue
+    alias = _field(instance.alias) or _field(instance.id) or wildvalue
+    description = _field(instance.id) if instance.id != instance.alias else ""
+    properties = _properties(instance, organization)
+    return f"{wildvalue}##{alias}##{description}####{properties}"
+
+
+def _field(text: str) -> str:
+    """Text that cannot be taken for a separator, nor join the one that follows it."""
+    cleaned = re.sub("#{2,}", "#", " ".join(one_line(text).split()))[: ALIAS_LENGTH - 1]
+    return cleaned + " " if cleaned.endswith("#") else cleaned
+
+
+def _properties(instance: Instance, organization: str) -> str:
+    from urllib.parse import quote
+
+    found = {**instance.dimensions, **instance.names, "organization": organization}
+    return "&".join(
+        f"auto.openai.{key.replace('_', '.')}={quote(value, safe='')}"
+        for key, value in found.items()
+        if value
+    )

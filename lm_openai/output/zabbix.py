@@ -1,0 +1,68 @@
+"""How a report reads for Zabbix: rows of low-level discovery, and one master item's document."""
+
+from __future__ import annotations
+
+from lm_openai.errors import Failure
+from lm_openai.model.report import Instance, Report
+from lm_openai.output.json import text
+from lm_openai.output.text import one_line, refuse_twins
+
+SIZE = 480_000
+"""Bytes; the agent refuses 512 KiB."""
+
+ALIAS_LENGTH = 180
+"""Characters; the server does not make an item whose name is longer than 255."""
+
+
+def write(report: Report) -> str:
+    """Values by wildvalue, for dependent items with JSONPath; a state is 0 ok to 3 critical."""
+    refuse_twins(report)
+    document = {
+        "datasource": report.definition.folder,
+        "organization": report.organization,
+        "time": report.time,
+        "values": {
+            row.instance.wildvalue: {reading.datapoint: reading.value for reading in row.readings}
+            for row in report.rows
+        },
+        "states": {row.instance.wildvalue: row.level for row in report.rows},
+        "partial_failures": report.failures,
+        "data_age_seconds": report.ages,
+    }
+    return _fitting(report, text(document, gap="") + "\n")
+
+
+def discover(report: Report) -> str:
+    """The array of LLD rows; every row has the same macros, empty where an instance lacks one."""
+    refuse_twins(report)
+    rows = [_macros(row.instance, report.organization) for row in report.rows]
+    names = dict.fromkeys(name for row in rows for name in row)
+    complete = [{name: row.get(name, "") for name in names} for row in rows]
+    return _fitting(report, text(complete, gap="") + "\n")
+
+
+def failed(sentence: str, title: str) -> str:
+    """A failed poll: its sentence alone, never JSON and never a number."""
+    return f"{one_line(sentence)}\n"
+
+
+def _macros(instance: Instance, organization: str) -> dict[str, str]:
+    values = {
+        "wildvalue": instance.wildvalue,
+        "wildalias": one_line(instance.alias)[:ALIAS_LENGTH],
+        **instance.dimensions,
+        **instance.names,
+        "organization": organization,
+    }
+    return {f"{{#{key.upper()}}}": value for key, value in values.items()}
+
+
+def _fitting(report: Report, document: str) -> str:
+    size = len(document.encode())
+    if size > SIZE:
+        raise Failure(
+            f"{report.definition.title}: {len(report.rows)} instances make {size // 1000} kB and "
+            f"Zabbix takes {SIZE // 1000}; narrow them with openai.projects.include or .exclude, "
+            f"openai.models.include or .exclude"
+        )
+    return document

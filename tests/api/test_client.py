@@ -1,0 +1,372 @@
+"""The client over real HTTP: what it asks, and how pages follow one another or fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from lm_openai.api.client import Client
+from lm_openai.api.endpoints import LISTS
+from lm_openai.errors import ApiFailure, WrongUsage
+from tests.support.http_api import (
+    DAY,
+    STALE,
+    Clock,
+    answers,
+    bucket,
+    client_of,
+    error,
+    failure_of,
+    page,
+)
+
+COSTS = "/organization/costs"
+USAGE = "/organization/usage/embeddings"
+PROJECTS = "/organization/projects"
+ROW = {"input_tokens": 5, "num_model_requests": 1}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def client(httpserver: HTTPServer, clock: Clock) -> Client:
+    return client_of(httpserver, clock)
+
+
+def cost(value: object) -> dict[str, Any]:
+    return {"amount": {"value": value, "currency": "usd"}}
+
+
+def test_usage_sends_window_width_grouping_filters_and_the_largest_limit(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    seen = answers(httpserver, "/organization/usage/completions", page())
+    filters = {"batch": ("false",), "models": ["gpt-4o"], "project_ids": "proj_a"}
+    list(client.usage("completions", 60, 180, "1m", ("project_id", "model"), filters))
+    assert [*seen[0].args.items(multi=True)] == [
+        ("start_time", "60"),
+        ("end_time", "180"),
+        ("bucket_width", "1m"),
+        ("group_by[]", "project_id"),
+        ("group_by[]", "model"),
+        ("batch", "false"),
+        ("models[]", "gpt-4o"),
+        ("project_ids[]", "proj_a"),
+        ("limit", "1440"),
+    ]
+
+
+@pytest.mark.parametrize(("width", "limit"), [("1m", "1440"), ("1h", "168"), ("1d", "31")])
+def test_each_width_is_asked_with_its_own_maximum(
+    httpserver: HTTPServer, client: Client, width: str, limit: str
+) -> None:
+    seen = answers(httpserver, USAGE, page())
+    list(client.usage("embeddings", 0, DAY, width))
+    assert seen[0].args["limit"] == limit
+
+
+@pytest.mark.parametrize(
+    ("groups", "limit"), [(None, "1440"), (10, "1440"), (2000, "13"), (10**6, "1")]
+)
+def test_many_groups_make_smaller_pages(
+    httpserver: HTTPServer, client: Client, groups: int | None, limit: str
+) -> None:
+    seen = answers(httpserver, USAGE, page())
+    list(client.usage("embeddings", 0, DAY, "1m", ("user_id",), groups=groups))
+    assert seen[0].args["limit"] == limit
+
+
+def test_costs_are_asked_by_day_and_180_at_a_time(httpserver: HTTPServer, client: Client) -> None:
+    seen = answers(httpserver, COSTS, page())
+    list(client.costs(0, DAY, ("line_item",), {"line_items": ["gpt-4o, input"]}))
+    assert [*seen[0].args.items(multi=True)] == [
+        ("start_time", "0"),
+        ("end_time", "86400"),
+        ("bucket_width", "1d"),
+        ("group_by[]", "line_item"),
+        ("line_items[]", "gpt-4o, input"),
+        ("limit", "180"),
+    ]
+
+
+def test_a_lists_parameters_are_sent_by_their_shape(httpserver: HTTPServer, client: Client) -> None:
+    seen = answers(httpserver, "/organization/audit_logs", page())
+    list(
+        client.list(
+            "audit_logs",
+            effective_at={"gte": 1, "lt": 9},
+            event_types=["api_key.created", "login.failed"],
+            tenant_only=False,
+            after=None,
+        )
+    )
+    assert [*seen[0].args.items(multi=True)] == [
+        ("limit", "100"),
+        ("effective_at[gte]", "1"),
+        ("effective_at[lt]", "9"),
+        ("event_types[]", "api_key.created"),
+        ("event_types[]", "login.failed"),
+        ("tenant_only", "false"),
+    ]
+
+
+def test_an_id_cannot_leave_its_place_in_the_path(httpserver: HTTPServer, client: Client) -> None:
+    httpserver.expect_request("/organization/projects/a/b?c=d/rate_limits").respond_with_json(
+        page()
+    )
+    assert list(client.list("rate_limits", project_id="a/b?c=d")) == []
+
+
+@pytest.mark.parametrize(
+    ("group_by", "filters", "refused"),
+    [
+        (("model",), {}, "vector_stores has no 'model'; allowed are project_id"),
+        ((), {"batch": "false"}, "vector_stores has no 'batch'; allowed are project_ids"),
+    ],
+)
+def test_an_unsupported_grouping_or_filter_is_refused_before_anything_is_asked(
+    client: Client, group_by: tuple[str, ...], filters: dict[str, str], refused: str
+) -> None:
+    with pytest.raises(WrongUsage, match=refused):
+        client.usage("vector_stores", 0, DAY, "1d", group_by, filters)
+    assert client.counters.requests == 0
+
+
+def test_costs_keep_every_digit_of_strings_and_numbers(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    sent = json.dumps(page(bucket(0, cost("-0.0042000"), cost("number"), width=DAY)))
+    answers(httpserver, COSTS, sent.replace('"number"', "0.12345678901234567890"))
+    (start, costs), *_ = client.costs(0, DAY)
+    assert start == 0
+    assert [str(cost.amount) for cost in costs] == ["-0.0042000", "0.12345678901234567890"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e309"])
+def test_what_json_does_not_know_as_a_number_is_no_amount(
+    httpserver: HTTPServer, clock: Clock, number: str
+) -> None:
+    sent = json.dumps(page(bucket(0, cost("number"), width=DAY)))
+    answers(httpserver, COSTS, sent.replace('"number"', number))
+    client = client_of(httpserver, clock, seconds=1)
+    assert failure_of(lambda: list(client.costs(0, DAY))).kind in ("not_json", "contract")
+
+
+def test_buckets_of_several_pages_follow_one_another_and_keep_their_query(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    seen = answers(
+        httpserver,
+        USAGE,
+        page(bucket(0, ROW), bucket(60), next_page="page_a+b="),
+        page(bucket(120, ROW, ROW), next_page="page_2"),
+        page(bucket(180)),
+    )
+    buckets = list(client.usage("embeddings", 0, 240, "1m", ("model",)))
+    assert [(found.start, len(found.results)) for found in buckets] == [
+        (0, 1),
+        (60, 0),
+        (120, 2),
+        (180, 0),
+    ]
+    assert [request.args.get("page") for request in seen] == [None, "page_a+b=", "page_2"]
+    queries = [request.query_string.partition(b"&page=")[0] for request in seen]
+    assert len(set(queries)) == 1
+
+
+def test_a_page_is_asked_only_when_the_one_before_was_read(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    seen = answers(httpserver, USAGE, page(bucket(0), next_page="page_1"), page(bucket(60)))
+    buckets = client.usage("embeddings", 0, 120, "1m")
+    assert len(seen) == 0
+    next(buckets)
+    assert len(seen) == 1
+    next(buckets)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "after"),
+    [
+        ("projects", {"last_id": "b"}, "b"),
+        ("projects", {"last_id": None}, "a"),
+        ("projects", {"first_id": "a"}, "a"),
+        ("admin_api_keys", {"last_id": "wrong"}, "a"),
+        ("groups", {"next": "cursor"}, "cursor"),
+    ],
+    ids=["last_id", "last_id null", "last_id absent", "last item", "next"],
+)
+def test_each_family_of_lists_pages_by_its_own_cursor(
+    httpserver: HTTPServer, client: Client, name: str, first: dict[str, Any], after: str
+) -> None:
+    row = dict.fromkeys(LISTS[name].required, 1) | {"id": "a"}
+    last = {**row, "id": "z"}
+    seen = answers(
+        httpserver, f"/organization/{name}", {**page(row), **first, "has_more": True}, page(last)
+    )
+    assert [found["id"] for found in client.list(name)] == ["a", "z"]
+    assert [request.args.get("after") for request in seen] == [None, after]
+
+
+def test_a_list_may_end_on_an_empty_page(httpserver: HTTPServer, client: Client) -> None:
+    answers(httpserver, PROJECTS, page({"id": "a", "created_at": 1}, last_id="a"), page())
+    assert len(list(client.list("projects"))) == 1
+
+
+def test_unknown_fields_of_a_row_are_kept(httpserver: HTTPServer, client: Client) -> None:
+    row = {"id": "a", "created_at": 1, "residency": "MARS", "new": [1]}
+    answers(httpserver, PROJECTS, page(row))
+    assert list(client.list("projects")) == [row]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"has_more": False}, "data is missing"),
+        ({"data": []}, "has_more is missing"),
+        ({"data": {}, "has_more": False}, "of the wrong type"),
+        ({"data": [], "has_more": None}, "of the wrong type"),
+        ({"data": [], "has_more": True}, "no cursor is given"),
+        ({"data": [{"id": 7}], "has_more": True}, "no cursor is given"),
+        ({"data": ["a"], "has_more": True}, "no cursor is given"),
+        ({"data": [{"id": "a"}], "has_more": False}, "created_at is missing"),
+        ({"data": [None], "has_more": False}, "a record is not an object"),
+        ([], "the answer is not an object"),
+    ],
+)
+def test_a_list_that_breaks_the_contract_is_a_failure_and_no_end(
+    httpserver: HTTPServer, client: Client, broken: Any, reason: str
+) -> None:
+    answers(httpserver, PROJECTS, broken)
+    failure = failure_of(lambda: list(client.list("projects")))
+    assert failure.kind == "contract"
+    assert str(failure).startswith("projects: the answer breaks the API's contract")
+    assert reason in str(failure)
+
+
+def test_a_bucketed_page_without_a_next_page_is_a_failure_and_no_end(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    answers(httpserver, USAGE, {**page(bucket(0)), "has_more": True, "next_page": None})
+    failure = failure_of(lambda: list(client.usage("embeddings", 0, 60, "1m")))
+    assert failure.detail == "more pages are promised and no cursor is given"
+
+
+def test_a_cursor_that_comes_back_is_a_failure_and_no_circle(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    row = {"id": "a", "created_at": 1}
+    seen = answers(
+        httpserver, PROJECTS, page(row, last_id="a"), page(row, last_id="b"), page(row, last_id="a")
+    )
+    assert "read already" in failure_of(lambda: list(client.list("projects"))).detail
+    assert len(seen) == 3
+
+
+def test_a_bucket_that_comes_twice_is_refused_rather_than_counted_twice(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    answers(
+        httpserver,
+        USAGE,
+        page(bucket(0, ROW), next_page="page_1"),
+        page(bucket(0, ROW), bucket(60)),
+    )
+    failure = failure_of(lambda: list(client.usage("embeddings", 0, 120, "1m")))
+    assert failure.detail == "its buckets are out of order"
+
+
+def test_pages_without_end_are_given_up(
+    httpserver: HTTPServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lm_openai.api.client.MOST_PAGES", 3)
+    row = {"id": "a", "created_at": 1}
+    answers(httpserver, PROJECTS, *(page(row, last_id=f"{number}") for number in range(9)))
+    failure = failure_of(lambda: list(client.list("projects")))
+    assert (failure.kind, failure.detail) == ("too_large", "more than 3 pages")
+
+
+def test_a_refused_page_token_is_answered_by_asking_on_from_the_last_bucket(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    seen = answers(
+        httpserver,
+        COSTS,
+        page(bucket(0, cost("1"), width=DAY), next_page="page_1"),
+        error(400, STALE),
+        page(bucket(DAY, cost("2"), width=DAY)),
+    )
+    days = list(client.costs(0, 2 * DAY))
+    assert [(day, [found.amount for found in costs]) for day, costs in days] == [
+        (0, [Decimal(1)]),
+        (DAY, [Decimal(2)]),
+    ]
+    asked = [(request.args["start_time"], request.args.get("page")) for request in seen]
+    assert asked == [("0", None), ("0", "page_1"), ("86400", None)]
+
+
+def test_a_token_refused_after_the_last_day_is_the_end(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    seen = answers(
+        httpserver, COSTS, page(bucket(0, width=DAY), next_page="page_1"), error(400, STALE)
+    )
+    assert list(client.costs(0, DAY)) == [(0, [])]
+    assert len(seen) == 2
+
+
+def test_a_token_refused_twice_is_a_failure(httpserver: HTTPServer, client: Client) -> None:
+    answers(
+        httpserver,
+        COSTS,
+        page(bucket(0, width=DAY), next_page="page_1"),
+        error(400, STALE),
+        page(bucket(DAY, width=DAY), next_page="page_2"),
+        error(400, STALE),
+    )
+    failure = failure_of(lambda: list(client.costs(0, 9 * DAY)))
+    assert (failure.kind, failure.detail) == ("contract", "it refuses its own page token")
+
+
+def test_one_record_comes_with_what_the_contract_promises(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    answers(httpserver, "/organization/projects/p/spend_limit", {"threshold_amount": 1})
+    failure = failure_of(lambda: client.one("project_spend_limit", project_id="p"))
+    assert str(failure).startswith("projects/p/spend_limit: ")
+    assert "currency is missing" in str(failure)
+
+
+def test_together_keeps_the_order_and_puts_a_failure_in_its_place(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    for name in "abc":
+        answers(httpserver, f"{PROJECTS}/{name}", {"id": name, "created_at": 1})
+    answers(httpserver, f"{PROJECTS}/x", error(404))
+
+    def ask(name: str) -> Callable[[], str]:
+        return lambda: str(client.one("project", project_id=name)["id"])
+
+    outcomes = client.together(ask(name) for name in "axbc")
+    assert [outcomes[0], *outcomes[2:]] == ["a", "b", "c"]
+    assert isinstance(outcomes[1], ApiFailure)
+    assert outcomes[1].kind == "not_found"
+    assert client.together([]) == []
+    assert client.together([ask("a")]) == ["a"]
+
+
+def test_together_raises_what_is_not_the_apis_doing(client: Client) -> None:
+    def fail() -> None:
+        raise WrongUsage("the program's own fault")
+
+    with pytest.raises(WrongUsage):
+        client.together([fail, lambda: None])

@@ -1,0 +1,223 @@
+"""Records: the words agree with the definitions, and numbers are exact or refused."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from lm_openai.api import records
+from lm_openai.api.endpoints import LISTS, USAGE_KINDS
+from lm_openai.api.records import (
+    Bucket,
+    Cost,
+    Project,
+    RateLimit,
+    SpendLimit,
+)
+from lm_openai.errors import ApiFailure
+from tests.support.paths import MODULES
+
+ROW = {"input_tokens": 5, "num_model_requests": 1}
+
+
+def bucket(**changes: Any) -> dict[str, Any]:
+    return {"object": "bucket", "start_time": 60, "end_time": 120, "results": [], **changes}
+
+
+def limit_row(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "rl-gpt-4o",
+        "model": "gpt-4o",
+        "max_requests_per_1_minute": 10,
+        "max_tokens_per_1_minute": 20,
+        **changes,
+    }
+
+
+def cost_bucket(**row: Any) -> dict[str, Any]:
+    return bucket(start_time=86400, end_time=172800, results=[row])
+
+
+def test_the_eleven_kinds_are_those_of_the_contract() -> None:
+    assert {name: kind.required for name, kind in USAGE_KINDS.items()} == {
+        "completions": ("input_tokens", "output_tokens", "num_model_requests"),
+        "decisions": ("input_tokens", "output_tokens", "num_model_requests"),
+        "embeddings": ("input_tokens", "num_model_requests"),
+        "moderations": ("input_tokens", "num_model_requests"),
+        "images": ("images", "num_model_requests"),
+        "audio_speeches": ("characters", "num_model_requests"),
+        "audio_transcriptions": ("seconds", "num_model_requests"),
+        "vector_stores": ("usage_bytes",),
+        "code_interpreter_sessions": ("num_sessions",),
+        "file_search_calls": ("num_requests",),
+        "web_search_calls": ("num_model_requests", "num_requests"),
+    }
+
+
+def test_searches_call_their_results_otherwise_than_their_path() -> None:
+    assert USAGE_KINDS["file_search_calls"].object == "organization.usage.file_searches.result"
+    assert USAGE_KINDS["web_search_calls"].object == "organization.usage.web_searches.result"
+    assert USAGE_KINDS["images"].object == "organization.usage.images.result"
+
+
+def test_only_completions_and_decisions_know_batch() -> None:
+    assert [kind.name for kind in USAGE_KINDS.values() if kind.knows_batch] == [
+        "completions",
+        "decisions",
+    ]
+
+
+def test_completions_quantities_are_the_definitions_datapoints() -> None:
+    definition = json.loads((MODULES / "completion_by_model/completion_by_model.json").read_text())
+    folded = [entry["name"] for entry in definition["datapoints"] if "derived" not in entry]
+    assert sorted(USAGE_KINDS["completions"].quantities) == sorted(folded)
+
+
+def test_every_list_pages_in_a_known_way_within_its_maximum() -> None:
+    assert {listing.paging for listing in LISTS.values()} == {"last_id", "last_item", "next"}
+    assert all(100 <= listing.limit <= 1000 for listing in LISTS.values())
+
+
+def test_a_bucket_keeps_its_rows_as_they_are() -> None:
+    row = {**ROW, "model": None, "new_field": {"kept": True}}
+    assert records.bucket(
+        bucket(results=[row]), USAGE_KINDS["embeddings"], "usage/embeddings"
+    ) == Bucket(60, 120, [row])
+
+
+@pytest.mark.parametrize("spelled", [3.0, "3", Decimal(3)])
+def test_a_whole_number_in_another_spelling_becomes_an_int(spelled: object) -> None:
+    raw = bucket(results=[{**ROW, "num_model_requests": spelled}])
+    row = records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings").results[0]
+    assert row["num_model_requests"] == 3
+    assert type(row["num_model_requests"]) is int
+
+
+@pytest.mark.parametrize("wrong", [None, True, "many", 1.5, [], "NaN"])
+def test_a_required_quantity_that_is_no_count_is_refused_by_its_name(wrong: object) -> None:
+    raw = bucket(results=[{**ROW, "input_tokens": wrong}])
+    with pytest.raises(ApiFailure, match=r"usage/embeddings: .*input_tokens is not a") as caught:
+        records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
+    assert caught.value.kind == "contract"
+
+
+def test_a_missing_quantity_is_not_zero() -> None:
+    with pytest.raises(ApiFailure, match="num_model_requests is missing"):
+        records.bucket(bucket(results=[{"input_tokens": 1}]), USAGE_KINDS["embeddings"], "usage")
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ({"start_time": 1, "end_time": 2}, "results is missing"),
+        (bucket(results={}), "results is not a list"),
+        (bucket(results=["row"]), "a record is not an object"),
+        (bucket(start_time=None), "start_time is not a number"),
+        ("bucket", "a record is not an object"),
+    ],
+)
+def test_a_bucket_of_another_shape_is_refused(raw: Any, reason: str) -> None:
+    with pytest.raises(ApiFailure, match=reason):
+        records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"),
+    [
+        ("0.8958740000000000", "0.8958740000000000"),
+        (Decimal("0.06"), "0.06"),
+        (12, "12"),
+        ("-3.5", "-3.5"),
+        ("1e-7", "1E-7"),
+    ],
+)
+def test_an_amount_is_exact_from_a_string_or_a_number(value: object, amount: str) -> None:
+    day, costs = records.costs(cost_bucket(amount={"value": value, "currency": "USD"}), "costs")
+    assert (day, costs) == (86400, [Cost(Decimal(amount), "usd")])
+    assert str(costs[0].amount) == amount
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e309", "-1e-400", "", None, True, "12,5"])
+def test_an_amount_that_is_no_sane_number_is_refused(value: object) -> None:
+    with pytest.raises(ApiFailure, match=r"amount\.value is not a number"):
+        records.costs(cost_bucket(amount={"value": value, "currency": "usd"}), "costs")
+
+
+@pytest.mark.parametrize("field", ["id", "model", "type", "status", "interval", "currency"])
+@pytest.mark.parametrize("value", [None, 7, {}])
+def test_a_required_word_that_is_no_text_is_refused_by_its_name(field: str, value: object) -> None:
+    with pytest.raises(ApiFailure, match=f"rate_limits: .*{field} is not text"):
+        records.require({field: value}, (field,), "rate_limits")
+
+
+def test_a_cost_without_an_amount_states_no_money() -> None:
+    assert records.costs(cost_bucket(line_item="free"), "costs") == (86400, [])
+    assert records.costs(cost_bucket(amount=None), "costs") == (86400, [])
+
+
+def test_an_amount_without_a_currency_is_refused() -> None:
+    with pytest.raises(ApiFailure, match="currency is missing"):
+        records.costs(cost_bucket(amount={"value": "1"}), "costs")
+
+
+def test_a_cost_carries_its_dimensions_and_quantity() -> None:
+    row = {
+        "amount": {"value": "1.5", "currency": "usd"},
+        "project_id": "proj_a",
+        "line_item": "gpt-4o, input",
+        "quantity": "10000",
+        "quantity_unit": "tokens",
+        "organization_id": "ignored",
+    }
+    _, (cost,) = records.costs(cost_bucket(**row), "costs")
+    assert cost == Cost(
+        Decimal("1.5"),
+        "usd",
+        project_id="proj_a",
+        line_item="gpt-4o, input",
+        quantity=Decimal(10000),
+        quantity_unit="tokens",
+    )
+
+
+def test_a_clipped_first_day_belongs_to_its_midnight() -> None:
+    raw = bucket(start_time=86400 * 3 + 12345, end_time=86400 * 4)
+    assert records.costs(raw, "costs") == (86400 * 3, [])
+
+
+def test_a_project_is_archived_by_date_or_by_status() -> None:
+    row = {"id": "proj_a", "name": "A", "created_at": 1, "archived_at": None, "status": "active"}
+    assert records.project(row) == Project("proj_a", "A", 1, False)
+    assert records.project({**row, "archived_at": 2}).archived
+    assert records.project({**row, "status": "archived"}).archived
+
+
+def test_a_nameless_project_is_called_by_its_id() -> None:
+    assert records.project({"id": "proj_a", "name": None, "created_at": 1}).name == "proj_a"
+
+
+def test_a_limit_that_the_api_does_not_give_is_none() -> None:
+    limit = records.rate_limit(limit_row(max_images_per_1_minute=7))
+    assert limit == RateLimit("rl-gpt-4o", "gpt-4o", 10, 20, max_images_per_1_minute=7)
+    assert limit.max_requests_per_1_day is None
+    assert records.rate_limit(limit_row(max_tokens_per_1_minute=0)).max_tokens_per_1_minute == 0
+
+
+def test_a_limit_that_is_no_number_is_refused_by_its_name() -> None:
+    with pytest.raises(ApiFailure, match="max_tokens_per_1_minute is not a number"):
+        records.rate_limit(limit_row(max_tokens_per_1_minute="unlimited"))
+
+
+def test_a_spend_limits_cents_become_dollars() -> None:
+    row = {
+        "threshold_amount": 12345,
+        "currency": "USD",
+        "interval": "month",
+        "enforcement": {"status": "enforcing"},
+    }
+    assert records.spend_limit(row) == SpendLimit(Decimal("123.45"), "usd", "month", True)
+    inactive = {**row, "enforcement": {"status": "inactive"}}
+    assert not records.spend_limit(inactive).enforcing

@@ -1,0 +1,105 @@
+"""What people read first: the help, the demo, and why a DataSource alarms or never does."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import NamedTuple
+
+import click
+import pytest
+
+from lm_openai import resources
+from lm_openai.app import cli, demo, parameters
+from lm_openai.app.commands import suite
+from lm_openai.app.session import Surroundings
+from lm_openai.collect import datasource
+
+NOON = 1_795_003_200
+
+
+class Shown(NamedTuple):
+    """What the demo printed and its exit status."""
+
+    text: str
+    status: int
+
+
+@pytest.fixture(scope="module")
+def shown() -> Shown:
+    out = io.StringIO()
+    around = Surroundings(os.environ, io.StringIO(), out, io.StringIO(), NOON)
+    return Shown(status=demo.run(around), text=out.getvalue())
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.invoke(suite, words) == 0
+    return capsys.readouterr().out
+
+
+def test_the_help_cuts_no_sentence_short(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "..." not in said(["--help"], capsys).partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("name", sorted(suite.commands))
+def test_every_option_says_what_it_is_for(name: str) -> None:
+    """A choice says it by its words."""
+    options = [entry for entry in suite.commands[name].params if isinstance(entry, click.Option)]
+
+    assert [
+        option.opts
+        for option in options
+        if not option.help and not isinstance(option.type, click.Choice)
+    ] == []
+
+
+def test_the_help_of_a_script_says_where_the_key_comes_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cli.script("rate_limits", ["--help"])
+
+    assert parameters.KEY in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["collect", "all", "nope"], "no DataSource 'nope': there are api_keys_by_key, "),
+        (["collect", "rate_limits", "nope"], "no DataSource 'nope': there are "),
+        (["simulate", "--port", "99999"], "lm-openai: Invalid value for '--port': 99999 is not "),
+    ],
+)
+def test_what_there_is_not_is_refused_by_name(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.invoke(suite, words) == 2
+
+    told = capsys.readouterr()
+    assert told.err.startswith(sentence)
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("folder", resources.folders())
+def test_a_datasource_without_thresholds_says_why(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _, rest = said(["thresholds", folder], capsys).partition("\n")
+
+    assert rest or first.startswith("None by default: ")
+
+
+def test_the_demo_shows_every_datasource(shown: Shown) -> None:
+    titles = [datasource.definition(folder).title for folder in resources.folders()]
+
+    assert shown.status == 0
+    assert [title for title in titles if f"\n{title}: " not in shown.text] == []
+
+
+def test_the_demo_ends_with_what_to_look_at_first_and_what_to_do_next(shown: Shown) -> None:
+    last = shown.text.partition("\nTo look at first: ")[2]
+    bad, _, following = last.partition("\nNext:\n")
+
+    assert bad.splitlines()[1].startswith("  critical: ")
+    assert "of Ana's sandbox / o3 (OpenAI Rate Limits By Project)" in bad
+    assert len(bad.splitlines()) - 1 == int(bad.split()[0])
+    assert "lm-openai doctor" in following

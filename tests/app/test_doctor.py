@@ -1,0 +1,410 @@
+"""lm-openai doctor: each thing that can be in the way is found, named and given its cure."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from pytest_httpserver import HTTPServer
+
+from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.app.doctor import (
+    BAD,
+    GOOD,
+    NOTE,
+    Finding,
+    findings,
+)
+from lm_openai.app.options import Options
+from lm_openai.app.session import Session, Surroundings
+from lm_openai.simulator import (
+    ADMIN_KEY,
+    NO_AUDIT_KEY,
+    NO_MANAGEMENT_KEY,
+    NO_USAGE_KEY,
+    Simulator,
+)
+from tests.support.demo_polls import WEDNESDAY
+from tests.support.paths import ROOT
+
+LOCAL = ["key", "thresholds", "cache"]
+Examine = Callable[..., dict[str, Finding]]
+
+
+@pytest.fixture
+def demo() -> Iterator[Simulator]:
+    with Simulator(at=WEDNESDAY) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def examined(tmp_path: Path) -> Examine:
+    """Findings by subject; of several of one subject the last."""
+
+    def look(
+        url: str, key: str = ADMIN_KEY, now: int = WEDNESDAY, **more: str
+    ) -> dict[str, Finding]:
+        environ = {
+            "OPENAI_ADMIN_KEY": key,
+            "OPENAI_BASE_URL": url,
+            "LM_OPENAI_CACHE_DIR": str(tmp_path / "cache"),
+            "LM_OPENAI_ETC": str(tmp_path / "etc"),
+            "LM_OPENAI_TIMEOUT": "2",
+            **more,
+        }
+        around = Surroundings(environ, io.StringIO(), io.StringIO(), io.StringIO(), now)
+        return {found.subject: found for found in findings(Session(Options(), around))}
+
+    return look
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Callable[[str, object], Path]:
+    """`site(name, content)` puts a file among the site's thresholds."""
+
+    def put(name: str, content: object) -> Path:
+        path = tmp_path / "etc" / "thresholds.d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return put
+
+
+def test_all_is_well_with_a_good_key(demo: Simulator, examined: Examine) -> None:
+    found = examined(demo.url)
+
+    assert {finding.verdict for finding in found.values()} == {GOOD}
+    assert list(found) == [
+        *LOCAL,
+        "reach",
+        "clock",
+        "api.management.read",
+        "api.usage.read",
+        "api.audit_logs.read",
+        "audit",
+        "data",
+    ]
+
+
+def test_it_asks_little(demo: Simulator, examined: Examine) -> None:
+    examined(demo.url)
+
+    assert len(demo.requests) == len(USAGE_KINDS) + 4
+
+
+# The key
+
+
+@pytest.mark.parametrize(
+    ("key", "scope", "use"),
+    [
+        (NO_MANAGEMENT_KEY, "api.management.read", "rate limits"),
+        (NO_USAGE_KEY, "api.usage.read", "costs"),
+        (NO_AUDIT_KEY, "api.audit_logs.read", "audit feed"),
+    ],
+)
+def test_a_missing_scope_is_named_with_what_needs_it(
+    demo: Simulator, examined: Examine, key: str, scope: str, use: str
+) -> None:
+    found = examined(demo.url, key)
+
+    assert [finding.subject for finding in found.values() if finding.verdict == BAD] == [scope]
+    assert f"it needs {scope}" in found[scope].text
+    assert use in found[scope].text
+
+
+def test_a_project_key_is_told_by_its_letters_and_by_the_api(
+    demo: Simulator, examined: Examine
+) -> None:
+    found = examined(demo.url, "sk-proj-abc")
+
+    assert list(found) == [*LOCAL, "reach"]
+    assert found["key"].verdict == found["reach"].verdict == BAD
+    assert "need an admin key" in found["key"].text
+    assert len(demo.requests) == 1
+
+
+def test_a_revoked_key_is_the_reason_and_not_the_way(demo: Simulator, examined: Examine) -> None:
+    found = examined(demo.url, "sk-admin-revoked")
+
+    assert found["key"].verdict == GOOD
+    assert found["reach"].verdict == BAD
+    assert "answers on this machine" in found["reach"].text
+    assert "the admin key is wrong or was revoked" in found["reach"].text
+
+
+def test_half_a_key_is_worth_a_note(demo: Simulator, examined: Examine) -> None:
+    """A gateway may have keys of its own, so the API has the last word."""
+    found = examined(demo.url, "admin-demo")
+
+    assert found["key"].verdict == NOTE
+    assert "copy it again, whole" in found["key"].text
+    assert found["reach"].verdict == BAD
+
+
+def test_no_finding_holds_the_key(demo: Simulator, examined: Examine) -> None:
+    for key in (ADMIN_KEY, "sk-proj-abc", "sk-admin-revoked", "admin-demo"):
+        assert not [words for _, _, words in examined(demo.url, key).values() if key in words]
+
+
+# The way
+
+
+def test_an_address_without_its_version_is_told_from_a_dead_one(
+    demo: Simulator, examined: Examine
+) -> None:
+    reach = examined(demo.url.removesuffix("/v1"))["reach"]
+
+    assert reach.verdict == BAD
+    assert "Invalid URL (GET /organization/projects)" in reach.text
+    assert "check the id and openai.api.url" in reach.text
+
+
+def test_nothing_is_asked_after_a_dead_end(demo: Simulator, examined: Examine) -> None:
+    demo.stop()
+
+    found = examined(demo.url)
+
+    assert list(found) == [*LOCAL, "reach"]
+    assert "no connection to the API" in found["reach"].text
+    assert "check DNS, firewall, proxy" in found["reach"].text
+
+
+def test_a_certificate_that_nobody_here_trusts_is_named_with_its_cure(examined: Examine) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    with HTTPServer(host="localhost", ssl_context=context) as server:
+        found = examined(server.url_for("/v1"))
+
+    assert found["reach"].verdict == BAD
+    assert "certificate was not accepted" in found["reach"].text
+    assert "openai.ca.file" in found["reach"].text
+
+
+def test_over_tls_it_says_so(examined: Examine, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with HTTPServer(host="localhost", ssl_context=context) as server:
+        page = {"object": "list", "data": [], "has_more": False}
+        server.expect_request("/v1/organization/projects").respond_with_json(page)
+        found = examined(server.url_for("/v1"), LM_OPENAI_CA_FILE=str(tmp_path / "ca.pem"))
+
+    assert (found["reach"].verdict, found["reach"].text) == (GOOD, "localhost answers over TLS")
+
+
+def test_a_web_page_in_the_place_of_the_api_is_called_one(
+    demo: Simulator, examined: Examine
+) -> None:
+    demo.fault("html")
+
+    reach = examined(demo.url)["reach"]
+
+    assert reach.verdict == BAD
+    assert "HTTP 200 with a web page" in reach.text
+
+
+def test_one_usage_kind_that_fails_is_found_among_those_that_do_not(
+    demo: Simulator, examined: Examine
+) -> None:
+    demo.fault("400", "*/usage/images")
+
+    found = examined(demo.url)
+
+    bad = [finding.subject for finding in found.values() if finding.verdict == BAD]
+    assert bad == ["usage/images"]
+
+
+def test_costs_that_fail_are_found_though_usage_is_read(demo: Simulator, examined: Examine) -> None:
+    demo.fault("400", "*/costs")
+
+    found = examined(demo.url)
+
+    assert [finding.subject for finding in found.values() if finding.verdict == BAD] == ["costs"]
+
+
+# The clock and the data
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict", "words"),
+    [
+        (60, GOOD, "within 60 s"),
+        (-60, GOOD, "within 60 s"),
+        (61, BAD, "61 s ahead of the API's"),
+        (-3600, BAD, "3600 s behind the API's"),
+    ],
+)
+def test_a_clock_that_is_off_by_more_than_a_minute_is_found(
+    demo: Simulator, examined: Examine, ahead: int, verdict: str, words: str
+) -> None:
+    clock = examined(demo.url, now=WEDNESDAY + ahead)["clock"]
+
+    assert clock.verdict == verdict
+    assert words in clock.text
+
+
+def test_an_empty_audit_log_may_mean_that_logging_is_off(
+    httpserver: HTTPServer, examined: Examine
+) -> None:
+    """The demo organization always has events."""
+    empty = {"object": "list", "data": [], "has_more": False}
+    for name in ("projects", "audit_logs"):
+        httpserver.expect_request(f"/v1/organization/{name}").respond_with_json(empty)
+
+    audit = examined(httpserver.url_for("/v1"))["audit"]
+
+    assert audit.verdict == NOTE
+    assert "switch audit logging on" in audit.text
+
+
+def test_the_newest_usage_is_told_by_kind_the_youngest_first(examined: Examine) -> None:
+    delays = {"completions": 40 * 60, "embeddings": 20 * 60}
+    with Simulator(at=WEDNESDAY, lag=0, delays=delays) as late:
+        words = examined(late.url)["data"].text
+
+    minutes = dict(part.rsplit(" ", 1) for part in words.partition(": ")[2].split(", "))
+    assert (minutes["embeddings"], minutes["completions"]) == ("20", "40")
+    assert list(minutes.values()) == sorted(minutes.values(), key=int)
+
+
+def test_no_usage_at_all_is_worth_a_note(examined: Examine) -> None:
+    with Simulator(at=WEDNESDAY, lag=0, delays=dict.fromkeys(USAGE_KINDS, 86400)) as late:
+        data = examined(late.url)["data"]
+
+    assert (data.verdict, data.text) == (NOTE, "no usage of any kind in the last 3 hours")
+
+
+# The cache
+
+
+def test_a_cache_that_others_can_write_in_is_not_used_and_the_doctor_says_why(
+    demo: Simulator, examined: Examine, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+
+    cache = examined(demo.url)["cache"]
+
+    assert cache.verdict == NOTE
+    assert "others can write in it" in cache.text
+    assert "every script asks for itself" in cache.text
+
+
+def test_a_cache_that_is_a_file_is_no_cache(
+    demo: Simulator, examined: Examine, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("")
+
+    assert examined(demo.url)["cache"].verdict == NOTE
+
+
+# The site's thresholds
+
+
+GOOD_FILE = {
+    "datasource": "OpenAI_Cost_ByOrganization",
+    "thresholds": [{"datapoint": "amount", "operator": ">", "warning": 5000}],
+}
+
+
+def test_the_sites_own_files_are_listed(
+    demo: Simulator, examined: Examine, site: Callable[[str, object], Path]
+) -> None:
+    path = site("costs.json", GOOD_FILE)
+
+    found = examined(demo.url)["thresholds"]
+
+    assert found.verdict == GOOD
+    assert str(path) in found.text
+
+
+def test_a_misspelt_datasource_is_found_though_every_poll_skips_its_file(
+    demo: Simulator, examined: Examine, site: Callable[[str, object], Path]
+) -> None:
+    path = site("costs.json", [GOOD_FILE, GOOD_FILE | {"datasource": "OpenAI_Cost_ByOrganisation"}])
+
+    found = examined(demo.url)["thresholds"]
+
+    assert found.verdict == BAD
+    assert found.text == (
+        f'{path}: [1].datasource: no DataSource is called "OpenAI_Cost_ByOrganisation", '
+        f"so none reads this; did you mean OpenAI_Cost_ByOrganization?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "costs.json"),
+        (GOOD_FILE | {"thresholds": [{"datapoint": "amuont", "operator": ">"}]}, "amuont"),
+        (GOOD_FILE | {"thresholds": [{"datapoint": "amount", "warning": "80%"}]}, "80%"),
+        ({"thresholds": []}, "datasource"),
+    ],
+)
+def test_a_faulty_file_is_named_once_with_its_place(
+    demo: Simulator,
+    examined: Examine,
+    site: Callable[[str, object], Path],
+    content: object,
+    words: str,
+) -> None:
+    site("costs.json", content)
+
+    found = examined(demo.url)["thresholds"]
+
+    assert found.verdict == BAD
+    assert "costs.json" in found.text
+    assert words in found.text
+
+
+# The command
+
+
+@pytest.mark.parametrize(("key", "status"), [(ADMIN_KEY, 0), (NO_AUDIT_KEY, 1)])
+def test_the_command_prints_a_line_a_finding_and_fails_when_one_is_bad(
+    demo: Simulator, tmp_path: Path, key: str, status: int
+) -> None:
+    demo.now = time.time()
+    lines = command(demo, tmp_path, key, status).splitlines()
+
+    assert lines[0].split() == ["ok", "key", "looks", "like", "an", "admin", "key"]
+    assert [line[:4] for line in lines].count("FAIL") == status
+    assert {line[:5].strip() for line in lines} <= {GOOD, NOTE, BAD}
+
+
+def test_the_command_speaks_json_too(demo: Simulator, tmp_path: Path) -> None:
+    demo.now = time.time()
+    lines = command(demo, tmp_path, ADMIN_KEY, 0, "--format", "json").splitlines()
+
+    assert [Finding(**json.loads(line)).verdict for line in lines] == [GOOD] * len(lines)
+
+
+def command(demo: Simulator, home: Path, key: str, status: int, *words: str) -> str:
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OPENAI_ADMIN_KEY": key,
+        "OPENAI_BASE_URL": demo.url,
+        "LM_OPENAI_CACHE_DIR": str(home / "cache"),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-m", "lm_openai.app.cli", "doctor", *words],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (status, "")
+    return ran.stdout

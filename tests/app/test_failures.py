@@ -1,0 +1,319 @@
+"""What a poll that met a fault says, where and with which status; never a short total."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_openai.api import endpoints
+from lm_openai.app.options import Options
+from lm_openai.app.runner import run
+from lm_openai.app.session import Surroundings
+from lm_openai.output.registry import FORMATS
+from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.support.paths import ROOT
+from tests.support.replay import Outcome
+from tests.support.scripts import started
+
+AT = 1795005296  # 2026-11-18 12:34:56 UTC
+SCRIPTS = ("completion_by_model", "images_by_model", "cost_by_organization", "rate_limits")
+PAGES = {"1m": 30, "1h": 3, "1d": 3}
+COST_PAGE = 10
+
+SHORT, PATIENT = 2, 120
+"""Seconds of a poll that is to run out of time, and of one that is not, on a busy machine too."""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Simulator]:
+    with Simulator(at=AT, projects=6, models=16, lag=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def demo(running: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    """The demo organization without faults, its answers in pages small enough to be several."""
+    running.clear()
+    for width, most in PAGES.items():
+        monkeypatch.setitem(endpoints.MAXIMUM_BUCKETS, width, most)
+    monkeypatch.setattr(endpoints, "MAXIMUM_COST_BUCKETS", COST_PAGE)
+    return running
+
+
+def polled(
+    folder: str,
+    demo: Simulator,
+    cache: Path,
+    form: str = "json",
+    timeout: int = PATIENT,
+    **more: Any,
+) -> Outcome:
+    """One run with a cache of its own."""
+    environ = {
+        "OPENAI_ADMIN_KEY": ADMIN_KEY,
+        "OPENAI_BASE_URL": demo.url,
+        "LM_OPENAI_CACHE_DIR": str(cache),
+        "LM_OPENAI_ETC": str(cache),
+    }
+    out, err = io.StringIO(), io.StringIO()
+    options = Options(format=form, timeout=str(timeout), **more)
+    status = run(folder, options, Surroundings(environ, io.StringIO(), out, err, AT))
+    return Outcome(out.getvalue(), err.getvalue(), status)
+
+
+def in_all_formats(folder: str, demo: Simulator, tmp_path: Path, **more: Any) -> dict[str, Outcome]:
+    """The run in each format, all at once since most of a failed one is waiting."""
+    with ThreadPoolExecutor(len(FORMATS)) as pool:
+        outcomes = pool.map(
+            lambda form: polled(folder, demo, tmp_path / form, form, **more), FORMATS
+        )
+        return dict(zip(FORMATS, outcomes))
+
+
+def sentence_of(outcomes: dict[str, Outcome]) -> str:
+    """The sentence of a failed poll, after a look at where each format put it."""
+    sentence = outcomes["json"].stderr.removesuffix("\n")
+    assert "\n" not in sentence
+    for form in ("json", "influx", "logicmonitor", "prometheus"):
+        assert (outcomes[form].stdout, outcomes[form].status) == ("", 1), form
+        assert outcomes[form].stderr.count("\n") == 1, form
+    nagios, zabbix = outcomes["nagios"], outcomes["zabbix"]
+    assert (nagios.stderr, nagios.status) == ("", 3)
+    assert nagios.stdout.startswith("OPENAI ")
+    assert " UNKNOWN - " in nagios.stdout
+    assert nagios.stdout.count("\n") == 1
+    assert (zabbix.stderr, zabbix.status) == ("", 1)
+    assert zabbix.stdout.count("\n") == 1
+    with pytest.raises(ValueError, match="Expecting value"):
+        json.loads(zabbix.stdout)
+    assert ": " in zabbix.stdout
+    return sentence
+
+
+# Kind of fault, its settings, what the sentence holds; the poll has SHORT where it asks again.
+LASTING = ("429", "gateway", "truncated", "cut", "slow")
+FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
+    "throttled for ever": ("429", {}, "the API throttles this organization"),
+    "throttled for longer than the poll may take": (
+        "429",
+        {"retry_after": 100},
+        "no request for another 100 s, longer than this poll may take",
+    ),
+    "HTML from a gateway": ("gateway", {}, "server error (HTTP 502)"),
+    "HTML with status 200": ("html", {}, "is not JSON (HTTP 200 with a web page)"),
+    "truncated JSON": ("truncated", {}, "is not JSON (HTTP 200 with broken JSON)"),
+    "a connection that breaks": ("cut", {}, "no connection to the API"),
+    "an answer past the deadline": ("slow", {"seconds": SHORT + 0.5}, "the poll's time ran out"),
+    "out of credit": ("quota", {}, "ran out of credit"),
+    "a revoked key": ("401", {}, "the admin key is wrong or was revoked"),
+    "a missing scope": ("scope", {}, "the admin key lacks a scope (it needs api."),
+    "a missing member": ("missing", {"field": "data"}, "breaks the API's contract (data is"),
+    "a promise of more without a cursor": (
+        "no-cursor",
+        {},
+        "more pages are promised and no cursor is given",
+    ),
+}
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+@pytest.mark.parametrize("fault", FATAL)
+def test_a_poll_that_could_not_look_says_why_and_prints_no_number(
+    fault: str, folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    kind, settings, words = FATAL[fault]
+    demo.fault(kind, **settings)
+    timeout = SHORT if kind in LASTING else PATIENT
+
+    assert words in sentence_of(in_all_formats(folder, demo, tmp_path, timeout=timeout))
+
+
+PAGED = {
+    "completion_by_model": "*/usage/completions",
+    "images_by_model": "*/usage/images",
+    "cost_by_organization": "*/costs",
+    "rate_limits": "*/usage/*",
+}
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("repeated-cursor", "its next page is one that was read already"),
+        ("html", "is not JSON"),
+        ("400", "the API refused the request"),
+    ],
+)
+def test_a_fault_on_a_later_page_fails_the_poll_and_not_the_total(
+    kind: str, words: str, folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    at_once = 7 if folder == "rate_limits" else 1
+    demo.fault(kind, PAGED[folder], skip=at_once)
+
+    assert words in sentence_of(in_all_formats(folder, demo, tmp_path))
+
+
+HEALED: dict[str, tuple[str, dict[str, Any]]] = {
+    "throttled with Retry-After": ("429", {"retry_after": 1}),
+    "throttled without Retry-After": ("429", {}),
+    "HTML from a gateway": ("gateway", {}),
+    "truncated JSON": ("truncated", {}),
+    "a connection that breaks": ("cut", {}),
+    "an overloaded server": ("503", {}),
+    "a scope that is missing by mistake": ("scope", {}),
+}
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+@pytest.mark.parametrize("fault", HEALED)
+def test_a_fault_that_passes_leaves_the_same_numbers(
+    fault: str, folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    truth = polled(folder, demo, tmp_path / "truth")
+    kind, settings = HEALED[fault]
+    demo.fault(kind, PAGED[folder], times=1, skip=1, **settings)
+
+    outcome = polled(folder, demo, tmp_path / "healed")
+
+    assert truth.status == 0
+    assert len(json.loads(truth.stdout)["instances"]) > 0
+    assert outcome == truth
+
+
+PARTLY = {
+    "cost_by_organization": ("*/spend_limit", "no budget figures: spend_limit: "),
+    "rate_limits": ("{}/rate_limits", " is left out: projects/"),
+}
+
+
+def part(path: str, demo: Simulator) -> str:
+    """The path, with the first project's own in the place of `{}`."""
+    return path.format(f"*/{demo.organization.projects[0].id}")
+
+
+@pytest.mark.parametrize("folder", PARTLY)
+def test_when_a_part_failed_the_rest_is_printed_and_the_gap_is_said(
+    folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    path, words = PARTLY[folder]
+    demo.fault("html", part(path, demo))
+
+    outcomes = in_all_formats(folder, demo, tmp_path)
+
+    for form in ("json", "influx", "logicmonitor", "prometheus"):
+        assert outcomes[form].status == 0, form
+        assert words in outcomes[form].stderr, form
+        assert outcomes[form].stdout.count("\n") > 0, form
+    assert words in json.loads(outcomes["json"].stdout)["partial_failures"][0]
+    assert "openai_poll_success" in outcomes["prometheus"].stdout
+    assert f'datasource="{folder}",organization="default"}} 0' in outcomes["prometheus"].stdout
+    nagios, zabbix = outcomes["nagios"], outcomes["zabbix"]
+    assert (nagios.status, nagios.stderr) in [(1, ""), (2, "")]
+    assert words in nagios.stdout.partition("|")[0]
+    assert (zabbix.status, zabbix.stderr) == (0, "")
+    assert words in json.loads(zabbix.stdout)["partial_failures"][0]
+
+
+def test_a_missing_budget_leaves_out_its_shares_and_nothing_else(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    whole = json.loads(polled("cost_by_organization", demo, tmp_path / "1").stdout)
+    demo.fault("html", "*/spend_limit")
+
+    part = json.loads(polled("cost_by_organization", demo, tmp_path / "2").stdout)
+
+    before, after = (document["instances"][0]["datapoints"] for document in (whole, part))
+    assert before.keys() - after.keys() == {
+        "budget",
+        "budget_used_percent",
+        "budget_forecast_percent",
+    }
+    assert after.items() <= before.items()
+
+
+def test_discovery_of_a_part_prints_nothing_since_a_short_list_would_delete_instances(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    demo.fault("html", part("{}/rate_limits", demo))
+
+    sentence = sentence_of(in_all_formats("rate_limits", demo, tmp_path, discover=True))
+
+    assert sentence.startswith("the list of instances is incomplete, so none is printed: ")
+
+
+def test_a_named_instance_of_an_unanswered_part_is_not_taken_for_a_wrong_name(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    demo.fault("html", part("{}/rate_limits", demo))
+    name = f"{demo.organization.projects[0].name} / gpt-4o"
+
+    sentence = sentence_of(in_all_formats("rate_limits", demo, tmp_path, instances=(name,)))
+
+    assert sentence.startswith(f"nothing is known of {name!r}: ")
+
+
+@pytest.mark.parametrize("form", ["json", "prometheus"])
+def test_an_output_that_cannot_be_written_is_a_sentence(
+    form: str, demo: Simulator, tmp_path: Path
+) -> None:
+    environ = {"HOME": str(tmp_path), "OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": demo.url}
+    script = ROOT / "modules" / "completion_by_model" / "completion_by_model.py"
+    words = [sys.executable, str(script), "--format", form, "--at", str(AT)]
+
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, env=environ, timeout=60)
+
+    said = b"the output cannot be written: No space left on device\n"
+    assert (ran.stderr, ran.returncode) == (said, 1)
+
+
+@pytest.mark.parametrize("form", ["json", "nagios", "zabbix"])
+def test_names_in_any_script_are_printed_whatever_the_locale_says(
+    form: str, tmp_path: Path
+) -> None:
+    narrow = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    with Simulator(at=AT, projects=12, models=8) as whole:
+        environ = {"OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": whole.url, **narrow}
+        words = ("--format", form, "--at", str(AT), *(("--discover",) if form == "zabbix" else ()))
+        outcome = started("rate_limits", words, tmp_path, environ)
+
+    assert "Übersetzung München" in outcome.stdout
+    assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_v_says_what_a_poll_cost_also_when_it_failed(
+    folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    well = polled(folder, demo, tmp_path / "1", verbose=True)
+    demo.fault("html", PAGED[folder])
+    badly = polled(folder, demo, tmp_path / "2", verbose=True)
+
+    for outcome in (well, badly):
+        assert re.match(r"\d+ requests, 0 retries, 0 throttled, slowest response", outcome.stderr)
+    assert badly.stderr.count("\n") == 2
+    if folder != "cost_by_organization":
+        assert "\nage of the newest data: " in well.stderr
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_an_api_that_is_not_there_is_a_sentence(
+    folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    with Simulator(at=AT) as other:
+        pass
+
+    sentence = sentence_of(in_all_formats(folder, other, tmp_path, timeout=SHORT))
+
+    assert "no connection to the API (Connection refused)" in sentence
+    assert demo.url not in sentence

@@ -1,0 +1,254 @@
+"""The key and every other secret appear nowhere: not in output, errors, tracebacks or files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from lm_openai.config.sources import secrets
+from lm_openai.output.registry import FORMATS
+from lm_openai.redaction import redact
+from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.support.paths import ROOT
+from tests.support.replay import Outcome
+from tests.support.scripts import started
+
+AT = "1795005296"
+FOLDERS = ("completion_by_model", "cost_by_organization", "rate_limits")
+KEY = "sk-admin-Zq8vN3x0secretPart7Lw2"
+PART = "secretPart"
+PASSWORD = "pr0xyPassw0rd"
+PROXY = f"http://watcher:{PASSWORD}@127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Simulator]:
+    with Simulator(at=int(AT), projects=4, models=8) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def gossip() -> Iterator[HTTPServer]:
+    """A server that tells whatever it was sent to whoever asks."""
+    with HTTPServer(host="127.0.0.1") as server:
+        for path, answer in ECHOES.items():
+            server.expect_request(re.compile(f"/{path}/.*")).respond_with_handler(answer)
+        yield server
+
+
+def _sent(request: Request) -> str:
+    return f"you sent {request.headers['Authorization']} to {request.url}"
+
+
+def _error(status: int, **more: Any) -> Any:
+    return lambda request: Response(
+        json.dumps({"error": {"message": _sent(request), "type": "x", "code": None, **more}}),
+        status,
+        content_type="application/json",
+    )
+
+
+ECHOES = {
+    "refused": _error(400),
+    "unknown-key": _error(401),
+    "wrong-key": _error(401, code="invalid_api_key"),
+    "forbidden": _error(403),
+    "missing": _error(404),
+    "throttled": _error(429),
+    "no-credit": _error(429, code="insufficient_quota"),
+    "down": _error(500),
+    "page": lambda request: Response(f"<html>{_sent(request)}</html>", 502),
+    "text": lambda request: Response(_sent(request)),
+    "key-for-code": lambda request: _error(400, code=request.headers["Authorization"])(request),
+    "redirect": lambda request: Response(
+        "", 302, {"Location": f"http://me:{KEY}@127.0.0.1:9/v1?key={KEY}"}
+    ),
+    "key-for-data": lambda request: Response(json.dumps({"data": _sent(request)})),
+    "key-for-count": lambda request: Response(
+        json.dumps(
+            {
+                "data": [{"start_time": _sent(request), "end_time": 1, "results": []}],
+                "has_more": False,
+            }
+        )
+    ),
+}
+
+
+def assert_secret(outcome: Outcome, home: Path) -> None:
+    """No secret in what was printed, nor in any file left behind, nor in its name."""
+    said = outcome.stdout + outcome.stderr
+    assert said.strip()
+    left = list(home.rglob("*"))
+    said += "".join(str(path.relative_to(home)) for path in left)
+    said += "".join(path.read_bytes().decode("latin-1") for path in left if path.is_file())
+    for word in (KEY, PART, PASSWORD, ADMIN_KEY):
+        assert word not in said
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_an_api_that_quotes_the_key_is_not_quoted(
+    echo: str, gossip: HTTPServer, tmp_path: Path
+) -> None:
+    environ = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": gossip.url_for(f"/{echo}")}
+    words = ("-v", "--timeout", "1", "--at", AT)
+
+    outcome = started("rate_limits", words, tmp_path, environ)
+
+    assert (outcome.stdout, outcome.status) == ("", 1)
+    assert_secret(outcome, tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_poll_that_is_well_shows_no_key_and_leaves_none_behind(
+    folder: str, form: str, demo: Simulator, tmp_path: Path
+) -> None:
+    environ = {"OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": demo.url}
+
+    outcome = started(folder, ("-v", "--format", form, "--at", AT), tmp_path, environ)
+
+    assert outcome.stdout
+    assert_secret(outcome, tmp_path)
+
+
+def test_what_is_kept_for_the_next_run_is_named_by_a_digest_and_for_the_owner_alone(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    environ = {"OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": demo.url}
+    outcome = started("rate_limits", ("--at", AT), tmp_path, environ)
+
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(kept) > 3
+    assert {path.stat().st_mode & 0o077 for path in kept} == {0}
+    assert_secret(outcome, tmp_path)
+
+
+@pytest.mark.parametrize("form", ["json", "nagios", "zabbix"])
+@pytest.mark.parametrize("way", ["openai.proxy.url", "openai.proxy.pass", "HTTP_PROXY"])
+def test_a_proxys_password_is_a_secret_too(way: str, form: str, tmp_path: Path) -> None:
+    environ = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": "http://api.invalid/v1"}
+    lines = {
+        "openai.proxy.url": f"openai.proxy.url={PROXY}",
+        "openai.proxy.pass": f"openai.proxy.url=http://watcher@127.0.0.1:9\n"
+        f"openai.proxy.pass={PASSWORD}",
+        "HTTP_PROXY": "",
+    }[way]
+    if way == "HTTP_PROXY":
+        environ |= {"HTTP_PROXY": PROXY, "http_proxy": PROXY}
+    words = ("-v", "--timeout", "1", "--properties", "-", "--format", form)
+
+    outcome = started("completion_by_model", words, tmp_path, environ, stdin=lines)
+
+    assert outcome.status in (1, 3)
+    assert "proxy" in outcome.stdout + outcome.stderr
+    assert_secret(outcome, tmp_path)
+
+
+MISTAKES = {
+    "a key that lost its sign": f"openai.admin.key{KEY}\n",
+    "a key under a wrong name": f"openai.admin.keys={KEY}\n",
+    "a key with blanks inside": f"openai.admin.key={KEY} {KEY}\n",
+    "a key in broken JSON": f'{{"openai.admin.key": "{KEY}"',
+    "a key in a list": f'{{"openai.admin.key": ["{KEY}"]}}',
+    "a key where a file is meant": f"openai.admin.key.file={KEY}\n",
+    "a password in a URL that is none": f"openai.api.url=htp://me:{PASSWORD}@host\n",
+    "a password in a URL with a query": f"openai.api.url=https://host/v1?key={PASSWORD}\n",
+    "a password in a proxy that is none": f"openai.proxy.url=http://me:{PASSWORD}@\n",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_settings_is_told_without_the_secret(mistake: str, tmp_path: Path) -> None:
+    outcome = started(
+        "completion_by_model", ("-v", "--properties", "-"), tmp_path, {}, MISTAKES[mistake]
+    )
+
+    assert (outcome.stdout, outcome.status) == ("", 2)
+    assert_secret(outcome, tmp_path)
+
+
+@pytest.mark.parametrize("word", ["openai.admin.key={}", "openai.admin.keyy={}", "openai.x{}"])
+def test_a_secret_on_the_command_line_is_refused_without_repeating_it(
+    word: str, tmp_path: Path
+) -> None:
+    outcome = started("completion_by_model", ("-v", "--set", word.format(KEY)), tmp_path)
+
+    assert (outcome.stdout, outcome.status) == ("", 2)
+    assert_secret(outcome, tmp_path)
+
+
+BROKEN = """
+import lm_openai.{module} as broken
+def fault(*given, **more):
+    raise RuntimeError("a fault near {key} and {password}")
+broken.{name} = fault
+from lm_openai.start import main
+main("completion_by_model", {words!r})
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "nagios", "zabbix"])
+@pytest.mark.parametrize(
+    ("module", "name"), [("collect.pipeline", "report"), ("config.properties", "load")]
+)
+def test_a_fault_of_ours_is_a_sentence_and_its_traceback_holds_no_secret(
+    module: str, name: str, form: str, tmp_path: Path
+) -> None:
+    program = BROKEN.format(
+        module=module,
+        name=name,
+        key=KEY,
+        password=PASSWORD,
+        words=["-v", "--format", form],
+    )
+    environ = {
+        "HOME": str(tmp_path),
+        "OPENAI_ADMIN_KEY": KEY,
+        "LM_OPENAI_PROXY_PASS": PASSWORD,
+        "PYTHONPATH": str(ROOT),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environ, timeout=60
+    )
+    outcome = Outcome(ran.stdout, ran.stderr, ran.returncode)
+
+    said = outcome.stdout if form in ("nagios", "zabbix") else outcome.stderr
+    assert outcome.status == (3 if form == "nagios" else 1)
+    assert "a fault in lm-openai (RuntimeError: a fault near *** and ***)" in said
+    assert ("Traceback" in outcome.stderr) == (form != "zabbix")
+    assert_secret(outcome, tmp_path)
+
+
+def test_without_v_a_fault_of_ours_is_one_line(tmp_path: Path) -> None:
+    program = BROKEN.format(
+        module="collect.pipeline", name="report", key=KEY, password=PASSWORD, words=[]
+    )
+    environ = {"HOME": str(tmp_path), "OPENAI_ADMIN_KEY": KEY, "PYTHONPATH": str(ROOT)}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environ, timeout=60
+    )
+
+    assert (ran.stdout, ran.returncode) == ("", 1)
+    assert ran.stderr.count("\n") == 1
+    assert KEY not in ran.stderr
+
+
+def test_whatever_looks_like_a_key_is_struck_even_when_nobody_told_of_it() -> None:
+    assert redact(f"near {KEY}, and sk-admin-… stays", ()) == "near sk-…, and sk-admin-… stays"
+
+
+def test_the_longest_secret_is_struck_first() -> None:
+    environ = {"OPENAI_ADMIN_KEY": "abc", "LM_OPENAI_PROXY_PASS": "abcdef", "https_proxy": PROXY}
+
+    assert redact(f"abcdef abc {PASSWORD}", secrets(environ)) == "*** *** ***"

@@ -1,0 +1,554 @@
+"""What dollars by day turn into: hand-worked months, and all groupings of one organization."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_openai.metrics import costs
+from lm_openai.metrics.billing_days import (
+    DAY,
+    Calendar,
+    Days,
+    calendar,
+)
+from lm_openai.metrics.cost_forecast import Forecast, forecast
+from lm_openai.model.report import Values
+from lm_openai.simulator import NO_MANAGEMENT_KEY, Simulator
+from tests.support import replay
+from tests.support.demo_polls import WEDNESDAY, document, polled
+
+GROUPINGS = ("cost_by_project", "cost_by_line_item", "cost_by_api_key", "cost_by_user")
+MONEY = ("amount", "amount_yesterday", "amount_month_to_date", "amount_last_month")
+FLOOR = Decimal(10)
+
+
+def at(text: str) -> int:
+    """Unix seconds of a UTC moment such as `2026-11-18` or `2026-11-18T12:34:56`."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp())
+
+
+def spent(first: str, last: str, week: list[int], **others: int) -> Days:
+    """Dollars a day from `first` to `last` by weekday from Monday; `d20261105` sets one day."""
+    special = {at(f"{key[1:5]}-{key[5:7]}-{key[7:]}"): value for key, value in others.items()}
+    return {
+        day: Decimal(special.get(day, week[(day // DAY + 3) % 7]))
+        for day in range(at(first), at(last) + DAY, DAY)
+    }
+
+
+OFFICE = [20, 20, 20, 20, 20, 6, 6]
+
+
+# The days
+
+
+@pytest.mark.parametrize(
+    ("now", "month", "next_month", "last_month"),
+    [
+        ("2026-11-18T12:34:56", "2026-11-01", "2026-12-01", "2026-10-01"),
+        ("2027-01-01T00:00:00", "2027-01-01", "2027-02-01", "2026-12-01"),
+        ("2026-12-31T23:59:59", "2026-12-01", "2027-01-01", "2026-11-01"),
+        ("2028-02-29T08:00:00", "2028-02-01", "2028-03-01", "2028-01-01"),
+        ("2028-03-01T00:00:01", "2028-03-01", "2028-04-01", "2028-02-01"),
+    ],
+)
+def test_months_begin_and_end_at_utc_midnights(
+    now: str, month: str, next_month: str, last_month: str
+) -> None:
+    dates = calendar(at(now))
+
+    assert dates == Calendar(at(now) // DAY * DAY, at(month), at(next_month), at(last_month))
+
+
+def test_costs_are_asked_from_last_month_or_from_four_weeks_ago_whichever_is_earlier() -> None:
+    assert calendar(at("2026-11-18")).earliest == at("2026-10-01")
+    assert calendar(at("2027-03-01")).earliest == at("2027-02-01")
+    assert calendar(at("2027-02-28")).earliest == at("2027-01-01")
+
+
+def test_a_leap_february_has_29_days_and_its_last_one_has_none_to_come() -> None:
+    dates = calendar(at("2028-02-29T08:00:00"))
+
+    assert len(dates.this_month()) == 29
+    assert list(dates.later()) == []
+
+
+# Figures
+
+
+def figures(now: str, days: Days) -> dict[str, Any]:
+    return dict(costs.billed_figures(days, calendar(at(now)), FLOOR))
+
+
+def test_an_ordinary_wednesday() -> None:
+    """October: 22 weekdays of 20 and 9 weekend days of 6; 1 to 17 November: 12 and 5, less 30."""
+    days = spent("2026-10-01", "2026-11-18", OFFICE, d20261105=-10, d20261118=9)
+
+    assert figures("2026-11-18T12:00:00", days) == {
+        "amount": 9,
+        "amount_yesterday": 20,
+        "amount_7d_average": 16,
+        "amount_change_percent": -43.75,
+        "amount_month_to_date": 249,
+        "amount_last_month": 494,
+    }
+
+
+def test_on_the_first_of_january_the_month_is_today_and_last_month_is_december() -> None:
+    days = spent("2026-12-01", "2027-01-01", [3] * 7, d20270101=1)
+
+    found = figures("2027-01-01T10:00:00", days)
+
+    assert (found["amount_month_to_date"], found["amount_last_month"]) == (1, 93)
+    assert found["amount_yesterday"] == 3
+
+
+@pytest.mark.parametrize(("usual", "change"), [(10, 50.0), (9, None), (0, None), (-4, None)])
+def test_a_change_is_given_from_the_floor_on(usual: int, change: float | None) -> None:
+    days = spent("2026-10-01", "2026-11-18", [usual] * 7, d20261118=15)
+
+    assert figures("2026-11-18", days).get("amount_change_percent") == change
+
+
+def test_a_floor_of_zero_still_gives_no_change_against_nothing() -> None:
+    days = spent("2026-10-01", "2026-11-18", [0] * 7, d20261118=15)
+
+    found = costs.billed_figures(days, calendar(at("2026-11-18")), Decimal(0))
+
+    assert "amount_change_percent" not in found
+
+
+@pytest.mark.parametrize(
+    ("lacking", "gone"),
+    [
+        ("2026-11-18", {"amount", "amount_change_percent", "amount_month_to_date"}),
+        (
+            "2026-11-17",
+            {
+                "amount_yesterday",
+                "amount_7d_average",
+                "amount_change_percent",
+                "amount_month_to_date",
+            },
+        ),
+        ("2026-11-02", {"amount_month_to_date"}),
+        ("2026-10-31", {"amount_last_month"}),
+    ],
+)
+def test_a_figure_that_lacks_a_day_is_left_out(lacking: str, gone: set[str]) -> None:
+    days = spent("2026-10-01", "2026-11-18", OFFICE)
+    whole = figures("2026-11-18", days)
+    del days[at(lacking)]
+
+    assert whole.keys() - figures("2026-11-18", days).keys() == gone
+
+
+def test_a_budget_counts_what_was_spent_and_what_is_to_come() -> None:
+    values: Values = {"amount_month_to_date": Decimal(249), "amount_month_forecast": Decimal(444)}
+
+    assert costs.budget_figures(values, Decimal(500)) == {
+        "budget": 500,
+        "budget_used_percent": 49.8,
+        "budget_forecast_percent": 88.8,
+    }
+    assert costs.budget_figures({}, Decimal(500)) == {"budget": 500}
+    assert costs.budget_figures(values, None) == {}
+
+
+# The forecast
+
+
+def forecasted(now: str, days: Days) -> Forecast | None:
+    return forecast(days, calendar(at(now)))
+
+
+def test_the_forecast_follows_the_weekdays() -> None:
+    """240 through yesterday, 20 today, then 8 weekdays of 20 and 4 weekend days of 6."""
+    days = spent("2026-10-01", "2026-11-18", OFFICE, d20261105=-10, d20261118=9)
+
+    assert forecasted("2026-11-18T12:00:00", days) == Forecast(
+        Decimal(444), Decimal(444), Decimal(444)
+    )
+
+
+def test_low_and_high_take_the_least_and_the_greatest_of_a_weekday() -> None:
+    """One Tuesday is to come; those of the last 28 days cost 20, 12, 28 and 20."""
+    days = spent("2026-10-01", "2026-11-18", OFFICE, d20261103=12, d20261110=28, d20261118=9)
+
+    assert forecasted("2026-11-18", days) == Forecast(Decimal(474), Decimal(466), Decimal(482))
+
+
+def test_a_today_above_its_weekday_counts_as_it_is() -> None:
+    days = spent("2026-10-01", "2026-11-18", OFFICE, d20261118=50)
+
+    found = forecasted("2026-11-18", days)
+
+    assert found is not None
+    assert found.expected == 270 + 50 + 8 * 20 + 4 * 6
+
+
+def test_on_the_last_day_of_the_month_only_today_is_to_come() -> None:
+    """30 November 2026 is a Monday: 20 weekdays and 9 weekend days are billed."""
+    days = spent("2026-10-01", "2026-11-30", OFFICE, d20261130=2)
+
+    assert forecasted("2026-11-30T23:00:00", days) == Forecast(*[Decimal(400 + 54 + 20)] * 3)
+
+
+def test_on_the_first_day_of_the_month_nothing_is_billed_and_the_whole_month_is_to_come() -> None:
+    """January 2027: 21 weekdays and 10 weekend days, the first one today."""
+    days = spent("2026-12-01", "2027-01-01", OFFICE, d20270101=0)
+
+    assert forecasted("2027-01-01T00:10:00", days) == Forecast(*[Decimal(21 * 20 + 10 * 6)] * 3)
+
+
+def test_a_leap_february_is_forecast_to_its_29th() -> None:
+    days = spent("2028-01-01", "2028-02-27", [1] * 7)
+
+    assert forecasted("2028-02-27T12:00:00", days) == Forecast(*[Decimal(29)] * 3)
+
+
+def test_days_in_credit_and_days_before_the_first_spend_say_nothing_of_the_rhythm() -> None:
+    """Spend began on 9 November: 9 days, of which one is in credit; 14 more make 23 of 2."""
+    week = [2] * 7
+    days = spent("2026-10-01", "2026-11-18", [0] * 7) | spent(
+        "2026-11-09", "2026-11-18", week, d20261112=-100, d20261118=0
+    )
+
+    found = forecasted("2026-11-18", days)
+
+    assert found == Forecast(*[Decimal(8 * 2 - 100 + 2 + 12 * 2)] * 3)
+
+
+def test_a_free_day_after_the_first_spend_does_count() -> None:
+    """Sundays are free: of the 12 days to come one is a Sunday, which has cost 0."""
+    days = spent("2026-10-01", "2026-11-18", [7, 7, 7, 7, 7, 7, 0], d20261118=7)
+
+    found = forecasted("2026-11-18", days)
+
+    assert found is not None
+    assert found.expected == 14 * 7 + 7 + 10 * 7
+    assert found.low == found.high == found.expected
+
+
+@pytest.mark.parametrize(("first", "known"), [("2026-11-12", False), ("2026-11-11", True)])
+def test_there_is_no_forecast_under_seven_complete_days_of_spend(first: str, known: bool) -> None:
+    days = spent("2026-10-01", "2026-11-18", [0] * 7) | spent(first, "2026-11-18", [5] * 7)
+
+    assert (forecasted("2026-11-18", days) is not None) is known
+
+
+def test_a_weekday_not_seen_yet_stands_for_any_day() -> None:
+    """8 days of spend, the two Thursdays in credit: a Thursday costs what any day costs."""
+    days = spent("2026-10-01", "2026-11-18", [0] * 7) | spent(
+        "2026-11-10", "2026-11-18", [8] * 7, d20261112=-1, d20261118=8
+    )
+    dates = calendar(at("2026-11-18"))
+    days[dates.today - 6 * DAY] = Decimal(-1)
+
+    found = forecast(days, dates)
+
+    assert found is not None
+    assert found.expected == 7 * 8 - 1 + 8 + 12 * 8
+
+
+def test_without_todays_answer_there_is_no_forecast() -> None:
+    days = spent("2026-10-01", "2026-11-17", OFFICE)
+
+    assert forecasted("2026-11-18", days) is None
+
+
+amounts = st.decimals(min_value=-50, max_value=5000, places=4)
+
+
+@given(st.lists(amounts, min_size=62, max_size=62), st.integers(0, 61))
+def test_a_forecast_lies_between_its_low_and_its_high_and_over_what_is_billed(
+    every: list[Decimal], place: int
+) -> None:
+    dates = calendar(at("2026-09-01") + place * DAY)
+    start = dates.today - 61 * DAY
+    days = {start + number * DAY: amount for number, amount in enumerate(every)}
+
+    found = forecast(days, dates)
+
+    if found is not None:
+        billed = sum((days[day] for day in range(dates.month, dates.today, DAY)), Decimal(0))
+        assert found.low <= found.expected + Decimal("0.0001") <= found.high + Decimal("0.0002")
+        assert found.low >= billed
+
+
+# Every grouping of one organization
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Simulator]:
+    with Simulator(at=WEDNESDAY, lag=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def fresh() -> Iterator[Simulator]:
+    with Simulator(at=WEDNESDAY, lag=0) as simulator:
+        yield simulator
+
+
+def exact(folder: str, demo: Simulator, cache: Path, **properties: str) -> dict[str, Any]:
+    """Datapoints by alias, every digit kept."""
+    outcome = polled(folder, demo, cache, properties=properties)
+    assert outcome.status == 0, outcome.stderr
+    found = json.loads(outcome.stdout, parse_float=Decimal, parse_int=Decimal)
+    return {row["alias"]: row["datapoints"] for row in found["instances"]}
+
+
+@pytest.mark.parametrize("folder", GROUPINGS)
+def test_all_groups_together_are_the_organization_to_the_last_digit(
+    folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    whole = exact("cost_by_organization", demo, tmp_path)["acme"]
+    parts = exact(folder, demo, tmp_path)
+
+    for name in MONEY:
+        assert sum(part[name] for part in parts.values()) == whole[name]
+    assert len(parts) > 8
+    assert abs(sum(part["share_percent"] for part in parts.values()) - 100) < Decimal("0.0001")
+
+
+@pytest.mark.parametrize("folder", ["cost_by_organization", *GROUPINGS])
+def test_a_poll_asks_for_costs_once(folder: str, fresh: Simulator, tmp_path: Path) -> None:
+    polled(folder, fresh, tmp_path)
+
+    asked = [request for request in fresh.requests if request.path.endswith("/costs")]
+    assert len(asked) == 1
+
+
+def test_an_archived_project_keeps_its_name_and_a_credit_belongs_to_none(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    found = exact("cost_by_project", demo, tmp_path)
+
+    assert found["Legacy Chatbot (2024)"]["amount"] == 0
+    assert found["Legacy Chatbot (2024)"]["amount_last_month"] > 0
+    assert found["none"]["amount_month_to_date"] < 0
+
+
+def test_filters_choose_what_is_printed_and_never_a_share_or_a_total(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    everything = exact("cost_by_project", demo, tmp_path)
+    chosen = exact("cost_by_project", demo, tmp_path, **{"openai.projects.include": "Data*"})
+
+    assert list(chosen) == ["Data Platform"]
+    assert chosen["Data Platform"] == everything["Data Platform"]
+
+
+def test_there_is_no_share_of_a_month_that_is_in_credit_as_a_whole(tmp_path: Path) -> None:
+    record = replay.Record.of("cost_by_project")
+    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    for row in (row for bucket in asked.answer["data"] for row in bucket["results"]):
+        row["amount"]["value"] = row["amount"]["value"].replace("-30", "-300")
+
+    with replay.answering(record) as url:
+        outcome = replay.collected("cost_by_project", record, url, tmp_path)
+    found = json.loads(outcome.stdout)["instances"]
+
+    assert sum(row["datapoints"]["amount_month_to_date"] for row in found) == -21
+    assert all("share_percent" not in row["datapoints"] for row in found)
+
+
+def test_a_series_has_one_amount_a_day(demo: Simulator, tmp_path: Path) -> None:
+    settings = {"openai.lookback": "3d", "openai.projects.include": "Data*"}
+    lines = polled("cost_by_project", demo, tmp_path, "influx", settings).stdout.splitlines()
+
+    midnight = WEDNESDAY // DAY * DAY
+    days = [int(line.rsplit(" ", 1)[1]) // 10**9 for line in lines if " amount=" in line]
+    assert days == [midnight - 3 * DAY, midnight - 2 * DAY, midnight - DAY, midnight]
+
+
+def test_a_long_look_back_reaches_further_than_the_figures(
+    fresh: Simulator, tmp_path: Path
+) -> None:
+    fresh.now = at("2026-03-01T12:00:00")
+    settings = {"openai.lookback": "31d", "openai.projects.include": "Data*"}
+    lines = polled("cost_by_project", fresh, tmp_path, "influx", settings).stdout.splitlines()
+
+    assert sum(" amount=" in line for line in lines) == 32
+
+
+def test_a_page_grows_with_the_projects_and_the_dimension() -> None:
+    class Listed:
+        def __init__(self, count: int) -> None:
+            self.count = count
+
+        def projects(self) -> list[None]:
+            return [None] * self.count
+
+    few: Any = Listed(12)
+    many: Any = Listed(2000)
+    assert costs.expected_rows(few, ("project_id",)) == costs.FEWEST_ROWS
+    assert costs.expected_rows(many, ("project_id",)) == 2000
+    assert costs.expected_rows(many, ("project_id", "api_key_id")) == 6000
+
+
+def test_many_projects_are_asked_in_pages_that_stay_small(tmp_path: Path) -> None:
+    with Simulator(at=WEDNESDAY, projects=1200, models=3, lag=0) as large:
+        found = document("cost_by_user", large, tmp_path)
+        asked = [request for request in large.requests if request.path.endswith("/costs")]
+
+    assert found["instances"]
+    assert {request.query["limit"][0] for request in asked} == {"7"}
+    assert len(asked) == 7
+
+
+# What can be refused or be missing
+
+
+def test_an_organization_without_costs_by_user_gets_one_sentence_and_no_number(
+    fresh: Simulator, tmp_path: Path
+) -> None:
+    fresh.fault("400", "*/costs")
+
+    outcome = polled("cost_by_user", fresh, tmp_path)
+
+    assert (outcome.stdout, outcome.status) == ("", 1)
+    assert outcome.stderr.count("\n") == 1
+    assert "costs by user: this organization does not support them" in outcome.stderr
+    assert "OpenAI_Cost_ByApiKey" in outcome.stderr
+
+
+def test_other_failures_of_costs_by_user_keep_their_own_words(
+    fresh: Simulator, tmp_path: Path
+) -> None:
+    outcome = polled("cost_by_user", fresh, tmp_path, key="sk-admin-revoked")
+
+    assert outcome.status == 1
+    assert "does not support" not in outcome.stderr
+    assert "admin key" in outcome.stderr
+
+
+def test_two_currencies_are_never_added(tmp_path: Path) -> None:
+    record = replay.Record.of("cost_by_project")
+    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    asked.answer["data"][3]["results"][0]["amount"]["currency"] = "eur"
+
+    with replay.answering(record) as url:
+        outcome = replay.collected("cost_by_project", record, url, tmp_path)
+
+    assert (outcome.stdout, outcome.status) == ("", 1)
+    assert "an amount in eur, which cannot be added to usd" in outcome.stderr
+
+
+def test_a_project_without_names_stands_with_its_id(fresh: Simulator, tmp_path: Path) -> None:
+    outcome = polled("cost_by_project", fresh, tmp_path, key=NO_MANAGEMENT_KEY)
+    found = json.loads(outcome.stdout)
+
+    assert outcome.status == 0
+    assert sum(row["alias"].startswith("proj_") for row in found["instances"]) == 11
+    assert all("budget" not in row["datapoints"] for row in found["instances"])
+    assert "no spend limit of any project" in outcome.stderr
+
+
+# Budgets and spend limits
+
+
+def test_a_budget_of_the_site_comes_before_the_vendors_spend_limit(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    project = demo.organization.projects[1]
+    own = exact(
+        "cost_by_project", demo, tmp_path, **{f"openai.budget.project.{project.id}": "1000"}
+    )
+    vendors = exact("cost_by_project", demo, tmp_path)
+
+    assert own[project.name]["budget"] == 1000
+    assert vendors[project.name]["budget"] == 3300
+    assert own["Ana's sandbox"] == vendors["Ana's sandbox"]
+    assert "budget" not in vendors["Customer Support"]
+
+
+def test_a_project_whose_limit_stays_unanswered_has_no_budget_and_the_poll_says_so(
+    fresh: Simulator, tmp_path: Path
+) -> None:
+    fresh.fault("400", f"*/{fresh.organization.projects[1].id}/spend_limit")
+
+    outcome = polled("cost_by_project", fresh, tmp_path)
+    found = {row["alias"]: row["datapoints"] for row in json.loads(outcome.stdout)["instances"]}
+
+    assert outcome.status == 0
+    assert "no spend limit of 1 of 10 projects" in outcome.stderr
+    assert "budget" not in found["Data Platform"]
+    assert found["Ana's sandbox"]["budget"] == 500
+
+
+def test_spend_limits_are_cents_on_the_wire_and_dollars_here(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    limits = exact("spend_limits_by_project", demo, tmp_path)
+    projects = exact("cost_by_project", demo, tmp_path)
+    whole = exact("cost_by_organization", demo, tmp_path)["acme"]
+
+    assert set(limits) == {"acme", "Ana's sandbox", "Data Platform"}
+    assert limits["acme"]["threshold"] == 60000
+    assert limits["acme"]["spent_month"] == whole["amount_month_to_date"]
+    for name in ("Ana's sandbox", "Data Platform"):
+        month = projects[name]["amount_month_to_date"]
+        assert limits[name]["spent_month"] == month
+        share = 100 * month / limits[name]["threshold"]
+        assert abs(limits[name]["used_percent"] - share) < Decimal("0.000001")
+        assert (limits[name]["enforcing"], limits[name]["alerts_configured"]) == (0, 1)
+
+
+def test_an_organization_without_a_limit_is_still_shown(fresh: Simulator, tmp_path: Path) -> None:
+    fresh.fault("404", "*/organization/spend_limit")
+
+    found = exact("spend_limits_by_project", fresh, tmp_path)
+
+    assert found["acme"].keys() == {"spent_month", "alerts_configured"}
+
+
+def test_limits_are_shown_while_costs_stay_unanswered(fresh: Simulator, tmp_path: Path) -> None:
+    fresh.fault("400", "*/costs")
+
+    outcome = polled("spend_limits_by_project", fresh, tmp_path)
+    found = {row["alias"]: row["datapoints"] for row in json.loads(outcome.stdout)["instances"]}
+
+    assert "nothing spent and no used percent" in outcome.stderr
+    assert found["Data Platform"] == {"threshold": 3300, "enforcing": 0, "alerts_configured": 1}
+
+
+def test_a_list_of_limits_that_is_not_whole_discovers_nothing(
+    fresh: Simulator, tmp_path: Path
+) -> None:
+    fresh.fault("400", f"*/{fresh.organization.projects[0].id}/spend_limit")
+
+    outcome = polled("spend_limits_by_project", fresh, tmp_path, "logicmonitor", discover=True)
+
+    assert (outcome.stdout, outcome.status) == ("", 1)
+    assert "no spend limit of 1 of 11 projects" in outcome.stderr
+
+
+def test_limits_are_read_once_for_both_datasources(fresh: Simulator, tmp_path: Path) -> None:
+    polled("cost_by_project", fresh, tmp_path)
+    polled("spend_limits_by_project", fresh, tmp_path)
+
+    limits = [request.path for request in fresh.requests if request.path.endswith("/spend_limit")]
+    assert len(limits) == len(set(limits)) == 12
+
+
+@pytest.mark.parametrize("folder", ["cost_by_project", "spend_limits_by_project"])
+def test_limits_are_asked_only_of_projects_that_are_printed(
+    folder: str, fresh: Simulator, tmp_path: Path
+) -> None:
+    polled(folder, fresh, tmp_path, properties={"openai.projects.include": "Data*"})
+
+    limits = [request.path for request in fresh.requests if request.path.endswith("/spend_limit")]
+    projects = [path for path in limits if "/projects/" in path]
+    assert len(projects) == 1
+    assert fresh.organization.projects[1].id in projects[0]

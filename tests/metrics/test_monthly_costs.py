@@ -1,0 +1,342 @@
+"""A month of costs to hold against the invoice: exact sums, honest cents, and its three forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.metrics import monthly_costs
+from lm_openai.metrics.billing_days import DAY
+from lm_openai.metrics.monthly_costs import Month, Row
+from lm_openai.output import cost_formats
+from lm_openai.output.text import one_line
+from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.support.demo_polls import WEDNESDAY
+from tests.support.http_api import demo_client
+from tests.support.paths import ROOT
+
+
+def at(text: str) -> int:
+    """Unix seconds of a UTC moment."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp())
+
+
+def row(project: str, item: str, day: int, amount: str) -> Row:
+    """A row of October 2026."""
+    return Row(project, f"proj_{project.lower()}", item, f"2026-10-{day:02}", Decimal(amount))
+
+
+SMALL = Month(
+    "2026-10",
+    "acme",
+    (
+        row("Checkout", "gpt-5, input", 1, "1.004"),
+        row("Checkout", "gpt-5, input", 2, "1.004"),
+        row("Checkout", "gpt-5, output", 1, "0.004"),
+        row("Research", 'the "big", one', 2, "10.5"),
+        Row("none", "none", "Credit grant", "2026-10-02", Decimal("-2.503")),
+    ),
+)
+
+
+class Known:
+    """Names for two projects, in the place of a list read from the API."""
+
+    def projects(self) -> list[Any]:
+        return [{"id": "a"}, {"id": "b"}]
+
+    def name(self, dimension: str, identifier: str) -> str | None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Simulator]:
+    with Simulator(at=WEDNESDAY, lag=0) as simulator:
+        yield simulator
+
+
+def read(demo: Simulator, text: str, now: int = WEDNESDAY) -> Month:
+    names: Any = Known()
+    return monthly_costs.read(demo_client(demo), names, "acme", text, now)
+
+
+# Which month
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-13", "2026-00", "2026-1", "26-10", "2026/10", "2026-10-01", "", "last", "1969-12"],
+)
+def test_what_is_no_month_is_refused(text: str) -> None:
+    with pytest.raises(WrongUsage, match="give a year and a month, such as 2026-10"):
+        monthly_costs.period(text, WEDNESDAY)
+
+
+def test_a_month_that_has_not_begun_is_refused() -> None:
+    with pytest.raises(WrongUsage, match="2026-12: that month has not begun"):
+        monthly_costs.period("2026-12", at("2026-11-30T23:59:59"))
+
+    assert monthly_costs.period("2026-12", at("2026-12-01"))[0] == at("2026-12-01")
+
+
+@pytest.mark.parametrize(
+    ("text", "days"), [("2026-10", 31), ("2026-02", 28), ("2024-02", 29), ("2025-12", 31)]
+)
+def test_a_month_has_its_own_days(text: str, days: int) -> None:
+    start, end = monthly_costs.period(text, WEDNESDAY)
+
+    assert end - start == days * DAY
+    assert start == at(f"{text}-01")
+
+
+def test_a_running_month_is_said_to_be_unfinished(demo: Simulator) -> None:
+    found = read(demo, "2026-11")
+
+    assert "unfinished: the month ends on 2026-11-30" in found.unfinished
+    assert found.unfinished in cost_formats.table(found)
+    assert max(row.day for row in found.rows) == "2026-11-18"
+
+
+@pytest.mark.parametrize(("hours", "settled"), [(0, False), (23, False), (24, True)])
+def test_a_month_settles_a_day_after_its_end(demo: Simulator, hours: int, settled: bool) -> None:
+    found = read(demo, "2026-10", at("2026-11-01") + hours * 3600)
+
+    assert (found.unfinished == "") is settled
+
+
+# Its sums
+
+
+def test_the_month_is_the_organizations_to_the_last_digit(demo: Simulator) -> None:
+    start, end = monthly_costs.period("2026-10", WEDNESDAY)
+    days = dict(demo_client(demo).costs(start, end))
+
+    found = read(demo, "2026-10")
+
+    assert monthly_costs.total(found.rows) == sum(
+        cost.amount for one in days.values() for cost in one
+    )
+    by_day = {name: monthly_costs.total(rows) for name, rows in _days(found).items()}
+    assert len(by_day) == 31
+    for day, costs in days.items():
+        name = datetime.fromtimestamp(day, timezone.utc).strftime("%Y-%m-%d")
+        assert by_day[name] == sum(cost.amount for cost in costs)
+
+
+def _days(found: Month) -> dict[str, list[Row]]:
+    days: dict[str, list[Row]] = {}
+    for one in found.rows:
+        days.setdefault(one.day, []).append(one)
+    return days
+
+
+def test_a_second_currency_is_refused() -> None:
+    class Mixed:
+        def costs(self, *arguments: object, **settings: object) -> Iterator[Any]:
+            from lm_openai.api.records import Cost
+
+            yield 0, [Cost(Decimal(1), "usd", "a"), Cost(Decimal(1), "eur", "b")]
+
+    client: Any = Mixed()
+    names: Any = Known()
+    with pytest.raises(ApiFailure, match="an amount in eur"):
+        monthly_costs.read(client, names, "acme", "2026-10", WEDNESDAY)
+
+
+@pytest.mark.parametrize("answered", [range(30), range(1, 31), [*range(15), *range(16, 31)]])
+def test_a_month_that_lacks_a_day_is_no_month(answered: list[int]) -> None:
+    """A day without costs is a bucket without results; no bucket at all is no answer."""
+    start, _ = monthly_costs.period("2026-10", WEDNESDAY)
+
+    class Short:
+        def costs(self, *arguments: object, **settings: object) -> Iterator[Any]:
+            yield from ((start + day * DAY, []) for day in answered)
+
+    client: Any = Short()
+    names: Any = Known()
+    with pytest.raises(ApiFailure, match=r"costs: .*1 of 31 days are missing"):
+        monthly_costs.read(client, names, "acme", "2026-10", WEDNESDAY)
+
+
+# The table
+
+
+def test_the_table_shows_every_project_line_item_and_day_to_the_cent() -> None:
+    """1.004 + 1.004 is 2.01 when rounded once, and was 2.00 if each day were."""
+    assert cost_formats.table(SMALL) == (
+        "acme: costs of 2026-10 in US dollars, by UTC days\n"
+        "\n"
+        "Checkout (proj_checkout)   2.01\n"
+        "  gpt-5, input             2.01\n"
+        "  gpt-5, output            0.00\n"
+        "\n"
+        "Research (proj_research)  10.50\n"
+        '  the "big", one          10.50\n'
+        "\n"
+        "none                      -2.50\n"
+        "  Credit grant            -2.50\n"
+        "\n"
+        "by day\n"
+        "  2026-10-01               1.01\n"
+        "  2026-10-02               9.00\n"
+        "\n"
+        "total of 2026-10          10.01\n"
+    )
+
+
+def test_where_rounded_lines_add_up_to_something_else_the_table_says_so() -> None:
+    thirds = tuple(row("Checkout", f"item {number}", number, "0.333") for number in range(1, 4))
+
+    text = cost_formats.table(Month("2026-10", "acme", thirds))
+
+    assert text.splitlines()[-2].split() == ["total", "of", "2026-10", "1.00"]
+    assert text.splitlines()[-1] == (
+        "(rounded one by one, line items add up to 0.99, days add up to 0.99)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("0.005", "0.00"),
+        ("0.015", "0.02"),
+        ("0.025", "0.02"),
+        ("-0.004", "0.00"),
+        ("-1.5", "-1.50"),
+    ],
+)
+def test_cents_are_rounded_half_to_even_and_never_below_zero_by_nothing(
+    amount: str, shown: str
+) -> None:
+    assert str(cost_formats.cents(Decimal(amount))) == shown
+
+
+def test_a_name_with_a_line_end_stays_on_its_line() -> None:
+    text = cost_formats.table(Month("2026-10", "acme", (row("A\nB", "x", 1, "1"),)))
+
+    assert "A B (proj_a b)" in text
+
+
+def test_a_month_without_costs_has_a_total_of_zero() -> None:
+    text = cost_formats.table(Month("2026-10", "acme", ()))
+
+    assert text.splitlines()[-1].split() == ["total", "of", "2026-10", "0.00"]
+
+
+# The forms for programs
+
+
+amounts = st.decimals(min_value=-9999, max_value=99999, places=12)
+
+
+words = st.text(min_size=1)
+
+
+@given(st.lists(st.tuples(words, words, st.integers(1, 31), amounts)))
+def test_csv_and_json_read_back_as_they_were_to_the_last_digit(
+    every: list[tuple[str, str, int, Decimal]],
+) -> None:
+    """In CSV what would end a line is a blank, since not every reader takes it quoted."""
+    rows = tuple(row(name, item, day, str(amount)) for name, item, day, amount in every)
+    found = Month("2026-10", "acme", rows)
+
+    lines = list(csv.DictReader(io.StringIO(cost_formats.comma_separated(found), newline="")))
+    document = json.loads(cost_formats.document(found), parse_float=Decimal, parse_int=Decimal)
+
+    assert [_told(one) for one in document["rows"]] == [_told(one._asdict()) for one in rows]
+    assert [_told(one) for one in lines] == [_told(one._asdict(), one_line) for one in rows]
+    assert document["total"] == monthly_costs.total(rows)
+
+
+def _told(found: dict[str, Any], spelled: Callable[[str], str] = str) -> tuple[object, ...]:
+    texts = (found["project_name"], found["line_item"], found["day"])
+    return (*map(spelled, texts), Decimal(found["amount"]))
+
+
+def test_csv_has_a_header_and_quotes_what_needs_it() -> None:
+    lines = cost_formats.comma_separated(SMALL).splitlines()
+
+    assert lines[0] == "day,project_id,project_name,line_item,amount,currency"
+    assert lines[1] == '2026-10-01,proj_checkout,Checkout,"gpt-5, input",1.004,usd'
+    assert lines[4] == '2026-10-02,proj_research,Research,"the ""big"", one",10.5,usd'
+    assert lines[5] == "2026-10-02,none,none,Credit grant,-2.503,usd"
+
+
+def test_json_holds_the_sums_of_each_project_line_item_and_day() -> None:
+    document = json.loads(cost_formats.document(SMALL), parse_float=Decimal, parse_int=Decimal)
+
+    assert (document["total"], document["total_to_the_cent"]) == (Decimal("10.009"), "10.01")
+    assert document["finished"] is True
+    assert document["days"] == [
+        {"day": "2026-10-01", "amount": Decimal("1.008")},
+        {"day": "2026-10-02", "amount": Decimal("9.001")},
+    ]
+    for part in ("projects", "line_items", "days", "rows"):
+        assert sum(one["amount"] for one in document[part]) == document["total"]
+
+
+# The command
+
+
+def ran(demo: Simulator, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "OPENAI_ADMIN_KEY": ADMIN_KEY,
+        "OPENAI_BASE_URL": demo.url,
+        "LM_OPENAI_ORG_NAME": "acme",
+    }
+    command = [sys.executable, "-m", "lm_openai.app.cli", "costs", "--at", str(WEDNESDAY), *words]
+    return subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_command_prints_a_finished_month(demo: Simulator, home: Path) -> None:
+    found = ran(demo, home, "--month", "2026-10")
+
+    lines = found.stdout.splitlines()
+    assert (found.returncode, found.stderr) == (0, "")
+    assert lines[0] == "acme: costs of 2026-10 in US dollars, by UTC days"
+    archived = [line for line in lines if line.startswith("Legacy Chatbot (2024) (proj_")]
+    assert len(archived) == 1
+    whole = str(cost_formats.cents(monthly_costs.total(read(demo, "2026-10").rows)))
+    assert f"total of 2026-10 {whole}" in [" ".join(line.split()) for line in lines]
+
+
+def test_csv_of_a_running_month_says_on_stderr_that_it_is_unfinished(
+    demo: Simulator, home: Path
+) -> None:
+    found = ran(demo, home, "--month", "2026-11", "--format", "csv")
+
+    rows = list(csv.DictReader(io.StringIO(found.stdout)))
+    assert found.returncode == 0
+    assert found.stderr.startswith("unfinished: ")
+    assert sum(Decimal(one["amount"]) for one in rows) == monthly_costs.total(
+        read(demo, "2026-11").rows
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--month", "2026-12"), ("--month", "soon"), (), ("--month", "2026-10", "--format=pdf")],
+)
+def test_wrong_usage_is_one_sentence_and_exit_status_2(
+    demo: Simulator, home: Path, words: tuple[str, ...]
+) -> None:
+    found = ran(demo, home, *words)
+
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.count("\n") == 1

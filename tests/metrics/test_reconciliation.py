@@ -1,0 +1,247 @@
+"""The bill against the usage: exact over the demo organization, and no guess where both differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.metrics.billing_days import DAY
+from lm_openai.metrics.reconciliation import (
+    Bill,
+    Pair,
+    common_names,
+    joined,
+    quantities,
+    window,
+)
+from lm_openai.simulator import Simulator
+from tests.support import replay
+from tests.support.demo_polls import WEDNESDAY, document, polled, values
+
+FOLDER = "reconciliation_by_model"
+FINE_TUNED = "ft:gpt-4o-mini-2024-07-18:acme::a1b2c3"
+
+
+def bill(quantities: dict[tuple[str, str], int], unread: dict[str, int] | None = None) -> Bill:
+    """A dollar a kind."""
+    return Bill(
+        {key: Decimal(quantity) for key, quantity in quantities.items()},
+        dict.fromkeys(quantities, Decimal(1)),
+        {text: Decimal(amount) for text, amount in (unread or {}).items()},
+    )
+
+
+@pytest.mark.parametrize("spelled", [400, "400", 400.0])
+def test_the_cached_part_is_taken_off_however_the_wire_spells_it(spelled: object) -> None:
+    row = {"input_tokens": 1000, "output_tokens": 5, "input_cached_tokens": spelled}
+
+    assert dict(quantities(USAGE_KINDS["completions"], row)) == {
+        "input": 600,
+        "cached_input": 400,
+        "cache_writes": 0,
+        "output": 5,
+    }
+
+
+# Names
+
+
+def test_a_snapshot_on_both_sides_is_compared_with_itself() -> None:
+    names = {"gpt-4o-2024-08-06", "gpt-4o-2024-11-20"}
+
+    assert common_names(names, names) == {name: name for name in names}
+
+
+def test_an_alias_is_the_only_snapshot_that_was_billed() -> None:
+    found = common_names({"gpt-5-2025-08-07"}, {"gpt-5", "gpt-5-2025-08-07"})
+
+    assert found["gpt-5"] == "gpt-5-2025-08-07"
+
+
+def test_an_alias_of_several_snapshots_makes_the_family_one() -> None:
+    billed = {"gpt-4o-2024-08-06", "gpt-4o-2024-11-20", "gpt-4o-mini-2024-07-18"}
+
+    found = common_names(billed, {"gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18"})
+
+    assert found == {
+        "gpt-4o": "gpt-4o",
+        "gpt-4o-2024-08-06": "gpt-4o",
+        "gpt-4o-2024-11-20": "gpt-4o",
+        "gpt-4o-mini-2024-07-18": "gpt-4o-mini-2024-07-18",
+    }
+
+
+@pytest.mark.parametrize(
+    ("billed", "counted"),
+    [
+        ({"o1-pro"}, {"o1"}),
+        ({"gpt-4o-2024-08-06"}, {"gpt-4o-2024-05-13"}),
+        ({"gpt-4o-mini-2024-07-18"}, {FINE_TUNED}),
+        ({"gpt-4o-mini"}, {"gpt-4o"}),
+    ],
+)
+def test_strangers_are_never_joined(billed: set[str], counted: set[str]) -> None:
+    assert common_names(billed, counted) == {name: name for name in billed | counted}
+
+
+@given(st.sets(st.sampled_from(["a", "a-2026-01-01", "a-2026-02-02", "b", "b-2026-01-01", "a-b"])))
+def test_no_quantity_is_lost_by_joining(billed: set[str]) -> None:
+    counted = {"a": 5, "a-2026-01-01": 7, "b": 11}
+    found = joined(
+        bill({(model, "input"): 3 for model in billed}),
+        {(model, "input"): count for model, count in counted.items()},
+    )
+
+    assert sum(pair.billed or 0 for pair in found.pairs.values()) == 3 * len(billed)
+    assert sum(pair.used or 0 for pair in found.pairs.values()) == 23
+
+
+# Sides
+
+
+def test_a_difference_is_what_was_billed_beyond_the_count() -> None:
+    assert Pair(Decimal(105), 100).difference_percent == 5
+    assert Pair(Decimal(90), 100).difference_percent == -10
+    assert Pair(None, 100).difference_percent is None
+    assert Pair(Decimal(90), None).difference_percent is None
+
+
+def test_charges_without_a_count_are_unmatched_and_credits_left_aside() -> None:
+    found = joined(
+        bill({("o3", "input"): 10, ("o3", "output"): 10}, {"Vector storage": 2, "Credit": -50}),
+        {("o3", "input"): 10, ("free", "input"): 4},
+    )
+
+    assert (str(found.charged), str(found.unmatched)) == ("4", "3")
+    assert (found.unmatched_items, found.unbilled) == (2, 1)
+    assert found.pairs[("free", "input")] == Pair(None, 4)
+
+
+def test_the_days_compared_are_complete_and_a_day_old() -> None:
+    start, end = window(WEDNESDAY)
+
+    assert end - start == 7 * DAY
+    assert WEDNESDAY - end > DAY
+    assert end % DAY == 0
+
+
+# The demo organization
+
+
+@pytest.fixture
+def demo() -> Iterator[Simulator]:
+    with Simulator(at=WEDNESDAY) as simulator:
+        yield simulator
+
+
+def test_the_bill_is_the_usage_although_both_arrived_late(demo: Simulator, tmp_path: Path) -> None:
+    found = values(document(FOLDER, demo, tmp_path))
+    whole = found.pop("acme")
+
+    assert len(found) > 50
+    for alias, numbers in found.items():
+        assert numbers["billed_quantity"] == numbers["used_quantity"] > 0, alias
+        assert numbers.get("difference_percent", 0) == 0
+    assert (whole["unbilled_kinds"], whole["unmatched_items"]) == (0, 4)
+
+
+def test_what_is_unmatched_is_what_tools_and_storage_cost(demo: Simulator, tmp_path: Path) -> None:
+    whole = values(document(FOLDER, demo, tmp_path))["acme"]
+    start, end = window(WEDNESDAY)
+    amounts = [
+        (row["line_item"], Decimal(row["amount"]["value"]))
+        for row in _billed(demo, start, end)
+        if Decimal(row["amount"]["value"]) > 0
+    ]
+    tools = sum((amount for item, amount in amounts if "," not in item), Decimal(0))
+
+    assert Decimal(repr(whole["unmatched_amount"])) == tools
+    share = 100 * tools / sum((amount for _, amount in amounts), Decimal(0))
+    assert abs(Decimal(repr(whole["unmatched_cost_percent"])) - share) < Decimal("0.000001")
+
+
+def test_a_poll_takes_eight_requests_however_many_models(demo: Simulator, tmp_path: Path) -> None:
+    document(FOLDER, demo, tmp_path)
+
+    assert len(demo.requests) == 8
+
+
+def test_an_api_without_decisions_is_compared_without_them(demo: Simulator, tmp_path: Path) -> None:
+    """Decisions are billed under the line items of completions, so these then show more."""
+    demo.fault("404", "*/usage/decisions")
+
+    found = document(FOLDER, demo, tmp_path)
+
+    assert "no usage/decisions yet" in found["notes"][0]
+    assert values(found)["gpt-5-2025-08-07 / input"]["difference_percent"] > 0
+
+
+def test_a_kind_that_stays_unanswered_leaves_nothing_to_compare(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    demo.fault("400", "*/usage/embeddings")
+
+    outcome = polled(FOLDER, demo, tmp_path)
+
+    assert (outcome.stdout, outcome.status) == ("", 1)
+    assert "usage/embeddings" in outcome.stderr
+
+
+def test_models_can_be_chosen_and_the_unmatched_share_stays(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    everything = values(document(FOLDER, demo, tmp_path))
+    chosen = values(document(FOLDER, demo, tmp_path, properties={"openai.models.include": "o3-*"}))
+
+    assert set(chosen) == {alias for alias in everything if alias.startswith(("o3-", "acme"))}
+    assert chosen["acme"] == everything["acme"]
+
+
+def test_a_bill_that_lacks_a_day_is_not_compared(tmp_path: Path) -> None:
+    record = replay.Record.of(FOLDER)
+    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    del asked.answer["data"][3]
+
+    with replay.answering(record) as url:
+        outcome = replay.collected(FOLDER, record, url, tmp_path)
+
+    assert (outcome.status, outcome.stdout) == (1, "")
+    assert "1 of 7 days are missing" in outcome.stderr
+
+
+def test_new_wording_shows_as_unmatched_and_not_as_a_difference(tmp_path: Path) -> None:
+    record = replay.Record.of(FOLDER)
+    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    for row in (row for bucket in asked.answer["data"] for row in bucket["results"]):
+        row["line_item"] = row["line_item"].replace(", cached input", ", read from cache")
+
+    with replay.answering(record) as url:
+        outcome = replay.collected(FOLDER, record, url, tmp_path)
+    found: dict[str, Any] = values(json.loads(outcome.stdout))
+
+    assert found["gpt-5-2025-08-07 / cached input"] == {"used_quantity": 20000}
+    assert (found["acme"]["unmatched_amount"], found["acme"]["unbilled_kinds"]) == (10, 2)
+
+
+def _billed(demo: Simulator, start: int, end: int) -> list[dict[str, Any]]:
+    from urllib.parse import urlencode
+    from urllib.request import Request, urlopen
+
+    from lm_openai.simulator import ADMIN_KEY
+
+    query = urlencode(
+        {"start_time": start, "end_time": end, "group_by[]": "line_item", "limit": 180}
+    )
+    request = Request(
+        f"{demo.url}/organization/costs?{query}", headers={"Authorization": f"Bearer {ADMIN_KEY}"}
+    )
+    with urlopen(request) as answer:
+        return [row for bucket in json.load(answer)["data"] for row in bucket["results"]]

@@ -1,0 +1,363 @@
+"""Every usage kind adds up by whatever it is grouped, and says what it does not know."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.collect import datasource
+from lm_openai.simulator import Simulator
+from tests.support import demo_polls, replay
+from tests.support.demo_polls import WEDNESDAY
+from tests.support.paths import ROOT
+from tests.support.scripts import started
+
+KIND_OF = {
+    "audio_speeches_by_model": "audio_speeches",
+    "audio_transcriptions_by_model": "audio_transcriptions",
+    "code_interpreter_by_project": "code_interpreter_sessions",
+    "completion_by_model": "completions",
+    "decisions_by_model": "decisions",
+    "embeddings_by_model": "embeddings",
+    "file_search_by_vector_store": "file_search_calls",
+    "images_by_model": "images",
+    "moderations_by_model": "moderations",
+    "vector_stores_by_project": "vector_stores",
+    "web_search_by_model": "web_search_calls",
+}
+GROUPINGS = [
+    (folder, dimensions)
+    for folder, kind in KIND_OF.items()
+    for dimensions in dict.fromkeys(
+        [*((name,) for name in USAGE_KINDS[kind].dimensions), USAGE_KINDS[kind].dimensions]
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Simulator]:
+    """The demo organization, whose usage is not late."""
+    with Simulator(at=WEDNESDAY, lag=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture(autouse=True)
+def unspoilt(demo: Simulator) -> Iterator[None]:
+    """No fault and no request outlives its test, and the clock stands where it stood."""
+    yield
+    demo.clear()
+    demo.now = WEDNESDAY
+
+
+def by(*dimensions: str, window: str = "1h", **more: str) -> dict[str, str]:
+    return {"openai.group.by": ",".join(dimensions), "openai.window": window, **more}
+
+
+def total(document: dict[str, Any]) -> Counter[str]:
+    """Each datapoint over all instances."""
+    found: Counter[str] = Counter()
+    for row in document["instances"]:
+        found.update(row["datapoints"])
+    return found
+
+
+def required(folder: str) -> set[str]:
+    return set(USAGE_KINDS[KIND_OF[folder]].required)
+
+
+@pytest.mark.parametrize(
+    ("folder", "dimensions"),
+    GROUPINGS,
+    ids=lambda value: value if type(value) is str else "+".join(value),
+)
+def test_groups_add_up_to_what_the_organization_used(
+    demo: Simulator, folder: str, dimensions: tuple[str, ...], tmp_path: Path
+) -> None:
+    whole = demo_polls.document(folder, demo, tmp_path, "json", by("organization"))
+    parts = demo_polls.document(folder, demo, tmp_path, "json", by(*dimensions))
+
+    assert [row["id"] for row in whole["instances"]] == ["organization"]
+    summed, wanted = total(parts), total(whole)
+    assert {name: summed[name] for name in required(folder)} == {
+        name: wanted[name] for name in required(folder)
+    }
+    assert all(wanted[name] > 0 for name in required(folder))
+    for row in parts["instances"]:
+        assert tuple(row["dimensions"]) == dimensions
+
+
+@pytest.mark.parametrize("folder", KIND_OF)
+def test_a_dimension_that_the_endpoint_lacks_is_refused_with_those_it_has(
+    demo: Simulator, folder: str, tmp_path: Path
+) -> None:
+    outcome = demo_polls.polled(folder, demo, tmp_path, "json", by("line_item"))
+
+    assert (outcome.status, outcome.stdout) == (2, "")
+    assert "'line_item'" in outcome.stderr
+    assert ", ".join(USAGE_KINDS[KIND_OF[folder]].dimensions) in outcome.stderr
+    assert demo.requests == []
+
+
+@pytest.mark.parametrize("folder", sorted(set(KIND_OF) - {"vector_stores_by_project"}))
+def test_what_was_used_this_week_and_is_idle_now_reads_0(
+    demo: Simulator, folder: str, tmp_path: Path
+) -> None:
+    """The last two hours have not arrived, so the window is empty and the week is not."""
+    demo.settings = demo.settings._replace(delays={KIND_OF[folder]: 7200})
+    try:
+        found = demo_polls.document(folder, demo, tmp_path)
+    finally:
+        demo.settings = demo.settings._replace(delays={})
+
+    assert found["instances"]
+    for row in found["instances"]:
+        assert row["idle"] is True
+        assert {row["datapoints"][name] for name in required(folder)} == {0}
+        assert not set(row["datapoints"]) & {"cached_percent"}
+
+
+def test_usage_without_a_user_is_an_instance_of_its_own(demo: Simulator, tmp_path: Path) -> None:
+    found = demo_polls.document("completion_by_model", demo, tmp_path, "json", by("user_id"))
+    nobody = next(row for row in found["instances"] if row["id"] == "none")
+
+    assert nobody["alias"] == "none"
+    assert nobody["dimensions"] == {"user_id": "none"}
+    assert nobody["datapoints"]["num_model_requests"] > 0
+
+
+def test_batch_work_reads_as_words(demo: Simulator, tmp_path: Path) -> None:
+    alone = demo_polls.document("completion_by_model", demo, tmp_path, "json", by("batch"))
+    both = demo_polls.document("completion_by_model", demo, tmp_path, "json", by("model", "batch"))
+
+    assert {row["id"]: row["alias"] for row in alone["instances"]} == {
+        "true": "batch",
+        "false": "not batch",
+    }
+    assert "gpt-4.1-mini-2025-04-14 / batch" in demo_polls.values(both)
+
+
+def test_an_instance_has_the_name_and_the_id_of_its_project(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    properties = by("project_id", "model")
+    found = demo_polls.document("embeddings_by_model", demo, tmp_path, "json", properties)
+    row = next(row for row in found["instances"] if row["alias"].startswith("Data Platform / "))
+
+    assert row["id"] == f"{row['dimensions']['project_id']}/text-embedding-3-large"
+    assert row["names"] == {"project_name": "Data Platform"}
+
+
+# What a kind is to the rest of the suite
+
+
+def test_a_usage_kind_needs_little_more_than_its_definition() -> None:
+    for folder in KIND_OF:
+        script = (ROOT / "modules" / folder / f"{folder}.py").read_text()
+        after = script.split(f'main("{folder}")\n')[1].split("\n")
+        assert len([line for line in after if line.strip()]) <= 3, folder
+
+
+def test_every_usage_kind_of_the_api_has_its_datasource() -> None:
+    assert set(KIND_OF.values()) == set(USAGE_KINDS)
+    for folder, kind in KIND_OF.items():
+        source = datasource.definition(folder)
+        assert set(source.dimensions) <= set(USAGE_KINDS[kind].dimensions)
+        assert {datapoint.name for datapoint in source.datapoints} >= set(
+            USAGE_KINDS[kind].required
+        )
+
+
+def test_data_age_is_told_by_the_newest_minute_with_use(demo: Simulator, tmp_path: Path) -> None:
+    demo.settings = demo.settings._replace(delays={"moderations": 600})
+    try:
+        found = demo_polls.document("moderations_by_model", demo, tmp_path)
+    finally:
+        demo.settings = demo.settings._replace(delays={})
+
+    assert 600 <= found["data_age_seconds"]["moderations"] < 700
+
+
+# Stored bytes are a level
+
+STORES = "vector_stores_by_project"
+SUPPORT = "proj_GTU37nTPj3PbhCJhfCV9UC4m"
+
+
+def edited(keep: Any) -> replay.Record:
+    """The record with only those hours' rows that `keep(hours before the newest, row)` wants."""
+    record = replay.Record.of(STORES)
+    answers = []
+    for entry in record.answers:
+        if entry.query.get("bucket_width") == ["1h"]:
+            buckets = entry.answer["data"]
+            changed = [
+                {**one, "results": [row for row in one["results"] if keep(age, row)]}
+                for age, one in zip(range(len(buckets) - 1, -1, -1), buckets)
+            ]
+            entry = entry._replace(answer={**entry.answer, "data": changed})
+        answers.append(entry)
+    return record._replace(answers=tuple(answers))
+
+
+def stored(record: replay.Record, cache: Path) -> dict[str, dict[str, float]]:
+    with replay.answering(record) as url:
+        outcome = replay.collected(STORES, record, url, cache)
+    assert outcome.status == 0, outcome.stderr
+    return demo_polls.values(json.loads(outcome.stdout))
+
+
+def newest(age: int) -> dict[str, int]:
+    """Bytes by project id in the hour that lies `age` hours before the newest."""
+    for entry in replay.Record.of(STORES).answers:
+        if entry.query.get("bucket_width") == ["1h"] and len(entry.answer["data"]) > 20:
+            rows = entry.answer["data"][-1 - age]["results"]
+            return {row["project_id"]: row["usage_bytes"] for row in rows}
+    raise AssertionError("no day of hours in the record")
+
+
+def test_stored_bytes_are_those_of_the_newest_hour_that_tells_any(tmp_path: Path) -> None:
+    found = stored(edited(lambda age, row: age >= 5), tmp_path)
+
+    assert found["Customer Support"]["usage_bytes"] == newest(5)[SUPPORT]
+    assert sorted(row["usage_bytes"] for row in found.values()) == sorted(newest(5).values())
+
+
+def test_a_project_that_is_an_hour_late_keeps_its_level(tmp_path: Path) -> None:
+    found = stored(edited(lambda age, row: row["project_id"] != SUPPORT or age >= 1), tmp_path)
+
+    assert found["Customer Support"]["usage_bytes"] == newest(1)[SUPPORT]
+
+
+def test_a_project_of_which_nothing_is_told_any_more_stores_nothing(tmp_path: Path) -> None:
+    found = stored(edited(lambda age, row: row["project_id"] != SUPPORT or age >= 2), tmp_path)
+
+    assert found["Customer Support"]["usage_bytes"] == 0
+    assert found["Document Intelligence"]["usage_bytes"] > 0
+
+
+def test_beside_a_series_a_level_is_the_newest_too_and_not_the_last_one_of_days_ago(
+    tmp_path: Path,
+) -> None:
+    record = edited(lambda age, row: row["project_id"] != SUPPORT or age >= 2)
+    with replay.answering(record) as url:
+        environ = {"OPENAI_ADMIN_KEY": replay.KEY, "OPENAI_BASE_URL": url}
+        sets = [f"--set={name}={value}" for name, value in record.properties.items()]
+        words = ("--series", "--at", str(record.at), *sets)
+        outcome = started(STORES, words, tmp_path, environ)
+    found = json.loads(outcome.stdout)
+
+    assert demo_polls.values(found)["Customer Support"]["usage_bytes"] == 0
+    assert demo_polls.values(found)["Document Intelligence"]["usage_bytes"] > 0
+    mine = [one["datapoints"] for one in found["series"] if one["wildvalue"] == SUPPORT]
+    assert mine[-1]["usage_bytes"] == newest(2)[SUPPORT]
+
+
+def test_a_level_that_nobody_tells_is_unknown_and_not_0(tmp_path: Path) -> None:
+    found = stored(edited(lambda age, row: False), tmp_path)
+
+    assert set(found) == {"Customer Support", "Search & Retrieval", "Document Intelligence"}
+    assert list(found.values()) == [{}, {}, {}]
+
+
+def test_stored_bytes_are_never_added_up_over_time(demo: Simulator, tmp_path: Path) -> None:
+    hour, week = (
+        demo_polls.document(
+            STORES,
+            demo,
+            tmp_path / window,
+            "json",
+            by("organization", window=window),
+        )
+        for window in ("1h", "7d")
+    )
+
+    assert total(hour) == total(week) != Counter()
+
+
+def test_the_organizations_level_holds_the_projects_that_are_an_hour_late(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """At 12:34 one project has told 12:00, the other 11:00 only."""
+    noon = WEDNESDAY // 3600 * 3600
+    levels = {noon - 3600: {"proj_a": 50, "proj_b": 7}, noon: {"proj_a": 60}}
+    httpserver.expect_request("/v1/organization/usage/vector_stores").respond_with_handler(
+        lambda request: answered(request, levels)
+    )
+    record = replay.Record(WEDNESDAY, {"openai.group.by": "organization"}, ())
+    outcome = replay.collected(STORES, record, httpserver.url_for("/v1"), tmp_path)
+
+    (row,) = json.loads(outcome.stdout)["instances"]
+    assert (row["id"], row["datapoints"]) == ("organization", {"usage_bytes": 67})
+
+
+def answered(request: Request, levels: dict[int, dict[str, int]]) -> Response:
+    """The levels by project, or by nothing, in hours; a day's is its newest hour's."""
+    grouped = "group_by[]" in request.args
+    told = levels if request.args["bucket_width"] == "1h" else {max(levels): levels[max(levels)]}
+    rows = {
+        start: [(project, stored) for project, stored in each.items()]
+        if grouped
+        else [(None, sum(each.values()))]
+        for start, each in told.items()
+    }
+    buckets = [
+        {
+            "object": "bucket",
+            "start_time": start,
+            "end_time": start + 3600,
+            "results": [{"project_id": owner, "usage_bytes": stored} for owner, stored in each],
+        }
+        for start, each in rows.items()
+    ]
+    page = {"object": "page", "data": buckets, "has_more": False, "next_page": None}
+    return Response(json.dumps(page), content_type="application/json")
+
+
+# An API without decisions, and one that does not answer
+
+
+def test_an_api_without_decisions_is_a_note_and_no_failure(demo: Simulator, tmp_path: Path) -> None:
+    demo.fault("404", "*/usage/decisions")
+    found = demo_polls.document("decisions_by_model", demo, tmp_path)
+
+    assert found["instances"] == []
+    assert found["partial_failures"] == []
+    assert found["notes"] == ["this API has no usage/decisions yet"]
+    assert len(demo.requests) == 1
+
+
+def test_any_other_kind_that_is_not_found_is_a_failure(demo: Simulator, tmp_path: Path) -> None:
+    demo.fault("404", "*/usage/*")
+    outcome = demo_polls.polled("embeddings_by_model", demo, tmp_path)
+
+    assert (outcome.status, outcome.stdout) == (1, "")
+    assert "usage/embeddings" in outcome.stderr
+
+
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_a_question_without_an_answer_prints_nothing(
+    demo: Simulator, skipped: int, tmp_path: Path
+) -> None:
+    """Neither the week that tells what there is nor the window can be done without."""
+    demo.fault("400", "*/usage/embeddings", skip=skipped)
+    outcome = demo_polls.polled("embeddings_by_model", demo, tmp_path)
+
+    assert (outcome.status, outcome.stdout) == (1, "")
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_names_that_cannot_be_read_leave_the_ids(demo: Simulator, tmp_path: Path) -> None:
+    demo.fault("400", "*/projects")
+    found = demo_polls.document("code_interpreter_by_project", demo, tmp_path)
+
+    assert all(row["alias"] == row["id"] for row in found["instances"])
+    assert found["partial_failures"] == []
+    assert "no names for project_id" in found["notes"][0]

@@ -1,0 +1,411 @@
+"""Consumers and the rest are the whole organization, and no total hides a kind that is missing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from lm_openai.api.endpoints import TOTALS, kinds_with
+from lm_openai.metrics.usage import MODEL_KINDS
+from lm_openai.model import report
+from lm_openai.simulator import Simulator
+from lm_openai.simulator.organization import Settings
+from lm_openai.simulator.usage import BucketQuery, buckets
+from tests.support import demo_polls, replay
+from tests.support.demo_polls import WEDNESDAY
+from tests.support.small_organization import Small, Use, serve, unix
+
+HOUR, DAY = 3600, 86400
+FOLDER, MIX = "usage_by_consumer", "model_mix_by_project"
+BUDGET = "openai.tokens.budget.project."
+GROUPINGS = (
+    "project_id",
+    "user_id",
+    "api_key_id",
+    "model",
+    "project_id,user_id",
+    "project_id,model",
+    "project_id,user_id,api_key_id,model",
+)
+DATASOURCES = {
+    "completions": ("completion_by_model", "total_tokens"),
+    "decisions": ("decisions_by_model", "total_tokens"),
+    "embeddings": ("embeddings_by_model", "input_tokens"),
+    "moderations": ("moderations_by_model", "input_tokens"),
+    "images": ("images_by_model", "images"),
+    "audio_speeches": ("audio_speeches_by_model", "characters"),
+    "audio_transcriptions": ("audio_transcriptions_by_model", "seconds"),
+}
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Simulator]:
+    """The demo organization, whose usage is not late."""
+    with Simulator(at=WEDNESDAY, lag=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture(autouse=True)
+def unspoilt(demo: Simulator) -> Iterator[None]:
+    """No fault and no request outlives its test."""
+    yield
+    demo.clear()
+
+
+@pytest.fixture
+def ask(demo: Simulator, tmp_path: Path) -> Any:
+    """`ask(top=3, group_by="model")` is the document of one poll with those properties."""
+
+    def document(
+        folder: str = FOLDER, budgets: dict[str, int] | None = None, **words: object
+    ) -> dict[str, Any]:
+        granted = {BUDGET + one: str(amount) for one, amount in (budgets or {}).items()}
+        properties = granted | {
+            f"openai.{name.replace('_', '.')}": str(word) for name, word in words.items()
+        }
+        return demo_polls.document(folder, demo, tmp_path, "json", properties)
+
+    return document
+
+
+def total(found: dict[str, Any]) -> dict[str, float]:
+    """The totals over all instances."""
+    summed: Counter[str] = Counter()
+    for row in found["instances"]:
+        summed.update({name: row["datapoints"][name] for name in TOTALS})
+    return dict(summed)
+
+
+def project(demo: Simulator, case: str) -> str:
+    return next(each.id for each in demo.organization.projects if each.case == case)
+
+
+# What adds up
+
+
+@pytest.mark.parametrize("grouping", GROUPINGS)
+@pytest.mark.parametrize("top", [1, 3, 100])
+def test_consumers_and_the_rest_are_the_organization(ask: Any, grouping: str, top: int) -> None:
+    whole = ask(group_by="organization")
+    parts = ask(group_by=grouping, top=top)
+
+    assert [row["id"] for row in whole["instances"]] == ["organization"]
+    assert total(parts) == total(whole)
+    assert min(total(whole).values()) > 0
+    assert "other" in demo_polls.values(parts)
+    assert len(parts["instances"]) <= top + 1
+
+
+def test_totals_are_those_of_the_datasources_of_the_kinds(ask: Any) -> None:
+    kinds = {
+        kind: demo_polls.values(ask(folder, group_by="organization"))["acme"]
+        for kind, (folder, _) in DATASOURCES.items()
+    }
+    whole = demo_polls.values(ask(group_by="organization"))["acme"]
+
+    assert set(kinds) == set(MODEL_KINDS)
+    assert whole["requests"] == sum(kind["num_model_requests"] for kind in kinds.values())
+    assert whole["tokens"] == sum(
+        kinds[kind][DATASOURCES[kind][1]] for kind in kinds_with("tokens")
+    )
+    for kind, name in (
+        ("images", "images"),
+        ("audio_speeches", "characters"),
+        ("audio_transcriptions", "seconds"),
+    ):
+        assert whole[name] == kinds[kind][name]
+
+
+def test_those_with_the_most_tokens_are_listed(ask: Any) -> None:
+    everyone = demo_polls.values(ask(top=100))
+    few = demo_polls.values(ask(top=3))
+    del everyone["other"], few["other"]
+    first = sorted(everyone, key=lambda name: everyone[name]["tokens"], reverse=True)[:3]
+
+    assert set(few) == set(first)
+    assert all(few[name] == everyone[name] for name in few)
+
+
+def test_globs_choose_what_is_printed_and_the_rest_still_holds_everyone_else(ask: Any) -> None:
+    whole = total(ask(top=100))
+    without = ask(top=100, projects_exclude="Data Platform,Search*")
+    alone = ask(top=2, projects_include="Marketing")
+
+    assert not {"Data Platform", "Search & Retrieval"} & set(demo_polls.values(without))
+    assert set(demo_polls.values(alone)) == {"Marketing", "other"}
+    assert total(without) == total(alone) == whole
+
+
+def test_a_model_called_other_counts_with_the_rest(httpserver: HTTPServer, tmp_path: Path) -> None:
+    now = unix("12:34")
+    counts = {"input_tokens": 100, "output_tokens": 10, "num_model_requests": 1}
+    uses = tuple(
+        Use("completions", now - now % 60 - 600, "proj_a", model, counts)
+        for model in ("other", "gpt-5", "o3")
+    )
+    small = Small(now, uses, {}, (("proj_a", "A", False),), {}, 100, [])
+    record = replay.Record(now, {"openai.group.by": "model", "openai.top": "3"}, ())
+
+    outcome = replay.collected(FOLDER, record, serve(httpserver, small), tmp_path)
+    found = demo_polls.values(json.loads(outcome.stdout))
+
+    assert {name: row["tokens"] for name, row in found.items()} == {
+        "gpt-5": 110,
+        "o3": 110,
+        "other": 110,
+    }
+
+
+def test_consumers_have_names(ask: Any) -> None:
+    found = ask(group_by="project_id,user_id,api_key_id", top=100)
+    names = [row["names"] for row in found["instances"] if row["id"] != "other"]
+
+    assert any(set(name) == {"project_name", "user_name", "api_key_name"} for name in names)
+    assert report.wildvalue("other") == "other"
+
+
+def test_a_dimension_that_some_kind_lacks_is_refused(demo: Simulator, tmp_path: Path) -> None:
+    outcome = demo_polls.polled(FOLDER, demo, tmp_path, "json", {"openai.group.by": "batch"})
+
+    assert outcome.status == 2
+    assert "'batch'" in outcome.stderr
+    assert "project_id, user_id, api_key_id, model" in outcome.stderr
+
+
+# What is missing
+
+
+@pytest.mark.parametrize("kind", MODEL_KINDS)
+def test_a_kind_without_an_answer_takes_along_each_total_that_adds_it_up(
+    demo: Simulator, ask: Any, kind: str
+) -> None:
+    demo.fault("400", f"*/usage/{kind}")
+    found = ask(budgets={project(demo, "hot"): 10**9})
+    lacking = {name for name in TOTALS if kind in kinds_with(name)}
+    if "tokens" in lacking:
+        lacking |= {"change_percent", "tokens_budget_percent"}
+
+    printed = {name for row in found["instances"] for name in row["datapoints"]}
+    assert printed == {*TOTALS, "change_percent", "tokens_budget_percent"} - lacking
+    assert "other" not in demo_polls.values(found)
+    assert any(f"no total that adds up {kind}" in said for said in found["partial_failures"])
+
+
+def test_a_poll_without_any_answer_fails(demo: Simulator, tmp_path: Path) -> None:
+    demo.fault("400", "*/usage/*")
+    outcome = demo_polls.polled(FOLDER, demo, tmp_path)
+
+    assert (outcome.status, outcome.stdout) == (1, "")
+
+
+def test_an_incomplete_list_of_consumers_is_not_printed(demo: Simulator, tmp_path: Path) -> None:
+    demo.fault("400", "*/usage/images")
+    outcome = demo_polls.polled(FOLDER, demo, tmp_path, discover=True)
+
+    assert (outcome.status, outcome.stdout) == (1, "")
+    assert "images" in outcome.stderr
+
+
+def test_an_api_without_decisions_has_whole_totals(demo: Simulator, ask: Any) -> None:
+    demo.fault("404", "*/usage/decisions")
+    found = ask(top=1)
+
+    assert found["partial_failures"] == []
+    assert found["notes"] == ["this API has no usage/decisions yet"]
+    assert "change_percent" in demo_polls.values(found)["other"]
+
+
+# What changed
+
+
+def tokens(demo: Simulator, start: int, end: int, width: str) -> Counter[str]:
+    """Tokens by project straight from the demo organization."""
+    found: Counter[str] = Counter()
+    for kind in kinds_with("tokens"):
+        query = BucketQuery(start, end, width, ("project_id",))
+        for bucket in buckets(demo.organization, kind, query, WEDNESDAY, Settings(lag=0)):
+            for row in bucket["results"]:
+                found[row["project_id"]] += row["input_tokens"] + row.get("output_tokens", 0)
+    return found
+
+
+def test_change_is_against_the_same_window_of_the_7_days_before(demo: Simulator, ask: Any) -> None:
+    """An hour that ends at 12:34: 26 minutes of the hour from 11 and 34 of the hour from 12."""
+    noon = WEDNESDAY // HOUR * HOUR
+    mean: defaultdict[str, float] = defaultdict(float)
+    for day in range(1, 8):
+        for start, minutes in ((noon - HOUR, 26), (noon, 34)):
+            for one, amount in tokens(
+                demo, start - day * DAY, start - day * DAY + HOUR, "1h"
+            ).items():
+                mean[one] += amount * minutes / 60 / 7
+    now = tokens(demo, WEDNESDAY - WEDNESDAY % 60 - HOUR, WEDNESDAY, "1m")
+
+    found = {row["id"]: row["datapoints"] for row in ask(top=100)["instances"]}
+    changed = {one: row["change_percent"] for one, row in found.items() if "change_percent" in row}
+    assert set(changed) == set(mean)
+    for one, percent in changed.items():
+        assert percent == pytest.approx((now[one] - mean[one]) * 100 / mean[one], abs=0.01)
+
+
+@pytest.mark.parametrize("window", ["15m", "today", "24h", "7d", "month"])
+def test_every_window_has_its_change(ask: Any, window: str) -> None:
+    found = demo_polls.values(ask(window=window))
+
+    assert -60 < found["Search & Retrieval"]["change_percent"] < 60
+
+
+def test_kinds_are_compared_as_far_as_their_data_reach(demo: Simulator, ask: Any) -> None:
+    """Without that, half an hour that has not arrived would read as half of the use gone."""
+    before = demo_polls.values(ask())["Search & Retrieval"]["change_percent"]
+    demo.settings = demo.settings._replace(delays=dict.fromkeys(kinds_with("tokens"), 1800))
+    try:
+        late = demo_polls.values(ask())["Search & Retrieval"]
+    finally:
+        demo.settings = demo.settings._replace(delays={})
+
+    assert late["change_percent"] == pytest.approx(before, abs=5)
+
+
+def test_without_the_days_before_there_is_no_change_and_the_totals_stand(
+    demo: Simulator, ask: Any
+) -> None:
+    demo.fault("400", "*/usage/completions", skip=1)
+    found = ask()
+
+    assert all("change_percent" not in row for row in demo_polls.values(found).values())
+    assert demo_polls.values(found)["other"].keys() == set(TOTALS)
+    assert [said.partition(":")[0] for said in found["partial_failures"]] == ["no change_percent"]
+
+
+def test_the_days_before_are_asked_once_in_a_while(demo: Simulator, ask: Any) -> None:
+    ask()
+    first = len(demo.requests)
+    ask()
+
+    assert first == 1 + len(MODEL_KINDS) + len(kinds_with("tokens"))
+    assert len(demo.requests) - first == len(MODEL_KINDS)
+
+
+# Budgets
+
+
+@pytest.mark.parametrize("grouping", ["project_id", "project_id,user_id", "project_id,model"])
+def test_a_budget_is_held_against_the_day_of_the_whole_project(
+    demo: Simulator, ask: Any, grouping: str
+) -> None:
+    hot = project(demo, "hot")
+    used = tokens(demo, WEDNESDAY // DAY * DAY, WEDNESDAY, "1d")[hot]
+    found = ask(group_by=grouping, top=100, budgets={hot: used * 2})
+    shares = {
+        row["dimensions"].get("project_id"): row["datapoints"]["tokens_budget_percent"]
+        for row in found["instances"]
+        if "tokens_budget_percent" in row["datapoints"]
+    }
+
+    assert shares == {hot: 50}
+
+
+def test_budgets_have_no_part_where_projects_are_not_told_apart(demo: Simulator, ask: Any) -> None:
+    found = ask(group_by="model", budgets={project(demo, "hot"): 1000})
+
+    assert not any("tokens_budget_percent" in row["datapoints"] for row in found["instances"])
+
+
+def test_a_project_with_a_budget_is_listed_however_little_it_uses(
+    demo: Simulator, ask: Any
+) -> None:
+    idle = project(demo, "idle")
+    found = demo_polls.values(ask(top=1, budgets={idle: 1000}))
+
+    assert found["Idle Prototype"] == {**dict.fromkeys(TOTALS, 0), "tokens_budget_percent": 0}
+    assert len(found) == 3
+
+
+def test_a_budget_that_is_used_up_is_critical(demo: Simulator, ask: Any) -> None:
+    hot = project(demo, "hot")
+    found = ask(budgets={hot: 1000})
+
+    assert demo_polls.breaches(found)["Data Platform"] == {"tokens_budget_percent": "critical"}
+
+
+# The mix of models
+
+
+def test_the_approved_share_is_taken_over_all_requests_of_the_week(
+    demo: Simulator, ask: Any
+) -> None:
+    found = demo_polls.values(ask(MIX, models_approved="gpt-4o*,whisper-1"))
+    hidden = demo_polls.values(
+        ask(MIX, models_approved="gpt-4o*,whisper-1", models_exclude="gpt-*")
+    )
+
+    assert found == hidden
+    for row in found.values():
+        share = row["requests_approved"] * 100 / row["requests"]
+        assert row["approved_percent"] == pytest.approx(share, abs=1e-6)
+    assert found["Data Platform"]["approved_percent"] > 90
+    assert found["Search & Retrieval"]["approved_percent"] == 0
+
+
+def test_everything_is_approved_by_an_asterisk(ask: Any) -> None:
+    found = demo_polls.values(ask(MIX, models_approved="*"))
+
+    assert {row["approved_percent"] for row in found.values()} == {100}
+
+
+def test_projects_of_a_mix_add_up_to_its_users(ask: Any) -> None:
+    by_project, by_user = (
+        demo_polls.values(ask(MIX, group_by=grouping, models_approved="gpt-4*"))
+        for grouping in ("project_id", "user_id")
+    )
+    for name in ("requests", "requests_approved"):
+        sums = [sum(row[name] for row in rows.values()) for rows in (by_project, by_user)]
+        assert sums[0] == sums[1] > 0
+
+
+def test_without_a_list_nothing_is_approved_or_not(ask: Any) -> None:
+    found = ask(MIX)
+
+    assert {tuple(row["datapoints"]) for row in found["instances"]} == {("requests",)}
+    assert found["notes"] == ["without openai.models.approved no model is approved or not"]
+
+
+def test_a_mix_below_80_percent_is_a_warning_and_no_more(ask: Any) -> None:
+    found = ask(MIX, models_approved="gpt-4o*")
+
+    assert demo_polls.breaches(found)["Search & Retrieval"] == {"approved_percent": "warning"}
+    assert "Data Platform" not in demo_polls.breaches(found)
+
+
+@pytest.mark.parametrize("kind", MODEL_KINDS)
+def test_a_share_is_not_taken_without_one_of_its_kinds(
+    demo: Simulator, kind: str, tmp_path: Path
+) -> None:
+    demo.fault("400", f"*/usage/{kind}")
+    outcome = demo_polls.polled(MIX, demo, tmp_path, "json", {"openai.models.approved": "gpt-*"})
+
+    assert (outcome.status, outcome.stdout) == (1, "")
+    assert f"usage/{kind}" in outcome.stderr
+
+
+def test_a_mix_is_asked_once_an_hour_and_says_until_when_it_speaks(
+    demo: Simulator, ask: Any
+) -> None:
+    first = ask(MIX)
+    asked = len(demo.requests)
+    try:
+        demo.now = WEDNESDAY + 300
+        later = ask(MIX)
+    finally:
+        demo.now = WEDNESDAY
+
+    assert len(demo.requests) == asked
+    assert later["window"] == first["window"]
+    assert later["unix_time"] == first["unix_time"] + 300

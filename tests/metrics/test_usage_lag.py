@@ -1,0 +1,73 @@
+"""What `lm-openai age` tells of growing minutes."""
+
+from __future__ import annotations
+
+import pytest
+
+from lm_openai.api.client import Client
+from lm_openai.api.transport import Connection, Transport
+from lm_openai.errors import ApiFailure
+from lm_openai.metrics.usage_lag import Age, grown, watch
+from lm_openai.simulator import ADMIN_KEY, Simulator
+
+NOON = 1795003200
+
+
+def test_ages_are_those_at_which_half_nine_tenths_and_all_but_a_hundredth_had_come() -> None:
+    minute = NOON + 60
+    sightings = [(60, 0), (300, 50), (600, 90), (1200, 99), (1800, 100), (3000, 100)]
+
+    age = grown("completions", {minute: sightings}, NOON, NOON + 7200)
+
+    assert age == Age("completions", 1, {50: 300, 90: 600, 99: 1200}, False)
+    assert age.grace == 20
+
+
+def test_minutes_of_the_second_half_are_not_watched_for_long_enough_to_count() -> None:
+    early, late = NOON + 60, NOON + 3660
+    seen = {early: [(60, 10), (3600, 10)], late: [(60, 0), (3000, 1000)]}
+
+    age = grown("completions", seen, NOON, NOON + 7200)
+
+    assert age is not None
+    assert (age.minutes, age.ages[99]) == (1, 60)
+
+
+def test_a_minute_that_still_grows_at_the_end_is_said_to() -> None:
+    age = grown("images", {NOON + 60: [(60, 1), (7000, 5)]}, NOON, NOON + 7200)
+
+    assert age is not None
+    assert age.growing
+
+
+def test_nothing_is_told_of_a_kind_without_use() -> None:
+    assert grown("images", {NOON: [(60, 0), (600, 0)]}, NOON, NOON + 7200) is None
+
+
+def test_the_demo_organization_shows_its_lag_kind_by_kind() -> None:
+    """Images are made to come 40 minutes later than completions do."""
+    with Simulator(at=NOON, delays={"images": 3600}) as simulator:
+
+        def sleep(seconds: float) -> None:
+            simulator.now += seconds * 5
+
+        ages = {
+            age.kind: age
+            for age in watch(lambda: client(simulator), 7200, lambda: int(simulator.now), sleep)
+        }
+
+    assert ages["completions"].ages[50] < ages["completions"].ages[99]
+    assert ages["images"].ages[50] > ages["completions"].ages[50]
+
+
+def test_a_first_look_that_learns_nothing_is_a_failure() -> None:
+    with Simulator(at=NOON) as simulator:
+        simulator.fault("500")
+        impatient = Client(Transport(Connection(simulator.url, ADMIN_KEY)), deadline_seconds=0.2)
+
+        with pytest.raises(ApiFailure):
+            list(watch(lambda: impatient, 600, lambda: int(simulator.now), lambda seconds: None))
+
+
+def client(simulator: Simulator) -> Client:
+    return Client(Transport(Connection(simulator.url, ADMIN_KEY)))

@@ -1,0 +1,227 @@
+"""Audit by event type: the watch list, whoever became an owner, and what silence means."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from lm_openai.app.options import Options
+from lm_openai.app.session import Session, Surroundings
+from lm_openai.collect import datasource
+from lm_openai.metrics import audit_events
+from lm_openai.simulator import ADMIN_KEY, NO_AUDIT_KEY, Simulator
+from lm_openai.simulator.audit_types import OWNER_ROLE
+from tests.support import replay
+from tests.support.audit_feed import AT, DAY, HOUR, Event, Told, environment, event, truth
+from tests.support.demo_polls import document, polled, values
+
+FOLDER = "audit_by_event_type"
+WATCHED = {
+    "rate_limit.*",
+    "ip_allowlist.*",
+    "organization.updated",
+    "api_key.created",
+    "service_account.created",
+    "project.archived",
+    "login.failed",
+    "owner granted",
+}
+
+
+@pytest.fixture
+def demo() -> Iterator[Simulator]:
+    with Simulator(at=AT, audit_delay=0) as simulator:
+        yield simulator
+
+
+def counted(url: str, folder: Path, at: int = AT, window: str = "1h") -> dict[str, Any]:
+    """Events by instance."""
+    record = replay.Record(at, {"openai.window": window}, ())
+    outcome = replay.collected(FOLDER, record, url, folder, key=ADMIN_KEY)
+    assert outcome.status == 0, outcome.stderr
+    found = values(json.loads(outcome.stdout))
+    return {name: datapoints["events"] for name, datapoints in found.items()}
+
+
+def notes(url: str, folder: Path) -> list[str]:
+    """What -v adds to a poll."""
+    streams = (io.StringIO(), io.StringIO(), io.StringIO())
+    session = Session(Options(), Surroundings(environment(url, folder), *streams, AT))
+    return list(session.report(datasource.load(FOLDER)).notes)
+
+
+# Who became an owner
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("user.added", {"id": "user-1", "data": {"role": "owner"}}),
+        ("user.updated", {"id": "user-1", "changes_requested": {"role": "owner"}}),
+        ("invite.sent", {"id": "invite-1", "data": {"email": "a@b.c", "role": "owner"}}),
+        ("service_account.created", {"id": "svc-1", "data": {"role": "owner"}}),
+        ("service_account.updated", {"id": "svc-1", "changes_requested": {"role": "owner"}}),
+        ("role.assignment.created", {"id": OWNER_ROLE, "principal_type": "user"}),
+        ("role.assignment.created", {"id": "role-api-project-owner__api-project__proj_1"}),
+        ("tenant.user.updated", {"changes_requested": {"role": "Owner"}}),
+    ],
+)
+def test_an_owner_is_read_from_the_payload(kind: str, payload: dict[str, Any]) -> None:
+    assert audit_events.grants_owner(event("audit_log-1", type=kind, payload=payload))
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("user.added", {"id": "user-1", "data": {"role": "reader"}}),
+        ("user.added", {"id": "owner", "data": {}}),
+        ("user.deleted", {"id": "owner"}),
+        ("user.updated", None),
+        ("user.updated", {"changes_requested": "owner"}),
+        ("role.assignment.deleted", {"id": OWNER_ROLE}),
+        ("role.assignment.created", {"id": "role-landowners"}),
+        ("role.created", {"id": "role-1", "role_name": "owner"}),
+        ("project.created", {"data": {"name": "owner", "role": "owner"}}),
+    ],
+)
+def test_anything_else_makes_no_owner(kind: str, payload: Any) -> None:
+    assert not audit_events.grants_owner(event("audit_log-1", type=kind, payload=payload))
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        (None, audit_events.Actor()),
+        ("somebody", audit_events.Actor()),
+        (
+            {"type": "session", "session": {"user": {"id": "u", "email": "e"}, "ip_address": "1"}},
+            audit_events.Actor("session", "u", "e", "", "1"),
+        ),
+        (
+            {"type": "api_key", "api_key": {"id": "k", "service_account": {"id": "s"}}},
+            audit_events.Actor("api_key", "s", "", "k"),
+        ),
+        ({"type": "api_key", "api_key": {"id": "k"}}, audit_events.Actor("api_key", "k", "", "k")),
+    ],
+)
+def test_an_actor_is_whoever_stands_behind_session_or_key(
+    told: Any, wanted: audit_events.Actor
+) -> None:
+    assert audit_events.actor(event("audit_log-1", actor=told)) == wanted
+
+
+# The DataSource
+
+
+def test_the_watch_list_is_there_at_0_when_nothing_happened(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    told = Told(httpserver, event("audit_log-1", AT - DAY))
+
+    assert counted(told.url, tmp_path) == dict.fromkeys(WATCHED, 0)
+
+
+def test_the_watch_list_is_there_in_a_series_too(httpserver: HTTPServer, tmp_path: Path) -> None:
+    told = Told(httpserver, event("audit_log-1", AT - DAY))
+    record = replay.Record(AT, {}, ())
+    lines = replay.collected(FOLDER, record, told.url, tmp_path, "influx").stdout.splitlines()
+
+    assert len(lines) == len(WATCHED)
+    assert all(line.endswith(f" events=0i {AT // 60 * 60}000000000") for line in lines)
+
+
+def test_each_event_counts_in_one_instance_and_an_owners_making_also_in_its_own(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    owner = {"id": "user-1", "changes_requested": {"role": "owner"}}
+    told = Told(
+        httpserver,
+        event("audit_log-1", type="rate_limit.updated"),
+        event("audit_log-2", type="rate_limit.deleted"),
+        event("audit_log-3", type="ip_allowlist.config.activated"),
+        event("audit_log-4", type="api_key.created"),
+        event("audit_log-5", type="api_key.deleted"),
+        event("audit_log-6", type="user.updated", payload=owner),
+        event("audit_log-7", type="agent_runtime.published"),
+        event("audit_log-8", AT - 3 * HOUR, type="agent_runtime.published"),
+    )
+
+    happened = {
+        "rate_limit.*": 2,
+        "ip_allowlist.*": 1,
+        "api_key.created": 1,
+        "api_key.deleted": 1,
+        "user.updated": 1,
+        "owner granted": 1,
+        "agent_runtime.published": 1,
+    }
+    assert counted(told.url, tmp_path) == {**dict.fromkeys(WATCHED, 0), **happened}
+
+
+def test_a_type_that_was_seen_stays_an_instance_for_seven_days(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    told = Told(httpserver, event("audit_log-1", type="tunnel.created"))
+
+    assert counted(told.url, tmp_path)["tunnel.created"] == 1
+    assert counted(told.url, tmp_path, AT + 6 * DAY)["tunnel.created"] == 0
+    assert "tunnel.created" not in counted(told.url, tmp_path, AT + 8 * DAY)
+
+
+def test_the_counts_add_up_to_what_the_feed_has(demo: Simulator, tmp_path: Path) -> None:
+    start = AT // HOUR * HOUR - DAY
+    found = counted(demo.url, tmp_path, window="24h")
+
+    owners = found.pop("owner granted")
+    assert sum(found.values()) == len(truth(demo, start))
+    assert owners == sum(map(audit_events.grants_owner, truth(demo, start))) > 0
+
+
+def test_one_request_answers_a_poll_in_most_organizations(demo: Simulator, tmp_path: Path) -> None:
+    document(FOLDER, demo, tmp_path)
+
+    assert [request.path for request in demo.requests] == ["/v1/organization/audit_logs"]
+
+
+def test_an_organization_without_any_event_is_told_that_logging_may_be_off(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    told = Told(httpserver)
+    found = {}
+    for name, happened in (("off", ()), ("idle", (event("audit_log-1", AT - 30 * DAY),))):
+        told.events = list[Event](happened)
+        found[name] = notes(told.url, tmp_path / name)
+
+    assert "audit logging may be off" in " ".join(found["off"])
+    assert found["idle"] == []
+
+
+def test_a_missing_scope_fails_by_its_name(demo: Simulator, tmp_path: Path) -> None:
+    ran = polled(FOLDER, demo, tmp_path, key=NO_AUDIT_KEY)
+
+    assert (ran.stdout, ran.status) == ("", 1)
+    assert "api.audit_logs.read" in ran.stderr
+
+
+def test_an_owner_and_a_burst_of_failed_logins_alarm(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    owner = {"data": {"role": "owner"}}
+    told = Told(
+        httpserver,
+        event("audit_log-o", type="user.added", payload=owner),
+        *(event(f"audit_log-{number}", type="login.failed") for number in range(10)),
+        event("audit_log-k", type="api_key.created"),
+    )
+    record = replay.Record(AT, {}, ())
+    nagios = replay.collected(FOLDER, record, told.url, tmp_path, "nagios").stdout
+
+    assert "[CRITICAL] owner granted: events 1" in nagios
+    assert "[WARNING] login.failed: events 10" in nagios
+    assert "[OK] api_key.created: events 1" in nagios

@@ -1,0 +1,173 @@
+"""Influx: every line parses back to the same ids, names and numbers, or none is printed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from line_protocol_parser import parse_line
+
+from lm_openai.collect.datasource import definition as load
+from lm_openai.errors import Failure
+from lm_openai.model.report import Instance
+from lm_openai.output import influx
+from lm_openai.resources import folders
+from tests.support.samples import (
+    FLOATS,
+    IDS,
+    MONEY,
+    NOON,
+    TEXTS,
+    WHOLE,
+    definition,
+    instance,
+    report,
+    row,
+    sample,
+)
+
+NANOSECONDS = NOON * 10**9
+
+
+def parsed(text):
+    return [parse_line(line) for line in text.split("\n")[:-1]]
+
+
+CONTROL = [*range(32), *range(127, 160), 0x2028, 0x2029]
+
+
+def on_one_line(text):
+    """What a string field can hold of a name: all but control characters."""
+    return text.translate(dict.fromkeys(CONTROL, " "))
+
+
+def as_tag(identifier):
+    """What a tag can hold of an id: no backslash either."""
+    return on_one_line(identifier).replace("\\", "/")
+
+
+def test_ids_are_tags_and_names_are_fields():
+    one = instance("gpt-4.1", project_name='The "A" team')
+    (line,) = parsed(influx.write(report([row(one, input_tokens=5, amount=Decimal("0.25"))])))
+
+    assert line["measurement"] == "openai_completion_by_model"
+    assert line["tags"] == {"model": "gpt-4.1", "organization": "acme"}
+    assert line["fields"] == {"input_tokens": 5, "amount": 0.25, "project_name": 'The "A" team'}
+    assert line["time"] == NANOSECONDS
+
+
+def test_a_type_comes_from_the_unit_and_not_from_the_value():
+    text = influx.write(report([row(input_tokens=3.0, amount=Decimal("3"), cached_percent=50)]))
+
+    assert " input_tokens=3i,amount=3,cached_percent=50 " in text
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"amount": float("nan")},
+        {"amount": float("inf")},
+        {"amount": Decimal("1e400")},
+        {"input_tokens": 2**63},
+        {"input_tokens": -(2**63) - 1},
+        {"input_tokens": 0.5},
+        {"input_tokens": float("nan")},
+    ],
+)
+def test_a_number_that_influx_would_refuse_stops_everything(values):
+    with pytest.raises(Failure):
+        influx.write(report([row("first", input_tokens=1), row("second", **values)]))
+
+
+def test_an_instance_without_dimensions_has_the_organization_alone():
+    one = Instance("organization", "organization", {})
+    text = influx.write(report([row(one, input_tokens=1)]))
+
+    assert text == f"openai_completion_by_model,organization=acme input_tokens=1i {NANOSECONDS}\n"
+
+
+def test_an_empty_dimension_is_left_out():
+    one = Instance("x", "x", {"model": "", "project_id": "proj_1"})
+    (line,) = parsed(influx.write(report([row(one, input_tokens=1)])))
+
+    assert line["tags"] == {"organization": "acme", "project_id": "proj_1"}
+
+
+def test_an_instance_without_a_value_has_no_line():
+    assert influx.write(report([row(instance("a", project_name="b"))])) == ""
+
+
+def test_two_instances_of_the_same_dimensions_are_refused():
+    twins = [row(Instance(identifier, "x", {"model": "m"}), input_tokens=1) for identifier in "ab"]
+    with pytest.raises(Failure, match="'a' and 'b' have the same dimensions"):
+        influx.write(report(twins))
+
+
+def test_a_series_stands_at_its_buckets_and_the_poll_keeps_what_has_none():
+    text = influx.write(
+        report(
+            [row("a", input_tokens=30, cached_percent=50, amount=Decimal("1.5"))],
+            series=(
+                sample("a", NOON - 120, input_tokens=10, cached_percent=40, amount=1),
+                sample("a", NOON - 60, input_tokens=20),
+            ),
+            with_series=True,
+        )
+    )
+
+    assert [(line["fields"], line["time"]) for line in parsed(text)] == [
+        ({"input_tokens": 10, "cached_percent": 40}, NANOSECONDS - 120 * 10**9),
+        ({"input_tokens": 20}, NANOSECONDS - 60 * 10**9),
+        ({"amount": 1.5}, NANOSECONDS),
+    ]
+
+
+def test_a_series_without_a_bucket_prints_no_window_total_in_its_place():
+    assert influx.write(report([row("a", input_tokens=0)], with_series=True)) == ""
+
+
+def test_discovery_lists_wildvalues_aliases_and_names():
+    one = instance("gpt-4.1", "GPT 4.1", project_name="A")
+    (line,) = parsed(influx.discover(report([row(one)])))
+
+    assert line["measurement"] == "openai_completion_by_model_info"
+    assert line["fields"] == {
+        "wildvalue": one.wildvalue,
+        "alias": "GPT 4.1",
+        "project_name": "A",
+    }
+
+
+def test_difficult_ids_stay_apart():
+    lines = parsed(influx.write(report([row(identifier, input_tokens=1) for identifier in IDS])))
+
+    assert [line["tags"]["model"] for line in lines] == [as_tag(identifier) for identifier in IDS]
+
+
+@given(TEXTS, TEXTS, TEXTS, WHOLE, MONEY | FLOATS)
+def test_whatever_an_id_holds_the_line_parses_back(identifier, name, organization, tokens, amount):
+    one = instance(identifier, name, project_name=name)
+    text = influx.write(
+        report([row(one, input_tokens=tokens, amount=amount)], organization=organization)
+    )
+    (line,) = parsed(text)
+
+    assert line["tags"] == {"model": as_tag(identifier), "organization": as_tag(organization)}
+    assert line["fields"]["input_tokens"] == tokens
+    assert line["fields"]["amount"] == float(amount)
+    assert line["fields"]["project_name"] == on_one_line(name)
+
+
+@pytest.mark.parametrize("folder", folders())
+def test_no_module_names_a_tag_or_a_field_time(folder):
+    definition = load(folder)
+    names = {*definition.dimensions, *(datapoint.name for datapoint in definition.datapoints)}
+
+    assert "time" not in names
+    assert len(definition.datapoints) == len({point.name for point in definition.datapoints})
+
+
+def test_the_measurement_carries_the_folder():
+    found = report([row(input_tokens=1)], definition=definition(folder="images_by_model"))
+    assert influx.write(found).startswith("openai_images_by_model,")

@@ -1,0 +1,102 @@
+"""LogicMonitor: keys a Collector can split, discovery lines that keep the true name."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from urllib.parse import parse_qsl
+
+from hypothesis import given
+
+from lm_openai.model.report import Instance
+from lm_openai.output import logicmonitor
+from tests.support.samples import FLOATS, MONEY, TEXTS, WHOLE, instance, report, row
+
+BAD_IN_WILDVALUE = re.compile(r"[=:\\#\s.]")
+
+
+def fields(line):
+    """As the platform splits: at the first two hashes from the left, each time."""
+    return line.split("##")
+
+
+def test_values_are_keyed_by_wildvalue_and_camel_case_name():
+    text = logicmonitor.write(
+        report([row("gpt-4o", num_model_requests=7, amount=Decimal("0.00002510"))])
+    )
+
+    assert text == "gpt-4o.numModelRequests=7\ngpt-4o.amount=0.0000251\n"
+
+
+def test_an_unknown_value_has_no_line():
+    assert logicmonitor.write(report([row("gpt-4o")])) == ""
+
+
+def test_discovery_tells_name_id_and_properties():
+    one = Instance(
+        "proj_1/gpt-4o",
+        "The A team / gpt-4o",
+        {"project_id": "proj_1", "model": "gpt-4o"},
+        {"project_name": "The A team"},
+    )
+    line = logicmonitor.discover(report([row(one)])).rstrip("\n")
+
+    assert line == (
+        f"{one.wildvalue}##The A team / gpt-4o##proj_1/gpt-4o####"
+        "auto.openai.project.id=proj_1&auto.openai.model=gpt-4o"
+        "&auto.openai.project.name=The%20A%20team&auto.openai.organization=acme"
+    )
+
+
+def test_without_a_description_six_hashes_stand_before_the_properties():
+    line = logicmonitor.discover(report([row("gpt-4o")]))
+
+    assert line == "gpt-4o##gpt-4o######auto.openai.model=gpt-4o&auto.openai.organization=acme\n"
+
+
+def test_a_property_without_a_value_is_left_out():
+    one = Instance("a", "a", {"model": "", "project_id": "p"}, {"project_name": ""})
+    line = logicmonitor.discover(report([row(one)], organization=""))
+
+    assert line == "a##a######auto.openai.project.id=p\n"
+
+
+def test_an_alias_of_any_length_fits():
+    line = logicmonitor.discover(report([row(instance("a", "n" * 400))]))
+    assert len(fields(line)[1]) <= 255
+
+
+def test_a_name_that_ends_in_a_hash_keeps_it():
+    line = logicmonitor.discover(report([row(instance("a", "C#"))]))
+    assert fields(line)[1].strip() == "C#"
+
+
+@given(TEXTS, WHOLE, MONEY | FLOATS)
+def test_whatever_an_id_holds_its_numbers_read_back(identifier, tokens, amount):
+    one = instance(identifier)
+    text = logicmonitor.write(report([row(one, input_tokens=tokens, amount=amount)]))
+    found = dict(line.split("=", 1) for line in text.splitlines())
+    wildvalues = {key.split(".")[0] for key in found}
+
+    assert wildvalues == {one.wildvalue}
+    assert not BAD_IN_WILDVALUE.search(one.wildvalue)
+    assert int(found[f"{one.wildvalue}.inputTokens"]) == tokens
+    assert float(found[f"{one.wildvalue}.amount"]) == float(amount)
+
+
+@given(TEXTS, TEXTS)
+def test_whatever_a_name_holds_a_discovery_line_splits_into_its_parts(identifier, name):
+    one = instance(identifier, name, project_name=name)
+    text = logicmonitor.discover(report([row(one)]))
+    wildvalue, alias, description, nothing, properties = fields(text.rstrip("\n"))
+    found = dict(parse_qsl(properties, strict_parsing=True))
+
+    assert text.splitlines() == [text[:-1]]
+    assert (wildvalue, nothing) == (one.wildvalue, "")
+    assert alias.strip()
+    assert description == "" or identifier != name
+    assert found == {
+        "auto.openai.model": identifier,
+        "auto.openai.project.name": name,
+        "auto.openai.organization": "acme",
+    }

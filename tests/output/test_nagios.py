@@ -1,0 +1,254 @@
+"""Nagios: one line that is never cut, perfdata that any reader splits, and states that are true."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from lm_openai.model.report import Gap
+from lm_openai.model.thresholds import OPERATORS
+from lm_openai.output import nagios
+from tests.support.samples import (
+    FLOATS,
+    IDS,
+    MONEY,
+    TEXTS,
+    WHOLE,
+    definition,
+    instance,
+    report,
+    row,
+    threshold,
+)
+
+ITEM = re.compile(r"'([^'=|]+)'=(-?[0-9]+(?:\.[0-9]+)?)(s|B|%)?((?:;[^; ]*){0,4})")
+HIGH = threshold("cached_percent", ">=", 80, 90, 95)
+LOW = threshold("cached_percent", "<", 50, None, 20)
+
+
+def split(text):
+    """The status line's text, its perfdata by label, and the lines below."""
+    first, *below = text.rstrip("\n").split("\n")
+    said, _, perfdata = first.partition(" | ")
+    items = ITEM.findall(perfdata)
+    assert " ".join(f"'{label}'={value}{uom}{rest}" for label, value, uom, rest in items) == (
+        perfdata
+    )
+    assert len({label for label, *_ in items}) == len(items)
+    return (
+        said,
+        {label: (value, uom, *rest.split(";")[1:]) for label, value, uom, rest in items},
+        below,
+    )
+
+
+def alarms(range_, value):
+    """What the Monitoring Plugins guidelines say of a range."""
+    inside = range_.startswith("@")
+    start, _, end = range_.removeprefix("@").rpartition(":")
+    low = Decimal("-Infinity") if start == "~" else Decimal(start or 0)
+    high = Decimal("Infinity") if not end else Decimal(end)
+    return (low <= value <= high) == inside
+
+
+def test_a_status_line_carries_state_text_and_perfdata():
+    text = nagios.write(
+        report([row("gpt-4.1", HIGH, input_tokens=12, cached_percent=Decimal("92.5"))])
+    )
+
+    assert text == (
+        "OPENAI COMPLETION BY MODEL CRITICAL - gpt-4.1: cached_percent 92.5% "
+        "(error at or over 90%), input_tokens 12 | "
+        "'gpt-4.1 input_tokens'=12;;;0 'gpt-4.1 cached_percent'=92.5%;@80:;@90:;0;100\n"
+        "[CRITICAL] gpt-4.1: cached_percent 92.5% (error at or over 90%), input_tokens 12\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "state"), [(79, 0), (80, 1), (90, 2), (95, 2), (Decimal("79.999999"), 0)]
+)
+def test_warning_is_1_and_error_and_critical_are_2(value, state):
+    assert nagios.status(report([row("a", HIGH, cached_percent=value)])) == state
+
+
+def test_an_unanswered_part_is_at_least_a_warning_with_its_reason():
+    whole = report([row("a", input_tokens=1)])
+    part = whole._replace(failures=("audio: the API | throttles",))
+    worse = part._replace(rows=(row("a", HIGH, cached_percent=99),))
+
+    assert [nagios.status(one) for one in (whole, part, worse)] == [0, 1, 2]
+    assert "not everything was answered: audio: the API _ throttles" in split(nagios.write(part))[0]
+
+
+def test_no_instance_is_ok_when_all_was_answered_and_unknown_when_it_was_not():
+    nobody, blind = report(), report(failures=("completions: no connection",))
+
+    assert nagios.status(nobody) == 0
+    assert nagios.write(nobody) == "OPENAI COMPLETION BY MODEL OK - no instance in use\n"
+    assert nagios.status(blind) == 3
+    assert "UNKNOWN" in nagios.write(blind)
+
+
+def test_a_failed_poll_says_why_on_one_line():
+    text = nagios.failed("no key:\nset  it | now", "OpenAI Audit")
+
+    assert text == "OPENAI AUDIT UNKNOWN - no key: set it _ now\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Decimal("18705.120019750441"), "18705.12"),
+        (Decimal("89.999"), "89.99"),
+        (Decimal("-92.461081"), "-92.46"),
+        (Decimal("0.0000251"), "0.0000251"),
+        (10**30, str(10**30)),
+    ],
+)
+def test_the_text_is_short_where_perfdata_is_exact(value, text):
+    said, perfdata, _ = split(nagios.write(report([row("a", amount=value)])))
+
+    assert said.endswith(f"a: amount {text}")
+    assert Decimal(perfdata["a amount"][0]) == value
+
+
+def test_an_idle_instance_says_so():
+    text = nagios.write(report([row("gpt-4o", idle=True, input_tokens=0)]))
+
+    assert text.startswith("OPENAI COMPLETION BY MODEL OK - gpt-4o: idle | 'gpt-4o input_tokens'=0")
+
+
+def test_the_worst_come_first_and_the_idle_last():
+    rows = [
+        row("idle", idle=True, input_tokens=0),
+        row("fine", HIGH, cached_percent=1),
+        row("warning", HIGH, cached_percent=81),
+        row("critical", HIGH, cached_percent=99),
+    ]
+    said, perfdata, below = split(nagios.write(report(rows)))
+
+    assert said == (
+        "OPENAI COMPLETION BY MODEL CRITICAL - 2 of 4 instances: "
+        "critical: cached_percent 99% (critical at or over 95%); "
+        "warning: cached_percent 81% (warning at or over 80%)"
+    )
+    assert [label.split()[0] for label in perfdata] == ["critical", "warning", "fine", "idle"]
+    assert [line.split(":")[0] for line in below] == [
+        "[CRITICAL] critical",
+        "[WARNING] warning",
+        "[OK] fine",
+        "[OK] idle",
+    ]
+
+
+def test_many_instances_fit_and_the_text_says_how_many_do_not():
+    rows = [
+        row(f"模型-{number}", HIGH, input_tokens=number, amount=number, cached_percent=number % 100)
+        for number in range(1000)
+    ]
+    text = nagios.write(report(rows, failures=("x" * 3000,)))
+    said, perfdata, below = split(text)
+    left = re.search(r"perfdata of ([0-9]+) instances left out", said)
+
+    assert 7_000 < len(text.split("\n")[0].encode()) < 8_000
+    assert left
+    assert int(left[1]) + len(perfdata) // 3 == 1000
+    assert f"and {1000 - nagios.LISTED} instances more, none worse" in below
+    assert len(below) == nagios.LISTED + 2
+
+
+def test_all_instances_are_judged_though_only_some_are_named():
+    rows = [row(f"{number:0200}", input_tokens=number, amount=1) for number in range(500)]
+    assert nagios.status(report([*rows, row("last", HIGH, cached_percent=99)])) == 2
+
+
+def test_a_label_does_not_hang_on_who_is_worst():
+    calm = [row(instance(identifier, "dev"), HIGH, cached_percent=1) for identifier in "ab"]
+    alarmed = [calm[0], row(instance("b", "dev"), HIGH, cached_percent=99)]
+    labels = [set(split(nagios.write(report(rows)))[1]) for rows in (calm, alarmed)]
+
+    assert labels == [{"dev a cached_percent", "dev b cached_percent"}] * 2
+
+
+def test_error_stands_in_for_critical_where_it_is_nearer_and_not_where_it_is_off():
+    both = nagios.write(report([row("a", HIGH, cached_percent=1)]))
+    without = nagios.write(report([row("a", LOW, cached_percent=60)]))
+
+    assert split(both)[1]["a cached_percent"] == ("1", "%", "@80:", "@90:", "0", "100")
+    assert split(without)[1]["a cached_percent"] == ("60", "%", "50:", "20:", "0", "100")
+
+
+@given(
+    some.sampled_from(sorted(OPERATORS)),
+    some.decimals(-1000, 1000, places=3),
+    some.decimals(-1000, 1000, places=3),
+)
+def test_a_range_alarms_for_exactly_the_values_that_the_threshold_does(operator, bound, value):
+    for one in (value, bound):
+        limits = threshold("amount", operator, bound)
+        assert alarms(nagios.range_of(limits, 1), one) == bool(limits.level(one))
+
+
+def test_a_level_that_is_off_has_no_range():
+    assert nagios.range_of(LOW, 2) == ""
+
+
+def test_difficult_aliases_stay_apart():
+    rows = [row(identifier, input_tokens=number) for number, identifier in enumerate(IDS)]
+    _, perfdata, below = split(nagios.write(report(rows)))
+
+    assert sorted(int(value) for value, *_ in perfdata.values()) == list(range(len(IDS)))
+    assert len(below) == len(IDS)
+
+
+@given(some.lists(TEXTS, min_size=1, max_size=5), WHOLE, MONEY | FLOATS)
+def test_whatever_an_alias_holds_perfdata_splits_and_numbers_read_back(aliases, tokens, amount):
+    rows = [
+        row(instance(f"id-{number}", alias), input_tokens=tokens, amount=amount)
+        for number, alias in enumerate(aliases)
+    ]
+    text = nagios.write(report(rows))
+    said, perfdata, below = split(text)
+
+    assert "|" not in said + "".join(below)
+    assert not re.search(r"  |[\x00-\x09\x0b-\x1f]", text)
+    assert len(below) == len(aliases)
+    assert len(perfdata) == 2 * len(aliases)
+    for label, (value, *_) in perfdata.items():
+        expected = tokens if label.endswith(" input_tokens") else amount
+        assert float(value) == float(expected)
+
+
+@given(TEXTS)
+def test_discovery_is_a_wildvalue_and_an_alias_a_line(alias):
+    text = nagios.discover(report([row(instance("gpt-4.1", alias))]))
+    wildvalue, tab, _ = text.rstrip("\n").partition("\t")
+
+    assert (wildvalue, tab) == (instance("gpt-4.1").wildvalue, "\t")
+    assert len(text.splitlines()) == 1
+
+
+def test_several_datasources_make_one_state_the_worst():
+    fine = report([row("a", input_tokens=1)])
+    warning = report([row("a", HIGH, cached_percent=81)])
+    critical = report([row("a", HIGH, cached_percent=99)])
+    failure = Gap(definition(title="OpenAI Audit"), "acme", "no connection to the API")
+
+    assert nagios.status_all([fine]) == 0
+    assert nagios.status_all([fine, warning]) == 1
+    assert nagios.status_all([warning], [failure]) == 3
+    assert nagios.status_all([critical, warning], [failure]) == 2
+    assert nagios.status_all([]) == 3
+    assert nagios.write_all([fine, warning, critical], [failure]).splitlines() == [
+        "OPENAI CRITICAL - 3 of 4 DataSources not OK: OpenAI Completion By Model CRITICAL, "
+        "OpenAI Audit UNKNOWN, OpenAI Completion By Model WARNING",
+        "OPENAI COMPLETION BY MODEL CRITICAL - a: cached_percent 99% (critical at or over 95%)",
+        "OPENAI AUDIT UNKNOWN - no connection to the API",
+        "OPENAI COMPLETION BY MODEL WARNING - a: cached_percent 81% (warning at or over 80%)",
+        "OPENAI COMPLETION BY MODEL OK - a: input_tokens 1",
+    ]
+    assert nagios.write_all([fine]).startswith("OPENAI OK - 1 DataSource\n")

@@ -1,0 +1,215 @@
+"""Prometheus: text that its own tools read back and find nothing to say about."""
+
+from __future__ import annotations
+
+import subprocess
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from prometheus_client.parser import text_string_to_metric_families
+
+from lm_openai.collect.datasource import definition as load
+from lm_openai.errors import Failure
+from lm_openai.model.definition import Datapoint
+from lm_openai.model.report import Gap, Instance, Reading, Row
+from lm_openai.output import prometheus
+from lm_openai.resources import folders
+from tests.support.samples import (
+    FLOATS,
+    IDS,
+    MONEY,
+    NOON,
+    TEXTS,
+    WHOLE,
+    definition,
+    instance,
+    report,
+    row,
+)
+
+POOL = Instance(
+    "proj_1/gpt-4o",
+    "A team / gpt-4o",
+    {"project_id": "proj_1", "model": "gpt-4o"},
+    {"project_name": "A team"},
+)
+
+POLL = (("datasource", "completion_by_model"), ("organization", "acme"))
+
+
+def samples(text):
+    """Value by name and labels; a metric with two heads is an error of the parser's reader."""
+    families = list(text_string_to_metric_families(text))
+    assert len({family.name for family in families}) == len(families) == text.count("# HELP ")
+    assert {family.type for family in families} <= {"gauge"}
+    found = [sample for family in families for sample in family.samples]
+    assert all(sample.timestamp is None for sample in found)
+    return {(sample.name, *sorted(sample.labels.items())): float(sample.value) for sample in found}
+
+
+def as_label(text):
+    """What a label holds: control characters are blanks."""
+    control = [*range(32), *range(127, 160), 0x2028, 0x2029]
+    return text.translate(dict.fromkeys(control, " "))
+
+
+def everything(definition):
+    """A report with a value for each datapoint of a definition."""
+    dimensions = dict.fromkeys(definition.dimensions, "some")
+    readings = tuple(Reading(point.name, 1) for point in definition.datapoints)
+    one = Row(Instance("some", "Some", dimensions, {"project_name": "Some"}), readings)
+    return report([one], definition=definition)
+
+
+def test_ids_are_labels_and_names_stand_on_info_alone():
+    found = samples(prometheus.write(report([row(POOL, input_tokens=5)])))
+    ids = (("model", "gpt-4o"), ("organization", "acme"), ("project_id", "proj_1"))
+    about = {**POOL.dimensions, "organization": "acme", "alias": POOL.alias}
+    about |= {"wildvalue": POOL.wildvalue, "project_name": "A team"}
+
+    assert found == {
+        ("openai_completion_by_model_input_tokens", *ids): 5,
+        ("openai_completion_by_model_info", *sorted(about.items())): 1,
+        ("openai_poll_success", *POLL): 1,
+        ("openai_poll_timestamp_seconds", *POLL): NOON,
+    }
+
+
+def test_values_are_in_base_units():
+    one = row(cached_percent=Decimal("97.1"), amount=Decimal("0.25"), peak_age_seconds=90)
+    text = prometheus.write(report([one]))
+
+    assert '_cached_ratio{model="gpt-4o",organization="acme"} 0.971\n' in text
+    assert '_amount_dollars{model="gpt-4o",organization="acme"} 0.25\n' in text
+    assert '_peak_age_seconds{model="gpt-4o",organization="acme"} 90\n' in text
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "metric"),
+    [
+        ("input_tokens", "tokens", "input_tokens"),
+        ("tpm_limit", "tokens", "tpm_limit_tokens"),
+        ("tokens_used", "tokens", "tokens_used"),
+        ("rpm_utilization", "percent", "rpm_utilization_ratio"),
+        ("budget_used_percent", "percent", "budget_used_ratio"),
+        ("tpm_busy_minutes", "minutes", "tpm_busy_seconds"),
+        ("balance_days", "days", "balance_seconds"),
+        (
+            "audio_megabytes_per_minute_limit",
+            "megabytes_per_minute",
+            "audio_bytes_per_second_limit",
+        ),
+        ("amount", "dollars", "amount_dollars"),
+        ("limit_known", "boolean", "limit_known"),
+        ("usage_bytes", "bytes", "usage_bytes"),
+        ("images", "images", "images"),
+    ],
+)
+def test_a_metric_ends_in_its_base_unit_once(name, unit, metric):
+    point = Datapoint(name, unit, "About it")
+    assert prometheus.metric(definition(folder="x"), point) == f"openai_x_{metric}"
+
+
+def test_two_datapoints_never_become_one_metric():
+    points = (Datapoint("age_days", "days", "One"), Datapoint("age_seconds", "seconds", "Two"))
+    one = Row(instance(), tuple(Reading(point.name, 1) for point in points))
+    with pytest.raises(Failure, match="openai_completion_by_model_age_seconds has two meanings"):
+        prometheus.write(report([one], definition=definition(*points)))
+
+
+def test_two_instances_never_become_one_series():
+    twins = [row(Instance(identifier, "x", {"model": "m"}), input_tokens=1) for identifier in "ab"]
+    with pytest.raises(Failure, match="same dimensions"):
+        prometheus.write(report(twins))
+
+
+def test_an_unanswered_part_shows():
+    found = samples(prometheus.write(report([row(input_tokens=1)], failures=("audio: no",))))
+    success = ("openai_poll_success", *POLL)
+
+    assert found[success] == 0
+
+
+def test_a_failed_poll_shows_beside_those_that_did_not():
+    gap = Gap(definition(folder="audit"), "acme", "no connection to the API")
+    found = samples(prometheus.write_all([report([row()])], [gap]))
+
+    assert found["openai_poll_success", ("datasource", "audit"), ("organization", "acme")] == 0
+    assert len([name for name, *_ in found if name == "openai_poll_timestamp_seconds"]) == 1
+
+
+def test_several_reports_share_one_head_a_metric():
+    other = report([row(images=3)], definition=definition(*images(), folder="images_by_model"))
+    second = report([row(input_tokens=2)], organization="umbrella")
+    found = samples(prometheus.write_all([report([row(input_tokens=1)]), other, second]))
+    polls = [labels for name, *labels in found if name == "openai_poll_success"]
+
+    assert len(polls) == 3
+    assert len([name for name, *_ in found if name.endswith("_input_tokens")]) == 2
+
+
+def images():
+    return (Datapoint("images", "images", "Images made"),)
+
+
+def test_discovery_is_info_alone():
+    found = samples(prometheus.discover(report([row("gpt-4o"), row("gpt-4.1")])))
+
+    assert [name for name, *_ in found] == ["openai_completion_by_model_info"] * 2
+    assert prometheus.discover(report()) == ""
+
+
+def test_difficult_ids_stay_apart():
+    found = samples(
+        prometheus.write(report([row(identifier, input_tokens=1) for identifier in IDS]))
+    )
+    models = [dict(labels)["model"] for name, *labels in found if name.endswith("_tokens")]
+
+    assert models == [as_label(identifier) for identifier in IDS]
+
+
+@given(TEXTS, TEXTS, WHOLE, MONEY | FLOATS)
+def test_whatever_an_id_holds_it_reads_back(identifier, name, tokens, amount):
+    one = instance(identifier, name, project_name=name)
+    found = samples(prometheus.write(report([row(one, input_tokens=tokens, amount=amount)])))
+    ids = [("model", as_label(identifier)), ("organization", "acme")]
+    (about,) = [dict(labels) for metric, *labels in found if metric.endswith("_info")]
+
+    assert {name: value for (name, *labels), value in found.items() if labels == ids} == {
+        "openai_completion_by_model_input_tokens": float(tokens),
+        "openai_completion_by_model_amount_dollars": float(amount),
+    }
+    assert about["alias"] == about["project_name"] == as_label(name)
+
+
+def test_promtool_reads_every_id_and_has_nothing_to_say(tool):
+    rows = [
+        row(instance(one, one, project_name=one), input_tokens=1, cached_percent=5) for one in IDS
+    ]
+    lint(tool, prometheus.write(report(rows)))
+
+
+def test_promtool_has_nothing_to_say_of_any_module(tool):
+    lint(tool, prometheus.write_all([everything(load(folder)) for folder in folders()]))
+
+
+def lint(tool, text):
+    done = subprocess.run(
+        [tool("promtool"), "check", "metrics"],
+        input=text.encode(),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("folder", folders())
+def test_each_datapoint_of_a_module_is_a_metric_of_its_own(folder):
+    definition = load(folder)
+    found = samples(prometheus.write(everything(definition)))
+    names = {name for name, *_ in found if name.startswith(f"openai_{folder}_")}
+
+    assert len(names) == len(definition.datapoints) + 1
+    assert not {"instance", "job"} & set(definition.dimensions)
+    assert not [name for name in names if name.endswith(("_total", "_count", "_sum", "_bucket"))]

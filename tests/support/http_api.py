@@ -1,0 +1,114 @@
+"""What the client's tests share: a server that answers in turn, its pages, and time that obeys."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from lm_openai.api.client import Client
+from lm_openai.api.transport import Connection, Transport
+from lm_openai.collect.source import Source
+from lm_openai.collect.usage_queries import UsageQueries
+from lm_openai.errors import ApiFailure
+from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.storage.cache import Cache
+
+KEY = "sk-admin-very-secret-value"
+DAY = 86400
+STALE = "The page token is invalid, have you modified the query parameters?"
+SCOPE = (
+    "You have insufficient permissions for this operation. Missing scopes: api.usage.read. "
+    "Check that you have the correct role in your organization."
+)
+
+
+class Clock:
+    """Time that passes only by sleeping, so that a test can read every wait."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.waits: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+def client_of(
+    server: HTTPServer, clock: Clock, *, key: str = KEY, seconds: float = 50, **settings: Any
+) -> Client:
+    """Without jitter, so that waits are whole."""
+    transport = Transport(Connection(server.url_for(""), key), environ={})
+    return Client(
+        transport,
+        deadline_seconds=seconds,
+        clock=clock,
+        sleep=clock.sleep,
+        jitter=lambda: 0.0,
+        **settings,
+    )
+
+
+def demo_client(demo: Simulator, key: str = ADMIN_KEY, **settings: Any) -> Client:
+    return Client(Transport(Connection(demo.url, key), environ={}), **settings)
+
+
+def source_of(client: Client, cache: Cache | None = None, now: int = 0) -> Source:
+    """Return a Source without expected usage queries."""
+    cache = cache or Cache(None, "", lambda: now)
+    return Source(client, cache, UsageQueries(client, cache), now)
+
+
+def bucket(start: int, *rows: dict[str, Any], width: int = 60) -> dict[str, Any]:
+    return {
+        "object": "bucket",
+        "start_time": start,
+        "end_time": start + width,
+        "results": list(rows),
+    }
+
+
+def page(*entries: Any, **cursor: Any) -> dict[str, Any]:
+    return {"object": "page", "data": list(entries), "has_more": bool(cursor), **cursor}
+
+
+def answers(server: HTTPServer, path: str, *replies: Any) -> list[Request]:
+    """Serve the replies in turn, the last one for ever; a reply is JSON, a Response or text."""
+    seen: list[Request] = []
+    lock = threading.Lock()
+    waiting = itertools.chain(replies, itertools.repeat(replies[-1]))
+
+    def reply(request: Request) -> Response:
+        with lock:
+            seen.append(request)
+            chosen = next(waiting)
+        if isinstance(chosen, Response):
+            return Response(chosen.get_data(), chosen.status, chosen.headers)
+        return Response(chosen if isinstance(chosen, (str, bytes)) else json.dumps(chosen))
+
+    server.expect_request(path).respond_with_handler(reply)
+    return seen
+
+
+def error(status: int, message: str = "no", code: str | None = None, **headers: str) -> Response:
+    body = {"error": {"message": message, "type": "invalid_request_error", "code": code}}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(json.dumps(body), status, named)
+
+
+def failure_of(ask: Callable[[], Any]) -> ApiFailure:
+    with pytest.raises(ApiFailure) as caught:
+        ask()
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+    return caught.value

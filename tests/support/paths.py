@@ -1,0 +1,8 @@
+"""Folders of the project, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = ROOT / "modules"

@@ -1,0 +1,144 @@
+"""A recorded poll of one DataSource and the API that answers from the record."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from lm_openai.app.options import Options
+from lm_openai.app.runner import run
+from lm_openai.app.session import Surroundings
+from tests.support.paths import ROOT
+
+KEY = "sk-admin-recorded"
+DISCOVERED = ("logicmonitor", "zabbix")
+
+
+class Answer(NamedTuple):
+    """One exchange: what was asked (lists of words by parameter) and what came back."""
+
+    path: str
+    query: dict[str, list[str]]
+    status: int
+    answer: Any
+
+
+class Record(NamedTuple):
+    """`testdata/responses.json`: when the poll was, with which properties, and every answer."""
+
+    at: int
+    properties: dict[str, str]
+    answers: tuple[Answer, ...]
+
+    @classmethod
+    def of(cls, folder: str) -> Record:
+        """The record that lies beside a DataSource."""
+        found = json.loads((testdata(folder) / "responses.json").read_text())
+        answers = tuple(Answer(**answer) for answer in found["answers"])
+        return cls(found["at"], found["properties"], answers)
+
+
+class Outcome(NamedTuple):
+    """What a run printed and its exit status."""
+
+    stdout: str
+    stderr: str
+    status: int
+
+
+class Ticks:
+    """Time that goes on by 1/64 s whenever a thread looks, so that every answer takes as long."""
+
+    def __init__(self) -> None:
+        self._looks = threading.local()
+
+    def __call__(self) -> float:
+        self._looks.number = getattr(self._looks, "number", 0) + 1
+        return float(self._looks.number / 64)
+
+
+def testdata(folder: str) -> Path:
+    """Where a DataSource keeps its record and its expected outputs."""
+    return ROOT / "modules" / folder / "testdata"
+
+
+def outputs() -> Iterator[tuple[str, bool]]:
+    """(format, whether it is the discovery form) of every expected output."""
+    for form in ("json", "influx", "logicmonitor", "nagios", "zabbix", "prometheus"):
+        yield form, False
+    for form in DISCOVERED:
+        yield form, True
+
+
+def expected(folder: str, form: str, discover: bool) -> Path:
+    """The file that holds one expected output."""
+    return testdata(folder) / f"{form}{'-discovery' if discover else ''}.txt"
+
+
+def replayed(folder: str, cache: Path, form: str = "json", discover: bool = False) -> Outcome:
+    """The DataSource's own run over its record."""
+    record = Record.of(folder)
+    with answering(record) as url:
+        return collected(folder, record, url, cache, form, discover, clock=Ticks())
+
+
+def collected(
+    folder: str,
+    record: Record,
+    url: str,
+    cache: Path,
+    form: str = "json",
+    discover: bool = False,
+    key: str = KEY,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """The DataSource's own run against an API, at the record's time and with its properties."""
+    environ = {
+        "OPENAI_ADMIN_KEY": key,
+        "OPENAI_BASE_URL": url,
+        "LM_OPENAI_CACHE_DIR": str(cache),
+        "LM_OPENAI_ETC": str(cache),
+    }
+    sets = tuple(f"{name}={value}" for name, value in record.properties.items())
+    out, err = io.StringIO(), io.StringIO()
+    status = run(
+        folder,
+        Options(format=form, discover=discover, sets=sets),
+        Surroundings(environ, io.StringIO(), out, err, record.at, clock),
+    )
+    return Outcome(out.getvalue(), err.getvalue(), status)
+
+
+@contextmanager
+def answering(record: Record) -> Iterator[str]:
+    """An API that knows the recorded questions and no other; yields its base URL."""
+    with HTTPServer(host="127.0.0.1") as server:
+        anything = server.expect_request(re.compile(".*"))
+        anything.respond_with_handler(lambda request: _answer(record, request))
+        yield server.url_for("/v1")
+
+
+def _answer(record: Record, request: Request) -> Response:
+    asked = parse_qs(request.query_string.decode(), keep_blank_values=True)
+    for known in record.answers:
+        if f"/v1{known.path}" == request.path and known.query == asked:
+            return Response(json.dumps(known.answer), known.status, content_type="application/json")
+    message = f"not in the record: {request.path} {asked}"
+    error = {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "unrecorded",
+    }
+    return Response(json.dumps({"error": error}), 400, content_type="application/json")
