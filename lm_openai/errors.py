@@ -1,4 +1,4 @@
-"""The failures an operator can meet, each a sentence with its cure."""
+"""Failures that an operator can meet, each a sentence with its cure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class FailureKind(NamedTuple):
-    """One row of the README's "When it fails": what it looks like and what to do."""
+    """One kind of API failure: its meaning and its cure, as the README's table shows them."""
 
     meaning: str
     cure: str
@@ -15,23 +15,23 @@ class FailureKind(NamedTuple):
 
 FAILURES = {
     "key": FailureKind(
-        "the admin key is wrong or was revoked", "make a new one as an organization owner"
+        "the admin key is wrong or was revoked", "create a new one as an organization owner"
     ),
     "project_key": FailureKind(
         "a project key was given where an admin key is needed",
-        "make an admin key (sk-admin-…) under Organization, Admin keys",
+        "create an admin key (sk-admin-…) under Organization, Admin keys",
     ),
     "scope": FailureKind(
-        "the admin key lacks a scope", "give the key that read scope, or use one that has it"
+        "the admin key lacks a scope", "give the key that read scope, or use a key that has it"
     ),
     "archived": FailureKind(
         "the project is archived", "leave it out; its past usage and costs stay readable"
     ),
     "not_found": FailureKind(
-        "the API does not know what was asked", "check the id and openai.api.url"
+        "the API does not know this endpoint or id", "check the id and openai.api.url"
     ),
     "refused": FailureKind(
-        "the API refused the request", "mend what its reason names, often a grouping or a filter"
+        "the API refused the request", "fix what the message names, often a grouping or a filter"
     ),
     "ungrouped": FailureKind(
         "this organization does not support them for this time range",
@@ -43,65 +43,64 @@ FAILURES = {
     ),
     "billing": FailureKind(
         "the organization ran out of credit or reached a limit",
-        "see Billing in its settings; asking again does not help",
+        "see Billing in its settings; a retry does not help",
     ),
-    "down": FailureKind(
-        "the API answered with a server error", "wait; see the vendor's status page"
-    ),
+    "down": FailureKind("the API returned a server error", "wait; see the vendor's status page"),
     "unreachable": FailureKind(
         "no connection to the API", "check DNS, firewall, proxy and openai.api.url"
     ),
-    "proxy": FailureKind("the proxy refused", "check openai.proxy.url and openai.proxy.pass"),
+    "proxy": FailureKind(
+        "the proxy refused the connection", "check openai.proxy.url and openai.proxy.pass"
+    ),
     "tls": FailureKind(
-        "the API's certificate was not accepted",
+        "the API's certificate is not trusted",
         "set openai.ca.file to the CA that signed it, which may be a proxy's own",
     ),
     "deadline": FailureKind(
-        "the poll's time ran out", "raise openai.timeout, or narrow the window"
+        "the poll ran out of time", "raise openai.timeout, or narrow the window"
     ),
     "not_json": FailureKind(
-        "the answer is not JSON",
-        "check openai.api.url, and what stands between here and the API",
+        "the response is not JSON",
+        "check openai.api.url and any proxy or gateway in front of the API",
     ),
     "contract": FailureKind(
-        "the answer breaks the API's contract", "check openai.api.url; if it is right, report this"
+        "the response breaks the API's contract",
+        "check openai.api.url; if it is right, report this",
     ),
     "too_large": FailureKind(
-        "an answer is larger than allowed", "narrow the window or the grouping"
+        "a response is larger than allowed", "narrow the window or the grouping"
     ),
-    "redirect": FailureKind(
-        "the API answered with a redirect", "set openai.api.url to the final address"
-    ),
+    "redirect": FailureKind("the API sent a redirect", "set openai.api.url to the final address"),
 }
 
 
 class Failure(Exception):
-    """Base of everything this suite raises on purpose; `str()` is one sentence without a secret."""
+    """Base of all errors that the suite raises on purpose; `str()` is one sentence, no secret."""
 
 
 class WrongUsage(Failure):
-    """Options, properties or files that people write are wrong; nothing was asked of the API."""
+    """Options, properties or files are wrong; no request was sent."""
 
 
 class Unwritable(Failure):
-    """Stdout is closed, full or gone, so that no word about it belongs there."""
+    """Stdout is closed, full or broken, so that the error cannot be printed there."""
 
 
 class ApiFailure(Failure):
-    """A question to the API stayed unanswered; `kind` is a key of FAILURES.
+    """A request to the API failed; `kind` is a key of FAILURES.
 
-    `asked` names the endpoint; `scope` names the missing scope when `kind` is "scope".
+    `endpoint` is the endpoint's name; `scope` is the missing scope if `kind` is "scope".
     """
 
-    def __init__(self, kind: str, asked: str, detail: str = "", scope: str = "") -> None:
-        self.kind, self.asked, self.detail, self.scope = kind, asked, detail, scope
+    def __init__(self, kind: str, endpoint: str, detail: str = "", scope: str = "") -> None:
+        self.kind, self.endpoint, self.detail, self.scope = kind, endpoint, detail, scope
         meaning, cure = FAILURES[kind]
-        words = f"{meaning} ({detail})" if detail else meaning
-        super().__init__(f"{asked}: {words}; {cure}")
+        sentence = f"{meaning} ({detail})" if detail else meaning
+        super().__init__(f"{endpoint}: {sentence}; {cure}")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """The end of a refusal: `; did you mean …?` with the nearest known word, or nothing."""
+    """Return `; did you mean …?` with the nearest known word, or "" if none is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, list(known), n=1, cutoff=0.5)

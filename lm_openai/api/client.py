@@ -62,24 +62,24 @@ class Client:
         pauses: SharedPauses | None = None,
     ) -> None:
         pace = Pace(deadline_seconds, concurrency, clock, sleep, jitter, pauses)
-        self._patience = Requester(transport, pace)
+        self._requester = Requester(transport, pace)
         self._concurrency = concurrency
 
     @property
     def counters(self) -> Counters:
         """What the poll cost so far."""
-        return self._patience.counters
+        return self._requester.counters
 
     @contextmanager
     def counting(self) -> Iterator[Counters]:
-        """Count what is asked within apart; in the end it is part of `counters` too."""
-        whole, part = self._patience.counters, Counters()
-        self._patience.counters = part
+        """Count what is endpoint within apart; in the end it is part of `counters` too."""
+        whole, part = self._requester.counters, Counters()
+        self._requester.counters = part
         try:
             yield part
         finally:
             whole.add(part)
-            self._patience.counters = whole
+            self._requester.counters = whole
 
     def usage(
         self,
@@ -103,9 +103,9 @@ class Client:
             ("limit", _limit(MAXIMUM_BUCKETS[width], groups)),
         ]
         path = f"{PREFIX}usage/{kind}"
-        asked = endpoints.endpoint(path)
+        endpoint = endpoints.endpoint_name(path)
         raw = self._buckets(path, start, end, query, exact=False)
-        return (records.bucket(entry, known, asked) for entry in raw)
+        return (records.bucket(entry, known, endpoint) for entry in raw)
 
     def costs(
         self,
@@ -143,21 +143,21 @@ class Client:
             if f"{{{field}}}" not in listing.path
         }
         query = _encoded({"limit": listing.limit, **given})
-        asked = endpoints.endpoint(path)
+        endpoint = endpoints.endpoint_name(path)
         for row in self._rows(path, query, "after", _CURSORS[listing.paging]):
-            records.require(row, listing.required, asked)
+            records.require(row, listing.required, endpoint)
             yield row
 
-    def one(self, name: str, **ids: str) -> Record:
+    def record(self, name: str, **ids: str) -> Record:
         """The record `name` (a key of endpoints.SINGLES); none there is ApiFailure `not_found`."""
         template, required = SINGLES[name]
         path = _path(template, ids)
-        row = self._patience.ask(path, [])
-        records.require(row, required, endpoints.endpoint(path))
+        row = self._requester.request(path, [])
+        records.require(row, required, endpoints.endpoint_name(path))
         return row
 
     def together(self, calls: Iterable[Callable[[], T]]) -> Outcomes[T]:
-        """What the calls return, in their order and asked in parallel, an ApiFailure in its place.
+        """What the calls return, in their order and in parallel, an ApiFailure in its place.
 
         A call must read its generator to the end. Other exceptions are raised.
         """
@@ -177,17 +177,17 @@ class Client:
         A page token that the API refuses though nothing was changed (seen on costs over old, empty
         ranges) is answered once by asking anew from the end of the last bucket.
         """
-        asked = endpoints.endpoint(path)
+        endpoint = endpoints.endpoint_name(path)
         last_start, last_end = -1, start
         for may_restart in (True, False):
             times = [("start_time", str(last_end)), ("end_time", str(end))]
             try:
                 for raw in self._rows(path, times + query, "page", _next_page, exact):
-                    records.require(raw, ("start_time", "end_time"), asked)
-                    before, last_start = last_start, records.count(raw, "start_time", asked)
-                    last_end = records.count(raw, "end_time", asked)
+                    records.require(raw, ("start_time", "end_time"), endpoint)
+                    before, last_start = last_start, records.count(raw, "start_time", endpoint)
+                    last_end = records.count(raw, "end_time", endpoint)
                     if last_start <= before:
-                        raise ApiFailure("contract", asked, "its buckets are out of order")
+                        raise ApiFailure("contract", endpoint, "its buckets are out of order")
                     yield raw
                 return
             except StalePage:
@@ -205,12 +205,12 @@ class Client:
         exact: bool = False,
     ) -> Iterator[Any]:
         """The rows of all pages, each dropped once it was read; fails rather than ending early."""
-        asked = endpoints.endpoint(path)
+        endpoint = endpoints.endpoint_name(path)
         used = set()
         more: Query = []
         for _ in range(MOST_PAGES):
-            page = self._patience.ask(path, query + more, exact)
-            cursor = _checked_cursor(page, cursor_of, asked)
+            page = self._requester.request(path, query + more, exact)
+            cursor = _checked_cursor(page, cursor_of, endpoint)
             rows = page.pop("data")
             rows.reverse()
             while rows:
@@ -218,22 +218,22 @@ class Client:
             if cursor is None:
                 return
             if cursor in used:
-                raise ApiFailure("contract", asked, "its next page is one that was read already")
+                raise ApiFailure("contract", endpoint, "its next page is one that was read already")
             used.add(cursor)
             more = [(parameter, cursor)]
-        raise ApiFailure("too_large", asked, f"more than {MOST_PAGES} pages")
+        raise ApiFailure("too_large", endpoint, f"more than {MOST_PAGES} pages")
 
 
-def _checked_cursor(page: Record, cursor_of: Callable[[Record], Any], asked: str) -> str | None:
+def _checked_cursor(page: Record, cursor_of: Callable[[Record], Any], endpoint: str) -> str | None:
     """Where the next page begins; None when this one is the last by the answer's own word."""
-    records.require(page, ("data", "has_more"), asked)
+    records.require(page, ("data", "has_more"), endpoint)
     if type(page["data"]) is not list or type(page["has_more"]) is not bool:
-        raise ApiFailure("contract", asked, "data or has_more is of the wrong type")
+        raise ApiFailure("contract", endpoint, "data or has_more is of the wrong type")
     if not page["has_more"]:
         return None
     cursor = cursor_of(page)
     if not cursor or type(cursor) is not str:
-        raise ApiFailure("contract", asked, "more pages are promised and no cursor is given")
+        raise ApiFailure("contract", endpoint, "more pages are promised and no cursor is given")
     return cursor
 
 

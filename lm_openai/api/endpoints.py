@@ -1,4 +1,4 @@
-"""Endpoints of the admin API: paths, dimensions, filters, page sizes and the meaning of usage kinds.
+"""Endpoints of the admin API: paths, dimensions, filters, page sizes, meaning of usage kinds.
 
 Source: the vendor's published contract of the admin endpoints. A usage kind is declared here and
 nowhere else; every total, headroom figure and comparison derives from its row.
@@ -235,6 +235,6 @@ SINGLES = {
 """Endpoints with one record: the path below PREFIX and the record's required fields."""
 
 
-def endpoint(path: str) -> str:
+def endpoint_name(path: str) -> str:
     """Return the name of an endpoint in messages: its path without PREFIX."""
     return path.removeprefix(PREFIX)

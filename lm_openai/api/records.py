@@ -18,7 +18,7 @@ _TEXTS = ("id", "model", "type", "status", "interval", "currency")
 class Bucket(NamedTuple):
     """Usage between two instants (Unix seconds); the first and the last may be clipped.
 
-    `results` are the rows as the API sent them: dimensions that were not asked for are None,
+    `results` are the rows as the API sent them: dimensions that were not endpoint for are None,
     quantities beyond the kind's required ones may be absent or None.
     """
 
@@ -72,29 +72,29 @@ class SpendLimit(NamedTuple):
     enforcing: bool
 
 
-def bucket(raw: Any, kind: UsageKind, asked: str) -> Bucket:
+def bucket(raw: Any, kind: UsageKind, endpoint: str) -> Bucket:
     """One time bucket of `usage/*`, its rows holding every required quantity as an int."""
-    require(raw, ("start_time", "end_time", "results"), asked)
+    require(raw, ("start_time", "end_time", "results"), endpoint)
     results = raw["results"]
     if type(results) is not list:
-        raise ApiFailure("contract", asked, "results is not a list")
+        raise ApiFailure("contract", endpoint, "results is not a list")
     for row in results:
         for field in kind.required:
             if type(row) is not dict or type(row.get(field)) is not int:
-                _mend(row, field, asked)
-    return Bucket(count(raw, "start_time", asked), count(raw, "end_time", asked), results)
+                _mend(row, field, endpoint)
+    return Bucket(count(raw, "start_time", endpoint), count(raw, "end_time", endpoint), results)
 
 
-def costs(raw: Any, asked: str) -> tuple[int, list[Cost]]:
+def costs(raw: Any, endpoint: str) -> tuple[int, list[Cost]]:
     """The UTC day of a costs bucket and what it cost.
 
     Rows without an amount state no money (the contract allows them) and are left out.
     """
-    require(raw, ("start_time", "results"), asked)
+    require(raw, ("start_time", "results"), endpoint)
     if type(raw["results"]) is not list:
-        raise ApiFailure("contract", asked, "results is not a list")
-    start = count(raw, "start_time", asked)
-    rows = (_cost(row, asked) for row in raw["results"])
+        raise ApiFailure("contract", endpoint, "results is not a list")
+    start = count(raw, "start_time", endpoint)
+    rows = (_cost(row, endpoint) for row in raw["results"])
     return start - start % WIDTHS["1d"], [row for row in rows if row is not None]
 
 
@@ -104,10 +104,10 @@ def project(row: Record) -> Project:
     return Project(row["id"], row.get("name") or row["id"], row["created_at"], gone)
 
 
-def rate_limit(row: Record, asked: str = "rate_limits") -> RateLimit:
+def rate_limit(row: Record, endpoint: str = "rate_limits") -> RateLimit:
     """A row of `rate_limits`; a limit that is no whole number is refused by its name."""
     limits = {
-        field: count(row, field, asked)
+        field: count(row, field, endpoint)
         for field in RateLimit._fields[2:]
         if row.get(field) is not None
     }
@@ -115,37 +115,37 @@ def rate_limit(row: Record, asked: str = "rate_limits") -> RateLimit:
     return RateLimit(row["id"], row["model"], **{**absent, **limits})
 
 
-def spend_limit(row: Record, asked: str = "spend_limit") -> SpendLimit:
+def spend_limit(row: Record, endpoint: str = "spend_limit") -> SpendLimit:
     """The answer of `spend_limit`, its cents as dollars."""
-    require(row["enforcement"], ("status",), asked)
-    cents = number(row["threshold_amount"], "threshold_amount", asked)
+    require(row["enforcement"], ("status",), endpoint)
+    cents = number(row["threshold_amount"], "threshold_amount", endpoint)
     enforcing = row["enforcement"]["status"] == "enforcing"
     return SpendLimit(cents / 100, row["currency"].lower(), row["interval"], enforcing)
 
 
-def require(row: Any, fields: Iterable[str], asked: str) -> None:
+def require(row: Any, fields: Iterable[str], endpoint: str) -> None:
     """Refuse, by endpoint and field, a record that lacks what the contract promises."""
     if type(row) is not dict:
-        raise ApiFailure("contract", asked, "a record is not an object")
+        raise ApiFailure("contract", endpoint, "a record is not an object")
     for field in fields:
         if field not in row:
-            raise ApiFailure("contract", asked, f"{field} is missing")
+            raise ApiFailure("contract", endpoint, f"{field} is missing")
         if field in _TEXTS and type(row[field]) is not str:
-            raise ApiFailure("contract", asked, f"{field} is not text")
+            raise ApiFailure("contract", endpoint, f"{field} is not text")
 
 
-def count(row: Record, field: str, asked: str) -> int:
+def count(row: Record, field: str, endpoint: str) -> int:
     """A whole number, also when the wire spells it `3.0` or `"3"`."""
     value = row[field]
     if type(value) is int:
         return value
-    exact = number(value, field, asked)
+    exact = number(value, field, endpoint)
     if exact != exact.to_integral_value():
-        raise ApiFailure("contract", asked, f"{field} is not a whole number")
+        raise ApiFailure("contract", endpoint, f"{field} is not a whole number")
     return int(exact)
 
 
-def number(value: Any, field: str, asked: str) -> Decimal:
+def number(value: Any, field: str, endpoint: str) -> Decimal:
     """An exact number from a JSON string or number; NaN, infinity and absurd sizes are refused."""
     if isinstance(value, (str, int, float, Decimal)) and not isinstance(value, bool):
         try:
@@ -154,7 +154,7 @@ def number(value: Any, field: str, asked: str) -> Decimal:
             exact = Decimal("NaN")
         if exact.is_finite() and _reasonable(exact):
             return exact
-    raise ApiFailure("contract", asked, f"{field} is not a number")
+    raise ApiFailure("contract", endpoint, f"{field} is not a number")
 
 
 def _reasonable(exact: Decimal) -> bool:
@@ -162,22 +162,22 @@ def _reasonable(exact: Decimal) -> bool:
     return exact.adjusted() < _MOST_DIGITS and decimals < _MOST_DECIMALS
 
 
-def _mend(row: Any, field: str, asked: str) -> None:
-    require(row, (field,), asked)
-    row[field] = count(row, field, asked)
+def _mend(row: Any, field: str, endpoint: str) -> None:
+    require(row, (field,), endpoint)
+    row[field] = count(row, field, endpoint)
 
 
-def _cost(row: Any, asked: str) -> Cost | None:
-    require(row, (), asked)
+def _cost(row: Any, endpoint: str) -> Cost | None:
+    require(row, (), endpoint)
     amount = row.get("amount")
     if amount is None:
         return None
-    require(amount, ("value", "currency"), asked)
+    require(amount, ("value", "currency"), endpoint)
     quantity = row.get("quantity")
     return Cost(
-        amount=number(amount["value"], "amount.value", asked),
+        amount=number(amount["value"], "amount.value", endpoint),
         currency=str(amount["currency"]).lower(),
-        quantity=None if quantity is None else number(quantity, "quantity", asked),
+        quantity=None if quantity is None else number(quantity, "quantity", endpoint),
         quantity_unit=row.get("quantity_unit"),
         **{dimension: row.get(dimension) for dimension in COST_DIMENSIONS},
     )

@@ -25,7 +25,7 @@ class Rejection(NamedTuple):
     """Why an answer is none; `again`: NEVER, ONCE or ALWAYS; `wait`: seconds the API asks for."""
 
     failure: ApiFailure
-    again: int = NEVER
+    retry: int = NEVER
     wait: float | None = None
 
 
@@ -36,71 +36,73 @@ class ErrorBody(NamedTuple):
     message: str
 
 
-def read(answer: HttpResponse, asked: str, key: str, exact: bool = False) -> Record | Rejection:
+def classify(
+    answer: HttpResponse, endpoint: str, key: str, exact: bool = False
+) -> Record | Rejection:
     """The record in an answer, or why there is none; `exact` reads fractions as Decimal.
 
     `key` is the admin key, which tells a project key's failures and is struck from all texts.
     """
     if answer.status != 200:
-        return _refusal(answer, asked, key)
+        return _refusal(answer, endpoint, key)
     try:
         record = json.loads(
             answer.body, parse_float=Decimal if exact else None, parse_constant=_refuse_constant
         )
     except (ValueError, RecursionError):
         again = NEVER if _is_markup(answer.body) else ALWAYS
-        return Rejection(ApiFailure("not_json", asked, _seen(answer)), again)
+        return Rejection(ApiFailure("not_json", endpoint, _seen(answer)), again)
     if isinstance(record, dict):
         return record
-    return Rejection(ApiFailure("contract", asked, "the answer is not an object"))
+    return Rejection(ApiFailure("contract", endpoint, "the answer is not an object"))
 
 
-def _refusal(answer: HttpResponse, asked: str, key: str) -> Rejection:
+def _refusal(answer: HttpResponse, endpoint: str, key: str) -> Rejection:
     told = _told(answer.body, key)
     status = answer.status
     if status == 429:
-        return _too_many(answer, told, asked)
+        return _too_many(answer, told, endpoint)
     if status in (408, 409) or status >= 500:
         reason = f"HTTP {status}: {told.message}" if told.message else f"HTTP {status}"
-        return Rejection(ApiFailure("down", asked, reason), ALWAYS, _retry_after(answer.headers))
+        return Rejection(ApiFailure("down", endpoint, reason), ALWAYS, _retry_after(answer.headers))
     if status in (401, 403):
-        return _not_allowed(status, told, answer, asked, key)
+        return _not_allowed(status, told, answer, endpoint, key)
     if status == 404:
-        return Rejection(ApiFailure("not_found", asked, told.message))
+        return Rejection(ApiFailure("not_found", endpoint, told.message))
     if status == 400 and "page token is invalid" in told.message:
-        return Rejection(StalePage("contract", asked, "it refuses its own page token"))
+        return Rejection(StalePage("contract", endpoint, "it refuses its own page token"))
     if status == 400 and "archived" in f"{told.code} {told.message}":
-        return Rejection(ApiFailure("archived", asked))
+        return Rejection(ApiFailure("archived", endpoint))
     if status < 300 or not told.message:
-        return Rejection(ApiFailure("not_json", asked, _seen(answer)))
-    return Rejection(ApiFailure("refused", asked, told.message))
+        return Rejection(ApiFailure("not_json", endpoint, _seen(answer)))
+    return Rejection(ApiFailure("refused", endpoint, told.message))
 
 
-def _too_many(answer: HttpResponse, told: ErrorBody, asked: str) -> Rejection:
+def _too_many(answer: HttpResponse, told: ErrorBody, endpoint: str) -> Rejection:
     # rate_limit_exceeded is the ordinary throttle, *_spend_limit_exceeded and the like are not.
     limit = told.code.endswith("_limit_exceeded") and not told.code.endswith("rate_limit_exceeded")
     if limit or told.code in BILLING_CODES:
-        return Rejection(ApiFailure("billing", asked, told.code))
-    return Rejection(ApiFailure("throttled", asked), ALWAYS, _retry_after(answer.headers))
+        return Rejection(ApiFailure("billing", endpoint, told.code))
+    return Rejection(ApiFailure("throttled", endpoint), ALWAYS, _retry_after(answer.headers))
 
 
 def _not_allowed(
-    status: int, told: ErrorBody, answer: HttpResponse, asked: str, key: str
+    status: int, told: ErrorBody, answer: HttpResponse, endpoint: str, key: str
 ) -> Rejection:
     """The API sends 401 and 403 for either reason, so code and text decide."""
     if _is_project_key(key) or "session key" in told.message:
-        return Rejection(ApiFailure("project_key", asked))
+        return Rejection(ApiFailure("project_key", endpoint))
     scopes = re.search(r"Missing scopes: ([\w.]*\w(?:, [\w.]*\w)*)", told.message)
     if scopes:
-        failure = ApiFailure("scope", asked, f"it needs {scopes[1]}", scope=scopes[1])
+        failure = ApiFailure("scope", endpoint, f"it needs {scopes[1]}", scope=scopes[1])
         return Rejection(failure, ONCE)
     if told.code == "invalid_api_key":
-        return Rejection(ApiFailure("key", asked))
+        return Rejection(ApiFailure("key", endpoint))
     if status == 401:
-        return Rejection(ApiFailure("key", asked, told.message))
+        return Rejection(ApiFailure("key", endpoint, told.message))
     if not told.message:
-        return Rejection(ApiFailure("not_json", asked, _seen(answer)))
-    return Rejection(ApiFailure("refused", asked, told.message))
+        return Rejection(ApiFailure("not_json", endpoint, _seen(answer)))
+    return Rejection(ApiFailure("refused", endpoint, told.message))
 
 
 def _is_project_key(key: str) -> bool:

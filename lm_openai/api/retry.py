@@ -1,4 +1,4 @@
-"""When a question is asked, and asked again: the deadline, pauses and how many at a time."""
+"""When a question is endpoint, and endpoint again: the deadline, pauses and how many at a time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from threading import Condition, Lock
 from typing import Protocol
 
-from lm_openai.api.endpoints import endpoint
+from lm_openai.api.endpoints import endpoint_name
 from lm_openai.api.records import Record
 from lm_openai.api.responses import (
     ALWAYS,
     NEVER,
     ONCE,
     Rejection,
-    read,
+    classify,
     unix_seconds,
 )
 from lm_openai.api.transport import HttpResponse, Transport
@@ -96,13 +96,13 @@ class Pace:
         return self._deadline - self.clock()
 
     @contextmanager
-    def turn(self, asked: str) -> Iterator[None]:
+    def turn(self, endpoint: str) -> Iterator[None]:
         """A place among the requests that run now, once no pause holds; raises ApiFailure."""
         with self._changed:
             self._changed.wait_for(lambda: self._busy < self._allowed)
             self._busy += 1
         try:
-            self._rest(asked)
+            self._rest(endpoint)
             yield
         finally:
             with self._changed:
@@ -131,14 +131,14 @@ class Pace:
             raise verdict.failure
         self._sleep(delay)
 
-    def _rest(self, asked: str) -> None:
+    def _rest(self, endpoint: str) -> None:
         while (rest := self._pause()) > 0:
             if rest >= self.left():
                 detail = f"no request for another {rest:.0f} s, longer than this poll may take"
-                raise ApiFailure("throttled", asked, detail)
+                raise ApiFailure("throttled", endpoint, detail)
             self._sleep(rest)
         if self.left() <= 0:
-            raise ApiFailure("deadline", asked, "it was not asked any more")
+            raise ApiFailure("deadline", endpoint, "the request was not sent")
 
     def _pause(self) -> float:
         others = self._pauses.until() if self._pauses else 0.0
@@ -156,17 +156,19 @@ class Requester:
         self._transport, self._pace = transport, pace
         self.counters = Counters()
 
-    def ask(self, path: str, query: Sequence[tuple[str, str]], exact: bool = False) -> Record:
+    def request(self, path: str, query: Sequence[tuple[str, str]], exact: bool = False) -> Record:
         """The record answered; raises ApiFailure."""
-        asked = endpoint(path)
+        endpoint = endpoint_name(path)
         for attempt in itertools.count():
-            with self._pace.turn(asked):
+            with self._pace.turn(endpoint):
                 sent = self._pace.clock()
                 answer = self._send(path, query, attempt > 0)
-            outcome = answer if isinstance(answer, Rejection) else self._read(answer, asked, exact)
+            outcome = (
+                answer if isinstance(answer, Rejection) else self._read(answer, endpoint, exact)
+            )
             if not isinstance(outcome, Rejection):
                 return outcome
-            if outcome.again == NEVER or (outcome.again == ONCE and attempt):
+            if outcome.retry == NEVER or (outcome.retry == ONCE and attempt):
                 raise outcome.failure
             if outcome.failure.kind == "throttled":
                 self._pace.throttle(outcome.wait, sent)
@@ -174,8 +176,8 @@ class Requester:
                 self._pace.back_off(outcome, attempt)
         raise AssertionError("count() does not end")
 
-    def _read(self, answer: HttpResponse, asked: str, exact: bool) -> Record | Rejection:
-        return read(answer, asked, self._transport.connection.key, exact)
+    def _read(self, answer: HttpResponse, endpoint: str, exact: bool) -> Record | Rejection:
+        return classify(answer, endpoint, self._transport.connection.key, exact)
 
     def _send(
         self, path: str, query: Sequence[tuple[str, str]], again: bool

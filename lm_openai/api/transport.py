@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from lm_openai import __version__
-from lm_openai.api.endpoints import endpoint
+from lm_openai.api.endpoints import endpoint_name
 from lm_openai.errors import ApiFailure, WrongUsage
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ class Transport:
         """
         from urllib3.exceptions import LocationValueError
 
-        asked = endpoint(path)
+        endpoint = endpoint_name(path)
         until = self._clock() + timeout
         try:
             with self._send(path, query, timeout) as response:
-                return self._answer(response, asked, until)
+                return self._answer(response, endpoint, until)
         except (OSError, LocationValueError) as error:
-            failure = _failure(error, asked, late=self._clock() >= until)
+            failure = _failure(error, endpoint, late=self._clock() >= until)
         # Raised out here, so that no exception of the libraries, which may quote a URL, is chained.
         raise failure
 
@@ -107,18 +107,18 @@ class Transport:
             stream=True,
         )
 
-    def _answer(self, response: Response, asked: str, until: float) -> HttpResponse:
+    def _answer(self, response: Response, endpoint: str, until: float) -> HttpResponse:
         if response.is_redirect:
-            raise ApiFailure("redirect", asked, _target(response))
+            raise ApiFailure("redirect", endpoint, _target(response))
         # The oldest urllib3 served would pass off a connection that broke as a short answer.
         response.raw.enforce_content_length = True
         body = bytearray()
         for piece in response.iter_content(PIECE):
             body += piece
             if len(body) > self._largest:
-                raise ApiFailure("too_large", asked, f"over {self._largest} bytes")
+                raise ApiFailure("too_large", endpoint, f"over {self._largest} bytes")
             if self._clock() > until:
-                raise ApiFailure("deadline", asked, "the answer came too slowly")
+                raise ApiFailure("deadline", endpoint, "the answer came too slowly")
         headers = {name.lower(): value for name, value in response.headers.items()}
         return HttpResponse(response.status_code, headers, bytes(body))
 
@@ -257,26 +257,26 @@ def _target(response: Response) -> str:
     return f"to {target.scheme}://{host}{target.path}"
 
 
-def _failure(error: Exception, asked: str, late: bool) -> ApiFailure:
+def _failure(error: Exception, endpoint: str, late: bool) -> ApiFailure:
     from requests import exceptions
 
     cause = _cause(error)
     reason = _words(cause)
     if isinstance(error, ValueError):
         # The API's URL and openai.proxy.url were checked; only the environment's was not.
-        return ApiFailure("proxy", asked, "the environment's proxy is not a usable URL")
+        return ApiFailure("proxy", endpoint, "the environment's proxy is not a usable URL")
     if isinstance(error, exceptions.ProxyError):
         refused = reason.startswith(PROXY_REFUSALS)
-        return ApiFailure("proxy" if refused else "unreachable", asked, f"proxy: {reason}")
+        return ApiFailure("proxy" if refused else "unreachable", endpoint, f"proxy: {reason}")
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return ApiFailure("tls", asked, reason)
+        return ApiFailure("tls", endpoint, reason)
     if isinstance(error, exceptions.SSLError) and cause is None:
-        return ApiFailure("tls", asked, "it is another host's")
+        return ApiFailure("tls", endpoint, "it is another host's")
     if isinstance(error, exceptions.ConnectTimeout):
-        return ApiFailure("unreachable", asked, "no connection in time")
+        return ApiFailure("unreachable", endpoint, "no connection in time")
     if late or isinstance(error, exceptions.ReadTimeout):
-        return ApiFailure("deadline", asked, "no answer in time")
-    return ApiFailure("unreachable", asked, reason)
+        return ApiFailure("deadline", endpoint, "no answer in time")
+    return ApiFailure("unreachable", endpoint, reason)
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -11,7 +11,7 @@ from lm_openai.collect import datasource
 from lm_openai.config import json_files, paths, threshold_files
 from lm_openai.errors import ApiFailure, WrongUsage, suggest
 from lm_openai.metrics import api_probes
-from lm_openai.metrics.api_probes import DAY, HOUR, Look
+from lm_openai.metrics.api_probes import DAY, HOUR, Probes
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 
 
 def findings(session: Session) -> Iterator[Finding]:
-    """Look at everything in turn; when the API cannot be reached nothing after that is asked."""
+    """Probes at everything in turn; when the API cannot be reached nothing after that is asked."""
     yield key_kind(session.properties.admin_key())
     yield from _site_thresholds(session)
     yield _cache(session)
@@ -45,7 +45,7 @@ def findings(session: Session) -> Iterator[Finding]:
     if reached.verdict == BAD:
         return
     yield _skew(session)
-    look = api_probes.look(session.client, session.now)
+    look = api_probes.probe(session.client, session.now)
     yield from _scopes(look, _costs(session.client, session.now))
     yield from _kinds(look)
     yield _audit(look)
@@ -163,7 +163,7 @@ def _costs(client: Client, now: int) -> bool | ApiFailure:
     return answer
 
 
-def _scopes(look: Look, costs: bool | ApiFailure) -> Iterator[Finding]:
+def _scopes(look: Probes, costs: bool | ApiFailure) -> Iterator[Finding]:
     yield _scope("api.management.read", [look.projects])
     yield _scope("api.usage.read", [*look.newest.values(), costs])
     yield _scope("api.audit_logs.read", [look.audit])
@@ -181,7 +181,7 @@ def _scope(scope: str, answers: list[object]) -> Finding:
     return Finding(scope, BAD, f"{failure}; {NEEDED_FOR[scope]} need it")
 
 
-def _kinds(look: Look) -> Iterator[Finding]:
+def _kinds(look: Probes) -> Iterator[Finding]:
     """Usage kinds that stay unanswered while others do not."""
     answers = look.newest.items()
     if api_probes.granted(look.newest.values()):
@@ -190,7 +190,7 @@ def _kinds(look: Look) -> Iterator[Finding]:
                 yield Finding(f"usage/{kind}", BAD, str(answer))
 
 
-def _audit(look: Look) -> Finding:
+def _audit(look: Probes) -> Finding:
     days = api_probes.AUDIT_SOUGHT // DAY
     if isinstance(look.audit, ApiFailure):
         return Finding("audit", NOTE, "could not be read, see above")
@@ -204,7 +204,7 @@ def _audit(look: Look) -> Finding:
     )
 
 
-def _newest(look: Look, now: int) -> Finding:
+def _newest(look: Probes, now: int) -> Finding:
     """How old the newest usage of each kind is."""
     ends = {kind: end for kind, end in look.newest.items() if isinstance(end, int)}
     ages = sorted((max(0, now - end) // 60, kind) for kind, end in ends.items())

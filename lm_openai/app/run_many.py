@@ -1,4 +1,4 @@
-"""Several DataSources in one run: which formats allow it, and what is printed if some polls fail."""
+"""Several DataSources in one run, and what is printed if some of the polls fail."""
 
 from __future__ import annotations
 

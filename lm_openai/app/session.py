@@ -1,4 +1,4 @@
-"""What the polls of one run share: the process's streams, the settings, the client and the cache."""
+"""What the polls of one run share: the process's streams, settings, client and cache."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Poll:
                 return False
         return True
 
-    def miss(self, failure: ApiFailure, consequence: str) -> None:
+    def report_failure(self, failure: ApiFailure, consequence: str) -> None:
         """Report a failed request and, in `consequence`, what is left out because of it."""
         sentence = f"{consequence}: {failure}"
         if sentence not in self.failures:

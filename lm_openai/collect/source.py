@@ -1,4 +1,4 @@
-"""Source of API data for one poll: the client, the shared cache and the usage queries of the run."""
+"""Source of API data for one poll: the client, the shared cache and the run's usage queries."""
 
 from __future__ import annotations
 

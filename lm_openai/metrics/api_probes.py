@@ -20,7 +20,7 @@ SPOKEN = ("key", "project_key", "scope", "archived", "refused", "throttled", "bi
 FORBIDDEN = ("scope", "project_key")
 
 
-class Look(NamedTuple):
+class Probes(NamedTuple):
     """What was answered, an ApiFailure in the place of each answer that there is not.
 
     `audit` says whether there was an event in the last 30 days; `newest` is by usage kind the end
@@ -37,7 +37,7 @@ class Look(NamedTuple):
         return [self.projects, self.audit, *self.newest.values()]
 
 
-def look(client: Client, now: int, sought: int = NEWEST_SOUGHT) -> Look:
+def probe(client: Client, now: int, sought: int = NEWEST_SOUGHT) -> Probes:
     """Ask everything, in parallel; nothing is raised and nothing comes from the cache.
 
     The newest usage is sought in the last `sought` seconds.
@@ -48,7 +48,7 @@ def look(client: Client, now: int, sought: int = NEWEST_SOUGHT) -> Look:
         *(partial(newest, client, kind, now, sought) for kind in USAGE_KINDS),
     ]
     projects, audit, *ends = client.together(questions)
-    return Look(projects, audit, dict(zip(USAGE_KINDS, ends)))
+    return Probes(projects, audit, dict(zip(USAGE_KINDS, ends)))
 
 
 def any_project(client: Client) -> bool:

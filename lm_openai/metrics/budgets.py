@@ -23,7 +23,7 @@ def organization_budget(poll: Poll) -> Decimal | None:
     try:
         return monthly_dollars(organization_limit(poll))
     except ApiFailure as failure:
-        poll.miss(failure, "no budget figures")
+        poll.report_failure(failure, "no budget figures")
         return None
 
 
@@ -55,7 +55,7 @@ def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[st
     try:
         active = poll.directory.active()
     except ApiFailure as failure:
-        poll.miss(failure, "no spend limit of any project")
+        poll.report_failure(failure, "no spend limit of any project")
         return {}
     wanted = [
         project
@@ -65,7 +65,7 @@ def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[st
     answers = poll.client.together(partial(_project_limit, poll, project) for project in wanted)
     failed = [answer for answer in answers if isinstance(answer, ApiFailure)]
     if failed:
-        poll.miss(failed[0], f"no spend limit of {len(failed)} of {len(wanted)} projects")
+        poll.report_failure(failed[0], f"no spend limit of {len(failed)} of {len(wanted)} projects")
     return {
         project: answer
         for project, answer in zip(wanted, answers)
@@ -106,8 +106,8 @@ def requested_limit(source: Source, project: str | None) -> Record | None:
     """Request a spend limit; None if there is none, which the API answers with a 404."""
     try:
         if project is None:
-            return source.client.one("spend_limit")
-        return source.client.one("project_spend_limit", project_id=project)
+            return source.client.record("spend_limit")
+        return source.client.record("project_spend_limit", project_id=project)
     except ApiFailure as failure:
         if failure.kind in NO_LIMIT:
             return None

@@ -36,7 +36,7 @@ Group = tuple[str, ...]
 
 def discover(poll: Poll) -> Iterator[Instance]:
     """Everything that cost or was credited something since the start of last month."""
-    for group, days in answered(poll).items():
+    for group, days in days_by_group(poll).items():
         if any(days.values()):
             yield instance(poll, poll.definition.dimensions, group)
 
@@ -48,7 +48,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """
     dates = calendar(poll.now)
     poll.covered = (dates.today, poll.now)
-    groups = answered(poll)
+    groups = days_by_group(poll)
     whole = month_to_date(groups, dates)
     for known in instances:
         days = groups[tuple(known.dimensions[name] for name in poll.definition.dimensions)]
@@ -58,7 +58,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         yield Sample(known, values if share is None else {**values, "share_percent": share})
 
 
-def answered(poll: Poll) -> dict[Group, Days]:
+def days_by_group(poll: Poll) -> dict[Group, Days]:
     """All days that the figures need, by the DataSource's dimensions, asked once in a poll."""
     by = poll.definition.dimensions
     start, end = span(poll)

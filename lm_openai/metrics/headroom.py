@@ -13,7 +13,7 @@ from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import group_of
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics.limit_pools import Pool, Pools, pools
-from lm_openai.metrics.usage import MODEL_KINDS, SEEN_DAYS, unknown
+from lm_openai.metrics.usage import MODEL_KINDS, SEEN_DAYS, not_offered
 from lm_openai.model.aggregation import percent
 from lm_openai.model.report import Values
 from lm_openai.timespans import DAY, MINUTE
@@ -93,7 +93,7 @@ def uses(poll: Poll, kinds: Iterable[str] = MODEL_KINDS) -> dict[str, Use | ApiF
     )
     found: dict[str, Use | ApiFailure] = dict(zip(asked, answers))
     for name, answer in found.items():
-        if isinstance(answer, ApiFailure) and unknown(poll, name, answer):
+        if isinstance(answer, ApiFailure) and not_offered(poll, name, answer):
             found[name] = EMPTY
         elif isinstance(answer, Use) and answer.covered:
             poll.ages[name] = max(0, poll.now - answer.covered[1])
@@ -146,7 +146,7 @@ def groups(poll: Poll, uses: Mapping[str, Use | ApiFailure], lost: str) -> set[K
     for name, answer in uses.items():
         if isinstance(answer, ApiFailure):
             fed = ", ".join(short for short, kinds in COUNTED.items() if name in kinds)
-            poll.miss(answer, f"{lost} of {fed} are left out")
+            poll.report_failure(answer, f"{lost} of {fed} are left out")
         else:
             seen |= answer.seen | answer.minutes.keys()
     return seen

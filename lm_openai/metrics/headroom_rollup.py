@@ -66,7 +66,7 @@ def shared(limits: Limits, groups: Iterable[Key]) -> dict[str, Shared]:
             found[rows[pool.name]].parts.setdefault(project, []).append(pool)
     elsewhere: dict[str, str] = {}
     for project, model in groups:
-        own = told[project].of(model) if project in told else None
+        own = told[project].pool_for(model) if project in told else None
         if own and own.known:
             name = rows[own.name]
         else:
@@ -131,7 +131,7 @@ def _renamed(name: str) -> str:
 def _anywhere(projects: Iterable[Pools], model: str) -> str:
     """The pool that some project counts a model's use against; the model itself when none does."""
     for found in projects:
-        pool = found.of(model)
+        pool = found.pool_for(model)
         if pool.known:
             return pool.name
     return model

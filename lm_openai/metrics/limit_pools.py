@@ -53,7 +53,7 @@ class Pools(NamedTuple):
     by_row: dict[str, Pool]
     by_family: dict[str, Pool]
 
-    def of(self, model: str) -> Pool:
+    def pool_for(self, model: str) -> Pool:
         """The pool that a model's use counts against; an unknown one when no row fits.
 
         The exact row wins, then the family's; a fine-tuned model falls back to its base. Names

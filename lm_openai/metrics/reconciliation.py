@@ -14,7 +14,7 @@ from lm_openai.metrics.billing_days import DAY
 from lm_openai.metrics.costs import FEWEST_ROWS, dollars, refuse_gaps
 from lm_openai.metrics.limit_pools import family
 from lm_openai.metrics.line_items import billed
-from lm_openai.metrics.usage import MODEL_KINDS, unknown
+from lm_openai.metrics.usage import MODEL_KINDS, not_offered
 from lm_openai.model.aggregation import percent
 from lm_openai.model.report import NONE
 
@@ -104,7 +104,7 @@ def used(poll: Poll, start: int, end: int) -> dict[Key, int]:
     found: dict[Key, int] = {}
     for name, answer in zip(MODEL_KINDS, answers):
         if isinstance(answer, ApiFailure):
-            if not unknown(poll, name, answer):
+            if not not_offered(poll, name, answer):
                 raise answer
             continue
         for key, quantity in answer:

@@ -121,7 +121,7 @@ def is_level(poll: Poll) -> bool:
     return any(datapoint.fold == "last" for datapoint in poll.definition.datapoints)
 
 
-def likely(poll: Poll, dimensions: Group) -> int | None:
+def expected_groups(poll: Poll, dimensions: Group) -> int | None:
     """How many groups a bucket may have, judged by the projects; None where these do not tell."""
     if not CALLERS & set(dimensions):
         return None
@@ -132,7 +132,7 @@ def likely(poll: Poll, dimensions: Group) -> int | None:
     return projects * (1 if dimensions == ("project_id",) else GROUPS_A_PROJECT)
 
 
-def unknown(poll: Poll, name: str, failure: ApiFailure) -> bool:
+def not_offered(poll: Poll, name: str, failure: ApiFailure) -> bool:
     """Whether the API has no such kind yet, which is noted and no failure."""
     if failure.kind != "not_found" or not USAGE_KINDS[name].new:
         return False
@@ -170,13 +170,13 @@ def _seen(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
 
 def _remembered(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
     seconds = poll.definition.discovery_interval
-    groups = likely(poll, dimensions)
+    groups = expected_groups(poll, dimensions)
     try:
         return poll.source.shared(
             seconds, seen_groups, kind.name, poll.now // DAY, dimensions, groups
         )
     except ApiFailure as failure:
-        if unknown(poll, kind.name, failure):
+        if not_offered(poll, kind.name, failure):
             return None
         raise
 
@@ -197,7 +197,9 @@ def _samples(kind: UsageKind, poll: Poll, dimensions: Group, groups: int) -> Ite
         poll.covered = asked[:2]
     newest = None
     question = UsageQuery(kind.name, asked, dimensions)
-    for bucket in poll.source.queries.buckets(question, groups or likely(poll, dimensions)):
+    for bucket in poll.source.queries.buckets(
+        question, groups or expected_groups(poll, dimensions)
+    ):
         newest = bucket.end if bucket.groups else newest
         for group, values in bucket.groups.items():
             yield Sample(instance(poll, dimensions, group), values, bucket.start)

@@ -12,7 +12,7 @@ from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import Group, UsageQuery
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics.usage import MODEL_KINDS, likely, unknown, week_until
+from lm_openai.metrics.usage import MODEL_KINDS, expected_groups, not_offered, week_until
 from lm_openai.model.aggregation import percent
 from lm_openai.model.report import Values
 from lm_openai.timespans import DAY, HOUR, WIDTHS, Window
@@ -60,7 +60,7 @@ class Use(NamedTuple):
                     yield sums[group].get(field, 0)
 
 
-def questions(window: Window, dimensions: Group) -> list[UsageQuery]:
+def queries(window: Window, dimensions: Group) -> list[UsageQuery]:
     """What `use` asks of a window, a kind each."""
     return [UsageQuery(kind, window, dimensions) for kind in MODEL_KINDS]
 
@@ -68,7 +68,7 @@ def questions(window: Window, dimensions: Group) -> list[UsageQuery]:
 def use(poll: Poll, asked: Iterable[UsageQuery]) -> Use:
     """Everything that was used, the kinds asked in parallel; raises ApiFailure if none answers."""
     kinds = list(asked)
-    groups = likely(poll, kinds[0].dimensions)
+    groups = expected_groups(poll, kinds[0].dimensions)
     answers = poll.client.together(partial(_summed, poll.source, each, groups) for each in kinds)
     found = Use({}, {}, {})
     for question, answer in zip(kinds, answers):
@@ -76,7 +76,7 @@ def use(poll: Poll, asked: Iterable[UsageQuery]) -> Use:
             found.sums[question.kind], edge = answer
             if edge is not None:
                 found.edges[question.kind] = edge
-        elif not unknown(poll, question.kind, answer):
+        elif not not_offered(poll, question.kind, answer):
             found.failures[question.kind] = answer
     if found.failures and not found.sums:
         raise next(iter(found.failures.values()))
@@ -105,7 +105,7 @@ def usual(
     is noted.
     """
     blocks = _blocks(window)
-    groups = likely(poll, dimensions)
+    groups = expected_groups(poll, dimensions)
     asked = [(kind, block) for kind in kinds_with("tokens") for block in blocks]
     answers = poll.client.together(
         partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions, groups)
@@ -114,9 +114,9 @@ def usual(
     seconds: dict[Group, int] = {}
     for (kind, block), answer in zip(asked, answers):
         if isinstance(answer, ApiFailure):
-            if unknown(poll, kind, answer):
+            if not_offered(poll, kind, answer):
                 continue
-            poll.miss(answer, "no change_percent")
+            poll.report_failure(answer, "no change_percent")
             return None
         compared = window._replace(end=min(window.end, edges.get(kind, window.end)))
         for start, group, tokens in answer:
@@ -143,9 +143,9 @@ def budget_shares(poll: Poll, budgets: Mapping[str, int]) -> dict[str, float]:
     try:
         found = use(poll, asked)
     except ApiFailure as failure:
-        found = Use({}, {}, {failure.asked: failure})
+        found = Use({}, {}, {failure.endpoint: failure})
     if found.failures:
-        poll.miss(next(iter(found.failures.values())), "no tokens_budget_percent")
+        poll.report_failure(next(iter(found.failures.values())), "no tokens_budget_percent")
         return {}
     shares = {
         project: percent(found.tokens((project,)), budget) for project, budget in budgets.items()
@@ -159,7 +159,7 @@ def week_by_model(poll: Poll, dimensions: Group) -> tuple[int, dict[Group, dict[
     Asked once an hour; raises ApiFailure where a kind stayed unanswered.
     """
     by_model = (*dimensions, "model")
-    groups = likely(poll, by_model)
+    groups = expected_groups(poll, by_model)
     answers = poll.client.together(
         partial(poll.source.shared, HOUR, week_requests, kind, poll.now // HOUR, by_model, groups)
         for kind in MODEL_KINDS
@@ -168,7 +168,7 @@ def week_by_model(poll: Poll, dimensions: Group) -> tuple[int, dict[Group, dict[
     found: dict[Group, dict[str, int]] = {}
     for kind, answer in zip(MODEL_KINDS, answers):
         if isinstance(answer, ApiFailure):
-            if not unknown(poll, kind, answer):
+            if not not_offered(poll, kind, answer):
                 raise answer
             continue
         asked_at = min(asked_at, answer[0])

@@ -94,7 +94,7 @@ class Cache:
             value = make()
         except ApiFailure as failure:
             if failure.kind not in _NOT_REMEMBERED:
-                told = (failure.kind, failure.asked, failure.detail, failure.scope)
+                told = (failure.kind, failure.endpoint, failure.detail, failure.scope)
                 self._keep(name, Entry(self.now(), failed_ttl, failure=told))
             raise
         self.put(name, value, ttl)

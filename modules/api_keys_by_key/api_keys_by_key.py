@@ -53,7 +53,7 @@ def _answered(poll: Poll) -> Iterator[Key]:
         raise failures[0]
     for project, answer in found.items():
         if isinstance(answer, ApiFailure):
-            poll.miss(answer, f"no keys of {_holder(poll, project)}")
+            poll.report_failure(answer, f"no keys of {_holder(poll, project)}")
         else:
             yield from answer
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import api_probes, usage
-from lm_openai.metrics.api_probes import FORBIDDEN, Look
+from lm_openai.metrics.api_probes import FORBIDDEN, Probes
 from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     sought = poll.properties.seconds("openai.lookback") or api_probes.NEWEST_SOUGHT
     poll.covered = (poll.now - sought, poll.now)
     with poll.client.counting() as counters:
-        look = api_probes.look(poll.client, poll.now, sought)
+        look = api_probes.probe(poll.client, poll.now, sought)
     _say(poll, look)
     values = {**_states(look, counters), **_cost(look, counters), **_ages(poll, look)}
     for instance in instances:
         yield Sample(instance, values)
 
 
-def _states(look: Look, counters: Counters) -> Values:
+def _states(look: Probes, counters: Counters) -> Values:
     """1 and 0 where it is known; a poll that had to pause until its end knows nothing."""
     known = {
         "api_reachable": api_probes.reached(look.answers) if counters.requests else None,
@@ -55,7 +55,7 @@ def _states(look: Look, counters: Counters) -> Values:
     return {name: int(state) for name, state in known.items() if state is not None}
 
 
-def _cost(look: Look, counters: Counters) -> Values:
+def _cost(look: Probes, counters: Counters) -> Values:
     values: Values = {
         "requests_made": counters.requests,
         "throttled": counters.throttled,
@@ -67,17 +67,19 @@ def _cost(look: Look, counters: Counters) -> Values:
     return values
 
 
-def _ages(poll: Poll, look: Look) -> Values:
+def _ages(poll: Poll, look: Probes) -> Values:
     for kind, end in look.newest.items():
         if isinstance(end, int):
             poll.ages[kind] = max(0, poll.now - end)
     return {f"{kind}_data_age_seconds": age for kind, age in poll.ages.items()}
 
 
-def _say(poll: Poll, look: Look) -> None:
+def _say(poll: Poll, look: Probes) -> None:
     """Each reason once; a missing scope is told by its datapoint and so is no failed part."""
     for found in _alike(_unanswered(look)):
-        poll.miss(found[0], f"{len(found)} of {len(look.answers)} questions stayed unanswered")
+        poll.report_failure(
+            found[0], f"{len(found)} of {len(look.answers)} questions stayed unanswered"
+        )
     for found in _alike(filter(_forbidden, api_probes.failures(look.answers))):
         poll.notes.append(str(found[0]))
 
@@ -90,7 +92,7 @@ def _alike(failures: Iterable[ApiFailure]) -> Iterable[list[ApiFailure]]:
     return found.values()
 
 
-def _unanswered(look: Look) -> list[ApiFailure]:
+def _unanswered(look: Probes) -> list[ApiFailure]:
     return [failure for failure in api_probes.failures(look.answers) if not _forbidden(failure)]
 
 

@@ -44,7 +44,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 def expects(poll: Poll) -> Iterator[UsageQuery]:
     """The week of every kind."""
-    yield from usage_by_consumer.questions(usage.week(poll), (*_dimensions(poll), "model"))
+    yield from usage_by_consumer.queries(usage.week(poll), (*_dimensions(poll), "model"))
 
 
 def _mix(poll: Poll) -> dict[Group, dict[str, int]]:

@@ -44,7 +44,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         missed = [answer for answer in answers if isinstance(answer, ApiFailure)]
         if missed:
             failures += missed
-            poll.miss(missed[0], f"{name} is left out")
+            poll.report_failure(missed[0], f"{name} is left out")
         else:
             values[name] = sum(answer for answer in answers if isinstance(answer, int))
     if not values:

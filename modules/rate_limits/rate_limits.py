@@ -64,14 +64,14 @@ def _joined(poll: Poll) -> dict[Key, Member]:
     members: dict[Key, Member] = {}
     for project, answer in limits.items():
         if isinstance(answer, ApiFailure):
-            poll.miss(answer, f"{_name(poll, project) or project} is left out")
+            poll.report_failure(answer, f"{_name(poll, project) or project} is left out")
             continue
         for pool in answer.all:
             members[project, pool.name] = Member(pool, set())
     for project, model in headroom.groups(poll, _uses(poll), "used and utilization"):
         answer = limits.get(project, headroom.NO_POOLS)
         if not isinstance(answer, ApiFailure) and _chosen(poll, project):
-            pool = answer.of(model)
+            pool = answer.pool_for(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
 

@@ -56,7 +56,9 @@ def _asked(poll: Poll) -> headroom_rollup.Limits:
     failures = [answer for answer in limits.values() if isinstance(answer, ApiFailure)]
     if failures:
         silent = f"{len(failures)} of {len(limits)} projects"
-        poll.miss(failures[0], f"ceilings and sums of limits are left out for want of {silent}")
+        poll.report_failure(
+            failures[0], f"ceilings and sums of limits are left out for want of {silent}"
+        )
     return limits
 
 

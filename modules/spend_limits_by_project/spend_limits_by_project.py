@@ -74,7 +74,7 @@ def _organization_limit(poll: Poll) -> dict[str, SpendLimit]:
     try:
         limit = budgets.organization_limit(poll)
     except ApiFailure as failure:
-        poll.miss(failure, "no spend limit of the organization")
+        poll.report_failure(failure, "no spend limit of the organization")
         return {}
     return {} if limit is None else {ORGANIZATION: limit}
 
@@ -86,7 +86,7 @@ def _spent(poll: Poll, known: Sequence[Instance]) -> dict[str, Decimal]:
     try:
         groups = costs.by_group(poll.client, dates.month, dates.tomorrow, BY_PROJECT, rows)
     except ApiFailure as failure:
-        poll.miss(failure, "nothing spent and no used percent")
+        poll.report_failure(failure, "nothing spent and no used percent")
         return {}
     whole = costs.month_to_date(groups, dates)
     if whole is None:
@@ -102,7 +102,9 @@ def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:
     answers = poll.client.together(partial(budgets.alerts, poll, owner) for owner in owners)
     failed = [answer for answer in answers if isinstance(answer, ApiFailure)]
     if failed:
-        poll.miss(failed[0], f"no count of spend alerts of {len(failed)} of {len(known)} instances")
+        poll.report_failure(
+            failed[0], f"no count of spend alerts of {len(failed)} of {len(known)} instances"
+        )
     return {
         one.id: answer for one, answer in zip(known, answers) if not isinstance(answer, ApiFailure)
     }

@@ -51,7 +51,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 def expects(poll: Poll) -> Iterator[UsageQuery]:
     """The window of every kind."""
-    yield from usage_by_consumer.questions(poll.window, _dimensions(poll))
+    yield from usage_by_consumer.queries(poll.window, _dimensions(poll))
 
 
 class Consumption(NamedTuple):
@@ -69,9 +69,9 @@ def _consumption(poll: Poll) -> Consumption:
 
 def _consumed(poll: Poll) -> Consumption:
     dimensions = _dimensions(poll)
-    use = usage_by_consumer.use(poll, usage_by_consumer.questions(poll.window, dimensions))
+    use = usage_by_consumer.use(poll, usage_by_consumer.queries(poll.window, dimensions))
     for kind, failure in use.failures.items():
-        poll.miss(failure, f"no total that adds up {kind}")
+        poll.report_failure(failure, f"no total that adds up {kind}")
     if poll.window.width == "1m":
         poll.ages |= {kind: max(0, poll.now - edge) for kind, edge in use.edges.items()}
     usual = (

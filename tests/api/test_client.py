@@ -249,7 +249,7 @@ def test_a_list_that_breaks_the_contract_is_a_failure_and_no_end(
     answers(httpserver, PROJECTS, broken)
     failure = failure_of(lambda: list(client.list("projects")))
     assert failure.kind == "contract"
-    assert str(failure).startswith("projects: the answer breaks the API's contract")
+    assert str(failure).startswith("projects: the response breaks the API's contract")
     assert reason in str(failure)
 
 
@@ -341,7 +341,7 @@ def test_one_record_comes_with_what_the_contract_promises(
     httpserver: HTTPServer, client: Client
 ) -> None:
     answers(httpserver, "/organization/projects/p/spend_limit", {"threshold_amount": 1})
-    failure = failure_of(lambda: client.one("project_spend_limit", project_id="p"))
+    failure = failure_of(lambda: client.record("project_spend_limit", project_id="p"))
     assert str(failure).startswith("projects/p/spend_limit: ")
     assert "currency is missing" in str(failure)
 
@@ -354,7 +354,7 @@ def test_together_keeps_the_order_and_puts_a_failure_in_its_place(
     answers(httpserver, f"{PROJECTS}/x", error(404))
 
     def ask(name: str) -> Callable[[], str]:
-        return lambda: str(client.one("project", project_id=name)["id"])
+        return lambda: str(client.record("project", project_id=name)["id"])
 
     outcomes = client.together(ask(name) for name in "axbc")
     assert [outcomes[0], *outcomes[2:]] == ["a", "b", "c"]

@@ -101,7 +101,7 @@ def test_limits_and_archived_projects_of_the_demo_organization_are_understood(
     assert {None, 2147483647} < {limit.max_images_per_1_minute for limit in limits} | {
         limit.max_tokens_per_1_minute for limit in limits
     }
-    assert records.spend_limit(client.one("spend_limit")).amount > 0
+    assert records.spend_limit(client.record("spend_limit")).amount > 0
     archived = next(project.id for project in projects if project.archived)
     failure = failure_of(lambda: list(client.list("service_accounts", project_id=archived)))
     assert failure.kind == "archived"
@@ -111,7 +111,7 @@ def test_limits_and_archived_projects_of_the_demo_organization_are_understood(
 def test_every_single_record_is_known_to_the_demo_organization(demo: Simulator, name: str) -> None:
     client = demo_client(demo)
     project = next(client.list("projects"))["id"]
-    outcome = client.together([lambda: client.one(name, project_id=project)])[0]
+    outcome = client.together([lambda: client.record(name, project_id=project)])[0]
     assert not isinstance(outcome, ApiFailure) or outcome.kind == "not_found"
     assert not isinstance(outcome, ApiFailure) or "URL" not in outcome.detail
 

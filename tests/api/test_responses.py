@@ -56,7 +56,7 @@ def test_failures_are_told_apart_by_what_they_say(
     httpserver: HTTPServer, client: Client, answer: Response, kind: str, said: str
 ) -> None:
     seen = answers(httpserver, "/organization/spend_limit", answer)
-    failure = failure_of(lambda: client.one("spend_limit"))
+    failure = failure_of(lambda: client.record("spend_limit"))
     assert (failure.kind, failure.detail) == (kind, said)
     assert len(seen) == (2 if kind == "scope" else 1)
 
@@ -69,7 +69,7 @@ def test_a_missing_scope_is_named_for_who_wants_to_grant_it(
     assert failure.scope == "api.usage.read"
     assert str(failure) == (
         "costs: the admin key lacks a scope (it needs api.usage.read); "
-        "give the key that read scope, or use one that has it"
+        "give the key that read scope, or use a key that has it"
     )
 
 
@@ -132,6 +132,6 @@ def test_every_kind_of_failure_reads_as_one_sentence() -> None:
 def test_the_apis_wish_to_wait_is_read_as_seconds_or_date(
     headers: dict[str, str], wait: float | None, status: int
 ) -> None:
-    verdict = responses.read(HttpResponse(status, headers, b""), "costs", "")
+    verdict = responses.classify(HttpResponse(status, headers, b""), "costs", "")
     assert isinstance(verdict, Rejection)
     assert verdict.wait == wait

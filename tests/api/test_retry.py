@@ -123,7 +123,7 @@ def test_nothing_is_asked_once_the_time_is_over(
 ) -> None:
     clock.now += 51
     failure = failure_of(lambda: list(client.costs(0, DAY)))
-    assert (failure.kind, failure.detail) == ("deadline", "it was not asked any more")
+    assert (failure.kind, failure.detail) == ("deadline", "the request was not sent")
     assert httpserver.log == []
 
 
@@ -223,7 +223,7 @@ def test_one_429_pauses_and_halves_the_whole_poll() -> None:
         server.expect_request("/organization/projects/p").respond_with_handler(reply)
         transport = Transport(Connection(server.url_for(""), KEY, concurrency=8), environ={})
         client = Client(transport, concurrency=8)
-        found = client.together([lambda: client.one("project", project_id="p")] * 24)
+        found = client.together([lambda: client.record("project", project_id="p")] * 24)
         transport.close()
     assert [row["id"] for row in found if isinstance(row, dict)] == ["p"] * 24
     assert busiest <= 4

@@ -203,7 +203,7 @@ def test_when_page_2_of_5_fails_nothing_of_it_is_printed_and_nothing_is_lost(
     second = followed(demo.url, tmp_path, since="101h")
 
     assert (first.stdout, first.status) == ("", 1)
-    assert "audit_logs: the answer is not JSON" in first.stderr
+    assert "audit_logs: the response is not JSON" in first.stderr
     assert first.stderr.count("\n") == 1
     assert second.status == 0
     assert events(second.stdout) == wanted

@@ -104,7 +104,10 @@ def started(
     """The command itself in a process of its own; `most` shrinks its slices."""
     words = [*COMMAND, "--at", str(AT), "--since", since]
     if most is not None:
-        code = f"from lm_openai.app import audit_feed, cli; audit_feed.run.__defaults__ = ({most},); cli.main()"
+        code = (
+            "from lm_openai.app import audit_feed, cli; "
+            f"audit_feed.run.__defaults__ = ({most},); cli.main()"
+        )
         words[1:3] = ["-c", code]
     env = environment(demo.url, folder)
     return subprocess.Popen(words, stdout=stdout, env=env, cwd=os.fspath(ROOT))

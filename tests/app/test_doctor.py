@@ -187,7 +187,7 @@ def test_a_certificate_that_nobody_here_trusts_is_named_with_its_cure(examined: 
         found = examined(server.url_for("/v1"))
 
     assert found["reach"].verdict == BAD
-    assert "certificate was not accepted" in found["reach"].text
+    assert "certificate is not trusted" in found["reach"].text
     assert "openai.ca.file" in found["reach"].text
 
 

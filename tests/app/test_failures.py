@@ -112,7 +112,7 @@ FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
     "HTML with status 200": ("html", {}, "is not JSON (HTTP 200 with a web page)"),
     "truncated JSON": ("truncated", {}, "is not JSON (HTTP 200 with broken JSON)"),
     "a connection that breaks": ("cut", {}, "no connection to the API"),
-    "an answer past the deadline": ("slow", {"seconds": SHORT + 0.5}, "the poll's time ran out"),
+    "an answer past the deadline": ("slow", {"seconds": SHORT + 0.5}, "the poll ran out of time"),
     "out of credit": ("quota", {}, "ran out of credit"),
     "a revoked key": ("401", {}, "the admin key is wrong or was revoked"),
     "a missing scope": ("scope", {}, "the admin key lacks a scope (it needs api."),

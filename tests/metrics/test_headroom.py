@@ -554,4 +554,4 @@ def test_an_old_kind_that_the_api_does_not_know_is_a_failure(poll: Poll) -> None
     outcome = poll(small(embedded("12:30", 6, model="gpt-4o"), refused={"usage/completions": 404}))
 
     assert "tpm_used" not in json.loads(outcome.stdout)["instances"][0]["datapoints"]
-    assert "usage/completions: the API does not know what was asked" in outcome.stderr
+    assert "usage/completions: the API does not know this endpoint or id" in outcome.stderr

@@ -60,7 +60,7 @@ def test_alias_and_snapshots_with_equal_limits_are_one_pool_named_by_the_shortes
     found = joined("gpt-4o-2024-08-06", "gpt-4o", "gpt-4o-2024-11-20")
 
     assert names(found) == ["gpt-4o"]
-    assert found.of("gpt-4o-2024-11-20") is found.of("gpt-4o") is found.all[0]
+    assert found.pool_for("gpt-4o-2024-11-20") is found.pool_for("gpt-4o") is found.all[0]
 
 
 def test_snapshots_without_an_alias_are_named_by_the_first_of_the_shortest() -> None:
@@ -70,19 +70,19 @@ def test_snapshots_without_an_alias_are_named_by_the_first_of_the_shortest() -> 
 def test_a_snapshot_that_has_no_row_counts_against_its_family() -> None:
     found = joined("gpt-4o", "gpt-4o-2024-08-06")
 
-    assert found.of("gpt-4o-2027-01-01").name == "gpt-4o"
+    assert found.pool_for("gpt-4o-2027-01-01").name == "gpt-4o"
 
 
 def test_a_family_known_only_by_a_snapshot_takes_the_alias_in() -> None:
-    assert joined("gpt-4o-2024-08-06").of("gpt-4o").name == "gpt-4o-2024-08-06"
+    assert joined("gpt-4o-2024-08-06").pool_for("gpt-4o").name == "gpt-4o-2024-08-06"
 
 
 def test_rows_that_differ_are_pools_of_their_own() -> None:
     found = joined("gpt-4.1", row("gpt-4.1-2025-04-14", tokens=120_000))
 
     assert names(found) == ["gpt-4.1", "gpt-4.1-2025-04-14"]
-    assert found.of("gpt-4.1-2025-04-14").limits["tpm"] == 120_000
-    assert found.of("gpt-4.1").limits["tpm"] == 30_000
+    assert found.pool_for("gpt-4.1-2025-04-14").limits["tpm"] == 120_000
+    assert found.pool_for("gpt-4.1").limits["tpm"] == 30_000
 
 
 def test_any_one_limit_that_differs_parts_two_rows() -> None:
@@ -92,43 +92,43 @@ def test_any_one_limit_that_differs_parts_two_rows() -> None:
 def test_an_unknown_snapshot_of_a_parted_family_counts_against_the_alias() -> None:
     found = joined("gpt-4.1", row("gpt-4.1-2025-04-14", tokens=120_000))
 
-    assert found.of("gpt-4.1-2026-02-02").name == "gpt-4.1"
+    assert found.pool_for("gpt-4.1-2026-02-02").name == "gpt-4.1"
 
 
 def test_an_unknown_snapshot_of_a_parted_family_without_alias_has_no_known_limit() -> None:
     found = joined("gpt-4-0314", row("gpt-4-0613", tokens=1))
 
-    assert found.of("gpt-4-1106") == ("gpt-4-1106", {}, False)
+    assert found.pool_for("gpt-4-1106") == ("gpt-4-1106", {}, False)
 
 
 @pytest.mark.parametrize("alone", ["gpt-4.1-long-context", "gpt-4.1-shared", "default"])
 def test_rows_that_are_no_models_never_join(alone: str) -> None:
     found = joined("gpt-4.1", alone, f"{alone}-2025-04-14")
 
-    assert found.of("gpt-4.1").name == "gpt-4.1"
-    assert found.of(f"{alone}-2026-01-01").name != alone
+    assert found.pool_for("gpt-4.1").name == "gpt-4.1"
+    assert found.pool_for(f"{alone}-2026-01-01").name != alone
     assert names(joined(alone)) == [alone]
 
 
 @pytest.mark.parametrize("model", ["gpt-9", "gpt-4.1-mini", "gpt", "ft:default:acme::1"])
 def test_nothing_falls_back_to_the_default_row(model: str) -> None:
-    assert joined("default", "gpt-4.1").of(model).known is False
+    assert joined("default", "gpt-4.1").pool_for(model).known is False
 
 
 def test_names_are_never_matched_by_prefix() -> None:
     found = joined("o1", "o1-2024-12-17", "o1-pro", "o1-mini")
 
     assert names(found) == ["o1", "o1-mini", "o1-pro"]
-    assert found.of("o1-pro-2025-03-19").name == "o1-pro"
-    assert found.of("o1-preview-2024-09-12").known is False
+    assert found.pool_for("o1-pro-2025-03-19").name == "o1-pro"
+    assert found.pool_for("o1-preview-2024-09-12").known is False
 
 
 def test_a_dated_moderation_and_a_versioned_embedding_find_their_base() -> None:
     found = joined("text-moderation", "text-embedding-ada-002", "gpt-4")
 
-    assert found.of("text-moderation:2023-10-25").name == "text-moderation"
-    assert found.of("text-embedding-ada-002-v2").name == "text-embedding-ada-002"
-    assert found.of("gpt-4-0613").name == "gpt-4"
+    assert found.pool_for("text-moderation:2023-10-25").name == "text-moderation"
+    assert found.pool_for("text-embedding-ada-002-v2").name == "text-embedding-ada-002"
+    assert found.pool_for("gpt-4-0613").name == "gpt-4"
 
 
 TUNED = "ft:gpt-4o-2024-08-06:acme:support:AbC123"
@@ -137,9 +137,9 @@ TUNED = "ft:gpt-4o-2024-08-06:acme:support:AbC123"
 def test_a_fine_tuned_model_prefers_its_own_row_then_that_of_its_base() -> None:
     own, base = row("ft:gpt-4o-2024-08-06", tokens=1), row("gpt-4o", tokens=2)
 
-    assert joined(own, base).of(TUNED).limits["tpm"] == 1
-    assert joined(base).of(TUNED).limits["tpm"] == 2
-    assert joined("gpt-4o-mini").of(TUNED).known is False
+    assert joined(own, base).pool_for(TUNED).limits["tpm"] == 1
+    assert joined(base).pool_for(TUNED).limits["tpm"] == 2
+    assert joined("gpt-4o-mini").pool_for(TUNED).known is False
 
 
 def test_a_fine_tuned_model_is_looked_up_from_near_to_far() -> None:
@@ -157,8 +157,8 @@ def test_a_fine_tuned_row_and_its_base_are_two_pools() -> None:
 
 
 def test_an_unknown_model_is_a_pool_without_limits_and_says_so() -> None:
-    assert joined("gpt-4o").of("gpt-9") == ("gpt-9", {}, False)
-    assert joined("gpt-4o").of("gpt-4o").known is True
+    assert joined("gpt-4o").pool_for("gpt-9") == ("gpt-9", {}, False)
+    assert joined("gpt-4o").pool_for("gpt-4o").known is True
 
 
 def test_unlimited_is_no_limit_and_absent_is_not_zero() -> None:
@@ -181,7 +181,7 @@ def test_every_row_is_in_one_pool_that_has_its_limits(
 
     assert len(set(names(found))) == len(found.all)
     for one in rows:
-        pool = found.of(one.model)
+        pool = found.pool_for(one.model)
         assert pool in found.all
         assert pool.limits.get("tpm", UNLIMITED) == one.max_tokens_per_1_minute
         assert pool.limits["rpm"] == one.max_requests_per_1_minute
@@ -189,7 +189,7 @@ def test_every_row_is_in_one_pool_that_has_its_limits(
 
 @given(st.lists(MODELS, unique=True, max_size=8), MODELS)
 def test_a_model_joins_a_row_only_of_its_own_family(rows: list[str], model: str) -> None:
-    pool = joined(*rows).of(model)
+    pool = joined(*rows).pool_for(model)
 
     assert family(pool.name) == family(model)
 

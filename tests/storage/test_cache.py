@@ -40,10 +40,10 @@ class Question:
     """Something to remember: answers, or fails, and counts how often it was asked."""
 
     def __init__(self, answer=None, failure=None):
-        self.answer, self.failure, self.asked = answer, failure, 0
+        self.answer, self.failure, self.endpoint = answer, failure, 0
 
     def __call__(self):
-        self.asked += 1
+        self.endpoint += 1
         if self.failure:
             raise self.failure
         return self.answer
@@ -130,16 +130,16 @@ class TestRemembering:
     def test_an_answer_is_made_once_per_time_to_live(self, cache, clock):
         question = Question([1])
         assert [cache.remember("a", 60, question) for _ in range(3)] == [[1]] * 3
-        assert question.asked == 1
+        assert question.endpoint == 1
         clock.instant += 60
         cache.remember("a", 60, question)
-        assert question.asked == 2
+        assert question.endpoint == 2
 
     def test_nothing_is_an_answer_too(self, cache):
         question = Question(None)
         cache.remember("a", 60, question)
         assert cache.remember("a", 60, question) is None
-        assert question.asked == 1
+        assert question.endpoint == 1
 
     def test_a_failure_is_raised_again_word_for_word_and_only_briefly(self, cache, clock):
         failure = ApiFailure("scope", "audit_logs", "403", "api.audit_logs.read")
@@ -149,13 +149,13 @@ class TestRemembering:
                 cache.remember("a", 3600, question)
             again = caught.value
             assert str(again) == str(failure)
-            assert (again.kind, again.asked, again.detail, again.scope) == (
+            assert (again.kind, again.endpoint, again.detail, again.scope) == (
                 "scope",
                 "audit_logs",
                 "403",
                 "api.audit_logs.read",
             )
-        assert question.asked == 1
+        assert question.endpoint == 1
         assert cache.get("a") is None
         clock.instant += 60
         question.failure, question.answer = None, "well again"
@@ -166,7 +166,7 @@ class TestRemembering:
         for _ in range(2):
             with pytest.raises(ApiFailure):
                 cache.remember("a", 60, question)
-        assert question.asked == 2
+        assert question.endpoint == 2
 
     def test_a_mistake_in_the_program_is_not_kept(self, cache, folder):
         with pytest.raises(ZeroDivisionError):
@@ -177,7 +177,7 @@ class TestRemembering:
         question = Question(1)
         cache.remember("a", 0, question)
         cache.remember("a", 0, question)
-        assert question.asked == 2
+        assert question.endpoint == 2
         assert files(folder) == []
 
     def test_threads_that_ask_the_same_make_it_once(self, cache):
@@ -195,7 +195,7 @@ class TestRemembering:
         for thread in threads:
             thread.join(30)
         assert answers == ["answer"] * 8
-        assert question.asked == 1
+        assert question.endpoint == 1
 
     def test_an_answer_may_need_another_one(self, cache):
         assert cache.remember("keys", 60, lambda: cache.remember("projects", 60, list)) == []
@@ -291,7 +291,7 @@ class TestFoldersThatCannotBeUsed:
         cache.put("b", 1, 60)
         cache.forget("b")
         assert cache.get("b") is None
-        assert question.asked == 1
+        assert question.endpoint == 1
         assert Cache(cache.folder, MINE, cache.now).get("a") is None
         assert trouble in cache.trouble
 
