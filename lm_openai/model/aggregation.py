@@ -1,4 +1,4 @@
-"""How buckets become a window's value and how derived datapoints come from the others."""
+"""Aggregation: fold buckets into a window's value and compute derived datapoints."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PLACES = 6
 
 
 def folded(definition: Definition, samples: Iterable[Sample]) -> Values:
-    """One value per datapoint that any sample carries, in the definition's order.
+    """Return one value per datapoint that any sample has, in the definition's order.
 
-    What is known of the whole poll (`start` None) stands behind the buckets, so that it is last.
+    Samples of the whole poll (`start` None) come after the buckets, so that "last" prefers them.
     """
     in_order = sorted(samples, key=lambda sample: (sample.start is None, sample.start or 0))
     values: Values = {}
@@ -29,7 +29,10 @@ def folded(definition: Definition, samples: Iterable[Sample]) -> Values:
 
 
 def derived(definition: Definition, values: Values) -> Values:
-    """`values` with the derived datapoints that they suffice for, in the definition's order."""
+    """Return `values` and all derived datapoints that can be computed from them.
+
+    The result is in the definition's order.
+    """
     known = dict(values)
     for datapoint in definition.datapoints:
         for rule, names in (datapoint.derived or {}).items():
@@ -44,14 +47,17 @@ def derived(definition: Definition, values: Values) -> Values:
 
 
 def percent(part: Number | None, whole: Number | None) -> float | None:
-    """`part` of `whole` in percent, to 6 places; None when either is unknown or the whole is 0."""
+    """Return `part` of `whole` in percent, rounded to 6 places.
+
+    None if either is unknown or the whole is 0 or less.
+    """
     if part is None or whole is None or whole <= 0:
         return None
     return float(round(Decimal(part) * 100 / Decimal(whole), PLACES))
 
 
 def mean(values: Iterable[Decimal]) -> Decimal | None:
-    """The average to 6 places; None of nothing."""
+    """Return the mean, rounded to 6 places; None if there are no values."""
     known = list(values)
     return round(sum(known, Decimal(0)) / len(known), PLACES) if known else None
 

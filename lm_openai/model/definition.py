@@ -30,7 +30,7 @@ class Datapoint(NamedTuple):
 
     @property
     def camel(self) -> str:
-        """LogicMonitor's name, as the vendor spells it: `numModelRequests`."""
+        """The name in camel case, as in the vendor's LogicModules: `numModelRequests`."""
         first, *rest = self.name.split("_")
         return first + "".join(word[:1].upper() + word[1:] for word in rest)
 
@@ -65,7 +65,7 @@ class Definition(NamedTuple):
     graphs: tuple[Graph, ...]
 
     def datapoint(self, name: str) -> Datapoint:
-        """Return the declared datapoint of that name; raises KeyError if there is none."""
+        """Return the datapoint of that name; raises KeyError if it is not declared."""
         for datapoint in self.datapoints:
             if datapoint.name == name:
                 return datapoint
@@ -75,7 +75,7 @@ class Definition(NamedTuple):
 def parse(folder: str, document: Mapping[str, Any], kinds: Iterable[str] = ()) -> Definition:
     """Return the definition in a parsed JSON document.
 
-    A datapoint with `"each": "usage_kind"` stands for one datapoint per name in `kinds`, which
+    A datapoint with `"each": "usage_kind"` becomes one datapoint per name in `kinds`; the name
     replaces `{kind}` in its texts.
     """
     datapoints = (one for entry in document["datapoints"] for one in _datapoints(entry, kinds))

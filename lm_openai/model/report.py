@@ -1,4 +1,4 @@
-"""What one poll of one DataSource found, and what stayed unanswered."""
+"""Result of one poll of one DataSource: rows, series, notes and failures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lm_openai.model.thresholds import OK, Threshold
 from lm_openai.model.units import Number
 
 NONE = "none"
-"""Id that stands for a null dimension."""
+"""Id of a dimension that the API sends as null."""
 LEVELS = ("ok", *thresholds.LEVELS)
-"""Words for the levels of a reading: its index is the level."""
+"""Words for the levels of a reading, by level."""
 Values = dict[str, Number]
 
 
 class Instance(NamedTuple):
-    """One monitored thing: `dimensions` hold the API's ids, `names` what people call them."""
+    """One monitored thing: `dimensions` holds the API's ids, `names` their display names."""
 
     id: str
     alias: str
@@ -27,14 +27,14 @@ class Instance(NamedTuple):
 
     @property
     def wildvalue(self) -> str:
-        """The lasting id in the characters that every host accepts."""
+        """The id in characters that every host accepts; it never changes."""
         return wildvalue(self.id)
 
 
 class Sample(NamedTuple):
-    """Datapoints of one instance in the bucket that starts at `start`, or of the poll (None).
+    """Values of one instance in the bucket that starts at `start`, or in the whole poll (None).
 
-    `idle` says that the API answered and showed no use.
+    `idle` is True if the request succeeded and its response shows no use.
     """
 
     instance: Instance
@@ -44,14 +44,14 @@ class Sample(NamedTuple):
 
 
 class Breach(NamedTuple):
-    """The threshold that a reading is over, and at which level (1 warning, 2 error, 3 critical)."""
+    """Threshold that a reading breaches, and its level: 1 warning, 2 error, 3 critical."""
 
     level: int
     threshold: Threshold
 
 
 class Reading(NamedTuple):
-    """One datapoint's value, the limits in force for it (None: no threshold) and its breach."""
+    """One datapoint's value, the threshold in force for it (None: no threshold) and its breach."""
 
     datapoint: str
     value: Number
@@ -60,12 +60,15 @@ class Reading(NamedTuple):
 
     @property
     def level(self) -> int:
-        """0 ok, 1 warning, 2 error, 3 critical."""
+        """Level of the breach: 0 ok, 1 warning, 2 error, 3 critical."""
         return self.breach.level if self.breach else OK
 
 
 class Row(NamedTuple):
-    """One instance with its readings in the definition's order; `idle`: seen lately, unused."""
+    """One instance with its readings in the definition's order.
+
+    `idle` is True for an instance that was seen in the last days and has no use now.
+    """
 
     instance: Instance
     readings: tuple[Reading, ...]
@@ -73,16 +76,17 @@ class Row(NamedTuple):
 
     @property
     def level(self) -> int:
-        """The worst of its readings."""
+        """The worst level of its readings."""
         return max((reading.level for reading in self.readings), default=OK)
 
 
 class Report(NamedTuple):
-    """The whole pass, ready for any writer.
+    """Everything that one poll found, ready for any output format.
 
-    `time`, `start` and `end` are Unix seconds; `ages` is data age in seconds by usage kind;
-    `failures` are sentences about what stayed unanswered (empty: everything was answered) and
-    `notes` about what is well but worth knowing. `series` is empty unless it was asked for.
+    `time`, `start` and `end` are Unix seconds; `ages` is data age in seconds by usage kind.
+    `failures` are sentences about data that could not be read (empty: everything was read), and
+    `notes` are sentences that are worth knowing and not a failure. `series` is empty unless
+    `with_series` is True.
     """
 
     definition: Definition
@@ -99,12 +103,12 @@ class Report(NamedTuple):
 
     @property
     def level(self) -> int:
-        """The worst of all rows."""
+        """The worst level of all rows."""
         return max((row.level for row in self.rows), default=OK)
 
 
 class Gap(NamedTuple):
-    """A poll that gave no report, and why."""
+    """A failed poll, which has no report; `sentence` is the reason."""
 
     definition: Definition
     organization: str
@@ -112,10 +116,11 @@ class Gap(NamedTuple):
 
 
 def wildvalue(identifier: str) -> str:
-    """Fold an id into `[A-Za-z0-9_-]`, a pure function of the id alone.
+    """Return an id in the characters `[A-Za-z0-9_-]`; the result depends on the id alone.
 
-    An id within that set stays; otherwise every other character becomes `-` and six hex digits of
-    the id's BLAKE2 follow, so that `gpt-4.1` and `gpt-4-1` never meet.
+    An id that has only these characters stays as it is. Otherwise every other character becomes
+    `-`, and `-` and six hex digits of the id's BLAKE2 hash follow, so that `gpt-4.1` and `gpt-4-1`
+    stay different.
 
     >>> wildvalue("gpt-4o"), wildvalue("gpt-4.1")[:8]
     ('gpt-4o', 'gpt-4-1-')

@@ -1,4 +1,4 @@
-"""How one unit is spelled in each monitoring system, and how a number is printed."""
+"""Units with their spelling in each monitoring system, and the plain form of a number."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ Number = int | float | Decimal
 
 
 class Unit(NamedTuple):
-    """One unit: its type never changes ("int" or "float"), so neither does an Influx field's.
+    """One unit.
 
-    `uom` is Nagios' unit of measurement (none for counts and dollars: there `c` means counter);
-    `zabbix` with a leading `!` is shown as it is, without it Zabbix adds K, M and G;
-    `prometheus` is the base unit's word and `factor` what a value is multiplied by to reach it.
+    `type` is "int" or "float"; it is fixed, since an Influx field cannot change its type. `uom` is
+    the Nagios unit of measurement, empty for counts and dollars (`c` would mean counter). Zabbix
+    shows a `zabbix` unit with a leading `!` as it is and adds K, M and G to any other.
+    `prometheus` is the word for the base unit, and `factor` converts a value to it.
     """
 
     type: str
@@ -47,9 +48,10 @@ UNITS = {
 
 
 def plain(value: Number) -> str:
-    """A number as every system reads it: no exponent, no trailing zeros after a fraction.
+    """Return a number in the form that every system reads.
 
-    Raises Failure for NaN and infinity, which no system may be sent.
+    It has no exponent and no trailing zeros in its fraction. Raises Failure for NaN and infinity,
+    which are never printed.
 
     >>> plain(Decimal("0.0000251000")), plain(3.0), plain(12)
     ('0.0000251', '3', '12')
@@ -58,7 +60,7 @@ def plain(value: Number) -> str:
         return str(int(value))
     exact = _exact(value)
     if not exact.is_finite():
-        raise Failure(f"{value} is not a number to print: report this with the DataSource's name")
+        raise Failure(f"{value} is not a finite number: report this with the DataSource's name")
     text = f"{exact:f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
@@ -66,7 +68,7 @@ def plain(value: Number) -> str:
 
 
 def in_base_units(value: Number, unit: Unit) -> Number:
-    """The value in Prometheus' base units: seconds, bytes and ratios of 1.
+    """Return a value in the base units of Prometheus: seconds, bytes and ratios of 1.
 
     >>> in_base_units(97.5, UNITS["percent"])
     Decimal('0.975')
@@ -75,5 +77,9 @@ def in_base_units(value: Number, unit: Unit) -> Number:
 
 
 def _exact(value: Number) -> Decimal:
-    """A float as the shortest decimal that reads back as it, not its binary expansion."""
+    """Return the number as a Decimal.
+
+    A float becomes the shortest decimal that reads back as the same float, not its binary
+    expansion.
+    """
     return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)

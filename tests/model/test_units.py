@@ -1,4 +1,4 @@
-"""Units: one spelling each, and numbers that every system reads."""
+"""Units and their spelling per system, and numbers that every system reads."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from tests.support.samples import FLOATS, MONEY, WHOLE
         (Decimal("-12.50"), "-12.5"),
     ],
 )
-def test_a_number_is_printed_without_exponent_and_idle_zeros(value, printed):
+def test_a_number_is_printed_without_exponent_and_trailing_zeros(value, printed):
     assert plain(value) == printed
 
 
 @pytest.mark.parametrize(
     "value", [float("nan"), float("-inf"), Decimal("NaN"), Decimal("Infinity")]
 )
-def test_what_is_not_a_number_is_refused(value):
-    with pytest.raises(Failure, match="not a number"):
+def test_nan_and_infinity_are_refused(value):
+    with pytest.raises(Failure, match="not a finite number"):
         plain(value)
 
 
@@ -56,20 +56,20 @@ def test_no_number_has_an_exponent(value):
     assert set(plain(value)) <= set("-.0123456789")
 
 
-def test_base_units_are_exact():
+def test_conversion_to_base_units_is_exact():
     assert in_base_units(97.1, UNITS["percent"]) == Decimal("0.971")
     assert in_base_units(15, UNITS["minutes"]) == 900
     assert in_base_units(1.5, UNITS["days"]) == 129600
     assert in_base_units(7, UNITS["tokens"]) == 7
 
 
-def test_megabytes_a_minute_are_bytes_a_second():
+def test_megabytes_per_minute_become_bytes_per_second():
     assert round(in_base_units(60, UNITS["megabytes_per_minute"])) == 1_000_000
 
 
-def test_counts_and_dollars_have_no_unit_of_measurement_that_would_make_them_counters():
+def test_no_unit_uses_the_nagios_uom_for_counters():
     assert {unit.uom for unit in UNITS.values()} == {"", "s", "B", "%"}
 
 
-def test_each_type_is_one_that_influx_knows():
+def test_every_unit_has_a_type_that_influx_supports():
     assert {unit.type for unit in UNITS.values()} == {"int", "float"}
