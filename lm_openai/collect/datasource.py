@@ -48,6 +48,6 @@ def definition(folder: str) -> Definition:
     """Return the definition in `modules/<folder>`; raises WrongUsage for an unknown folder."""
     if folder not in resources.folders():
         known = ", ".join(resources.folders())
-        raise WrongUsage(f"no DataSource {folder!r}: there are {known}")
+        raise WrongUsage(f"unknown DataSource {folder!r}: use one of {known}")
     document = json.loads(resources.module_file(folder, f"{folder}.json"))
     return parse(folder, document, USAGE_KINDS)

@@ -78,7 +78,7 @@ def _samples(
 def _instances(
     poll: Poll, discovered: Iterable[Instance], samples: Iterable[Sample]
 ) -> dict[str, Instance]:
-    """Return all instances by id; one that appeared after discovery is included."""
+    """Return all instances by id, including those that first appear in a sample."""
     found = {instance.id: instance for instance in discovered}
     for sample in samples:
         found.setdefault(sample.instance.id, sample.instance)
@@ -91,10 +91,12 @@ def _chosen(poll: Poll, instances: dict[str, Instance], only: Sequence[str]) -> 
         if any(_named(word, instance) for instance in shown):
             continue
         if poll.failures:
-            raise Failure(f"nothing is known of {word!r}: {poll.failures[0]}")
+            raise Failure(
+                f"instance {word!r} was not found, and some data is missing: {poll.failures[0]}"
+            )
         raise WrongUsage(
             f"{poll.definition.title} has no instance {word!r}: "
-            f"it was not seen in the last days; --discover lists those that were"
+            f"no such name was seen recently; --discover lists all instances"
         )
     for instance in shown:
         if not only or any(_named(word, instance) for word in only):
@@ -113,9 +115,9 @@ def _rows(
     for sample in samples:
         by_instance.setdefault(sample.instance.id, []).append(sample)
     for instance in chosen:
-        mine = by_instance.get(instance.id, [])
-        values = aggregation.derived(definition, aggregation.folded(definition, mine))
-        idle = bool(mine) and all(sample.idle for sample in mine)
+        own = by_instance.get(instance.id, [])
+        values = aggregation.derived(definition, aggregation.folded(definition, own))
+        idle = bool(own) and all(sample.idle for sample in own)
         yield Row(instance, judge(rules, instance, values), idle)
 
 

@@ -1,4 +1,4 @@
-"""Output formats: one row each, with what a run may do and where its errors go."""
+"""Output formats: one row each, with the options it supports and the stream of its errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Format(NamedTuple):
     `series` is True if a series is the default, False if it needs --series and None if the format
     has none. `together` allows several DataSources in one run. `errors_on_stdout` is for hosts that
     read nothing else; such a document carries its partial failures itself. `stderr` is False for a
-    host that takes stderr for the value. `exit_is_state` makes the exit status the worst state.
+    host that reads stderr as the value. `exit_is_state` makes the exit status the worst state.
 
     Every module has `write(report)` and `discover(report)`. With `errors_on_stdout` it also has
     `failed(sentence, title)`, with `together` `write_all(reports, gaps)` and with `exit_is_state`
@@ -54,7 +54,7 @@ DEFAULT = next(iter(FORMATS))
 def named(name: str) -> Format:
     """Return the format of that name; raises WrongUsage for an unknown one."""
     if name not in FORMATS:
-        raise WrongUsage(f"no format {name!r}: there are {', '.join(FORMATS)}")
+        raise WrongUsage(f"unknown format {name!r}: use one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 

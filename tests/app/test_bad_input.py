@@ -262,7 +262,7 @@ def test_an_instance_that_never_was_is_refused_and_one_that_is_named_is_found(
         nagios = started(FOLDER, ("--format", "nagios", *words, "gpt-0"), tmp_path, environ)
 
     assert (found[0].stdout, found[0].status) == ("", 2)
-    assert "has no instance 'gpt-0': it was not seen in the last days" in found[0].stderr
+    assert "has no instance 'gpt-0': no such name was seen recently" in found[0].stderr
     for outcome in found[1:]:
         assert [row["id"] for row in json.loads(outcome.stdout)["instances"]] == [one["id"]]
     assert nagios.status == 3

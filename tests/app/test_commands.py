@@ -64,8 +64,8 @@ def test_the_help_of_a_script_says_where_the_key_comes_from(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["collect", "all", "nope"], "no DataSource 'nope': there are api_keys_by_key, "),
-        (["collect", "rate_limits", "nope"], "no DataSource 'nope': there are "),
+        (["collect", "all", "nope"], "unknown DataSource 'nope': use one of api_keys_by_key, "),
+        (["collect", "rate_limits", "nope"], "unknown DataSource 'nope': use one of "),
         (["simulate", "--port", "99999"], "lm-openai: Invalid value for '--port': 99999 is not "),
     ],
 )

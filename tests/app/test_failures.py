@@ -259,7 +259,7 @@ def test_a_named_instance_of_an_unanswered_part_is_not_taken_for_a_wrong_name(
 
     sentence = sentence_of(in_all_formats("rate_limits", demo, tmp_path, instances=(name,)))
 
-    assert sentence.startswith(f"nothing is known of {name!r}: ")
+    assert sentence.startswith(f"instance {name!r} was not found, and some data is missing: ")
 
 
 @pytest.mark.parametrize("form", ["json", "prometheus"])

@@ -134,7 +134,7 @@ def test_each_format_has_a_writer_and_no_other_name_has():
     for format in FORMATS:
         assert callable(named(format).writer().write)
         assert callable(named(format).writer().discover)
-    with pytest.raises(WrongUsage, match="no format 'xml'"):
+    with pytest.raises(WrongUsage, match="unknown format 'xml'"):
         named("xml")
 
 
