@@ -1,4 +1,4 @@
-"""One audit event as a line for a log pipeline, in each of its formats."""
+"""Formats of the audit feed: one event as one line for a log pipeline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lm_openai.output.text import one_line
 
 HEADS = ("id", "type", "effective_at")
 LATEST = 2**63 // 10**9 - 1
-"""The last second that fits into the nanoseconds of a line for Influx, in the year 2262."""
+"""Unix seconds of the last timestamp that fits into 64-bit nanoseconds, in the year 2262."""
 
 LONGEST_MESSAGE = 32_000
 LONGEST_FIELD = 64_000
@@ -55,15 +55,16 @@ VERBS = {
 
 
 def as_json(event: Record, organization: str) -> str:
-    """The event as the API sent it, nothing added and nothing left out."""
+    """Return the event exactly as the API sent it, as JSON."""
     return compact(event)
 
 
 def as_influx(event: Record, organization: str) -> str:
-    """Line protocol; a hash of the id fills the second up to nanoseconds.
+    """Return the event as line protocol; the nanoseconds within its second are a hash of its id.
 
-    So two events of one second stay two points, and one that is delivered again overwrites itself.
-    Above 64 kB the largest members are left out of the field `event`.
+    Two events of one second therefore stay two points, and an event that is delivered again
+    overwrites itself. If the event is larger than 64 kB, its largest members are left out of the
+    field `event`.
     """
     who = audit_events.actor(event)
     tags = {
@@ -87,9 +88,9 @@ def as_influx(event: Record, organization: str) -> str:
 
 
 def as_logicmonitor(event: Record, organization: str) -> str:
-    """An entry for LogicMonitor's log ingestion, the event its message.
+    """Return an entry for LogicMonitor's log ingestion, with the event as its message.
 
-    A message holds 32 kB: above, the largest members of the event are left out of it and
+    A message holds 32 kB. If the event is larger, its largest members are left out and
     `openai.event.cut` names them.
     """
     who = audit_events.actor(event)
@@ -118,7 +119,7 @@ def as_logicmonitor(event: Record, organization: str) -> str:
 
 
 def as_ecs(event: Record, organization: str) -> str:
-    """A document of the Elastic Common Schema; the whole event stands under `openai.audit`."""
+    """Return a document of the Elastic Common Schema with the whole event in `openai.audit`."""
     who = audit_events.actor(event)
     user = {"id": who.id, "email": who.email}
     address = source(who.address)
@@ -147,7 +148,7 @@ FORMATS: dict[str, Callable[[Record, str], str]] = {
 
 
 def described(event: Record) -> dict[str, Any]:
-    """The members of ECS's `event`; a type that nobody knows is a configuration's `info`."""
+    """Return the ECS field `event`; an unknown type is category `configuration`, type `info`."""
     noun, _, verb = audit_events.kind(event).removeprefix(audit_events.TENANT).rpartition(".")
     if noun in AUTHENTICATION:
         category, kinds = "authentication", [AUTHENTICATION[noun]]
@@ -169,13 +170,16 @@ def described(event: Record) -> dict[str, Any]:
 
 
 def project(event: Record) -> dict[str, str]:
-    """Its project's id and name, empty where it has none."""
+    """Return the id and name of the event's project, empty if it has none."""
     found = audit_events.part(event, "project")
     return {"id": audit_events.word(found, "id"), "name": audit_events.word(found, "name")}
 
 
 def source(address: str) -> dict[str, str]:
-    """ECS's `source`; what is no IP address would make Elasticsearch refuse the document."""
+    """Return the ECS field `source`.
+
+    It has `ip` only for an IP address: Elasticsearch rejects a document with any other `ip`.
+    """
     try:
         ip_address(address)
     except ValueError:
@@ -184,7 +188,11 @@ def source(address: str) -> dict[str, str]:
 
 
 def fitted(event: Record, most: int) -> tuple[str, list[str]]:
-    """The event in at most that many bytes, and which members had to be left out of it."""
+    """Return the event as JSON, and the names of the members left out of it.
+
+    The largest members are left out first until the text has at most `most` bytes. The members in
+    HEADS always stay.
+    """
     left, cut = dict(event), []
     sizes = {name: len(compact(value)) for name, value in event.items() if name not in HEADS}
     text = compact(left)
@@ -197,31 +205,31 @@ def fitted(event: Record, most: int) -> tuple[str, list[str]]:
 
 
 def compact(value: Any) -> str:
-    """JSON in one line of ASCII, so that no letter of an event can break a line or an encoding."""
+    """Return JSON in one line of ASCII; no character can break the line or the encoding."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def filled(members: dict[str, Any]) -> dict[str, Any]:
-    """Without what is empty."""
+    """Return the members that are not empty."""
     return {name: value for name, value in members.items() if value not in ("", [], {})}
 
 
 def timestamp(event: Record) -> str:
-    """When it took effect, in ISO 8601 and UTC."""
+    """Return the event's time in ISO 8601 and UTC."""
     return iso(seconds(event))
 
 
 def iso(moment: int) -> str:
-    """Unix seconds in ISO 8601 and UTC."""
+    """Return Unix seconds in ISO 8601 and UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def nanoseconds(event: Record) -> int:
-    """The event's second, and within it a place that only its id decides."""
+    """Return the event's time in Unix nanoseconds; its id alone decides those within the second."""
     digest = blake2b(str(event["id"]).encode("utf-8", "replace"), digest_size=8).digest()
     return seconds(event) * 10**9 + int.from_bytes(digest, "big") % 10**9
 
 
 def seconds(event: Record) -> int:
-    """When it took effect, as far as calendars and nanoseconds reach."""
+    """Return the event's time in Unix seconds, limited to the range from 0 to LATEST."""
     return min(max(audit_events.moment(event), 0), LATEST)

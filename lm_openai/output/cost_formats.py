@@ -1,4 +1,4 @@
-"""One calendar month of costs, exact to the last digit, to be held against the invoice."""
+"""Formats of one calendar month of costs, with all digits, to compare with the invoice."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ FORMATS = ("table", "csv", "json")
 
 
 def cents(amount: Decimal) -> Decimal:
-    """Rounded to the cent, half to even; never `-0.00`."""
+    """Return the amount rounded to the cent, half to even; never `-0.00`."""
     return amount.quantize(CENT, ROUND_HALF_EVEN) + 0
 
 
 def render(month: Month, form: str) -> str:
-    """The month as one of FORMATS."""
+    """Return the month in one of FORMATS."""
     return {"table": table, "csv": comma_separated, "json": document}[form](month)
 
 
 def table(month: Month) -> str:
-    """For people: to the cent by project and line item, then by day, then the month.
+    """Return a table in cents: by project and line item, then by day, then the month's total.
 
-    Every sum is exact and rounded once, so that the month is right to the cent; where rounded
-    lines add up to something else, the last line says so.
+    Every sum is exact and rounded once, so that the total is right to the cent. If the rounded
+    lines add up to another amount, the last line shows that amount.
     """
     lines = [*_by_project(month), *_by_day(month), (f"total of {month.name}", total(month.rows))]
     return "".join(
@@ -45,7 +45,7 @@ def table(month: Month) -> str:
 
 
 def comma_separated(month: Month) -> str:
-    """One line for each project, line item and day, amounts with all their digits."""
+    """Return CSV with one line per project, line item and day; amounts have all their digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("day", "project_id", "project_name", "line_item", "amount", "currency"))
@@ -56,7 +56,7 @@ def comma_separated(month: Month) -> str:
 
 
 def document(month: Month) -> str:
-    """One JSON document, amounts with all their digits and the total also to the cent."""
+    """Return one JSON document; amounts have all their digits, the total is also in cents."""
     from lm_openai.output.json import text
 
     whole = total(month.rows)
@@ -99,7 +99,7 @@ def _by_day(month: Month) -> Iterator[Line]:
 
 
 def _aligned(lines: Iterable[Line]) -> Iterator[str]:
-    """Amounts end in one column."""
+    """Yield the lines with their amounts aligned on the right."""
     spelled = [
         (one_line(label), "" if amount is None else str(cents(amount))) for label, amount in lines
     ]
@@ -110,7 +110,7 @@ def _aligned(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _rounding(month: Month) -> str:
-    """What the lines add up to as they are shown, where that is not the total."""
+    """Return a line with the sums of the rounded lines that differ from the total, or ""."""
     differing = []
     for words, fields in (("line items", BY), ("projects", BY[:1]), ("days", ("day",))):
         shown = sum(cents(total(rows)) for _, rows in _parts(month.rows, *fields))
@@ -127,7 +127,7 @@ def _sums(month: Month, *fields: str) -> list[dict[str, str | Decimal]]:
 
 
 def _parts(rows: Iterable[Row], *fields: str) -> Iterator[tuple[tuple[str, ...], list[Row]]]:
-    """The rows by the values of some fields; in the order in which they came."""
+    """Yield the rows grouped by the values of some fields, in order of first appearance."""
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         found.setdefault(tuple(getattr(row, field) for field in fields), []).append(row)

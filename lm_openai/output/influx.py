@@ -1,4 +1,4 @@
-"""How a report reads as InfluxDB line protocol, for Telegraf and whatever else takes it."""
+"""Report as InfluxDB line protocol, for Telegraf and every other reader of that format."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ Record = tuple[Instance, Values, int]
 
 
 def write(report: Report) -> str:
-    """One line per row at the poll's time; with a series, one per sample at its bucket's start.
+    """Return one line per row at the poll's time, or with a series one per sample.
 
-    Then the poll's own line holds only what has no bucket, so that no total stands beside its
-    parts. Raises Failure, before anything is printed, for a number that Influx would refuse.
+    A sample's line has the time of its bucket's start. With a series, the line at the poll's time
+    holds only the datapoints that have no buckets, so that no total is stored beside its parts.
+    Raises Failure, before anything is printed, for a number that Influx would reject.
     """
     if report.with_series:
         return "".join(_with_series(report))
@@ -31,7 +32,7 @@ def write_all(reports: Iterable[Report], gaps: Iterable[Gap] = ()) -> str:
 
 
 def discover(report: Report) -> str:
-    """The instances: measurement `openai_<folder>_info` with wildvalue, alias and names."""
+    """Return one line per instance: `openai_<folder>_info` with wildvalue, alias and names."""
     heads = _heads(report, "_info")
     return "".join(
         f"{heads[row.instance.id]} {','.join(_about(row.instance))} {_nanoseconds(report.time)}\n"
@@ -69,7 +70,7 @@ def _lines(
 
 
 def _heads(report: Report, suffix: str = "") -> dict[str, str]:
-    """Measurement and tags by instance id."""
+    """Return measurement and tags by instance id."""
     return {
         identifier: ",".join(
             [f"openai_{report.definition.folder}{suffix}"]
@@ -89,20 +90,20 @@ def _field(datapoint: Datapoint, value: Number) -> str:
     text = plain(value)
     whole = datapoint.measure.type == "int"
     if whole and ("." in text or not -(2**63) <= int(text) < 2**63):
-        raise Failure(f"{datapoint.name}={text} is not a 64-bit integer: Influx would refuse it")
+        raise Failure(f"{datapoint.name}={text} is not a 64-bit integer: Influx would reject it")
     if not whole and abs(float(text)) == float("inf"):
-        raise Failure(f"{datapoint.name}={text} is not a 64-bit float: Influx would refuse it")
+        raise Failure(f"{datapoint.name}={text} is not a 64-bit float: Influx would reject it")
     return f"{datapoint.name}={text}{'i' if whole else ''}"
 
 
 def tag(value: str) -> str:
-    """A tag's value as a line holds it."""
-    # no reader takes a backslash before a blank, a comma or the end, escaped or not
+    """Return a tag's value, escaped for a line; a backslash becomes a slash."""
+    # no reader accepts a backslash before a space, a comma or the end, escaped or not
     return re.sub(r"([,= ])", r"\\\1", value.replace("\\", "/"))
 
 
 def quoted(text: str) -> str:
-    """A string field's value as a line holds it."""
+    """Return a string field's value, quoted and escaped for a line."""
     return '"' + one_line(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -1,4 +1,4 @@
-"""How a report reads as JSON: one line, described by schemas/report.schema.json."""
+"""Report as one line of JSON, described by schemas/report.schema.json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lm_openai.output.text import limit
 
 
 def write(report: Report) -> str:
-    """The whole report as one document on one line."""
+    """Return the whole report as one document on one line."""
     document: dict[str, Any] = {
         **_head(report),
         "window": {"start": _iso(report.start), "end": _iso(report.end)},
@@ -41,15 +41,18 @@ def write_all(reports: Iterable[Report], gaps: Iterable[Gap] = ()) -> str:
 
 
 def discover(report: Report) -> str:
-    """The instances alone as one document on one line."""
+    """Return the instances alone as one document on one line."""
     instances = [_instance(row.instance) for row in report.rows]
     return text({**_head(report), "instances": instances}) + "\n"
 
 
 def text(value: Any, gap: str = " ") -> str:
-    """Any value as JSON; a Decimal keeps its digits, which the standard encoder cannot give."""
+    """Return any value as JSON, with `gap` after each comma and colon.
+
+    A Decimal keeps all its digits, which the standard encoder does not support.
+    """
     if isinstance(value, str):
-        # what cannot be seen, or not be encoded, is escaped; names in any script stay readable
+        # escape only text with unprintable characters; names in any script stay readable
         return json.dumps(value, ensure_ascii=not value.isprintable())
     if isinstance(value, dict):
         members = (f"{text(key)}:{gap}{text(member, gap)}" for key, member in value.items())

@@ -1,4 +1,4 @@
-"""How a report reads for a LogicMonitor Collector: batch script and Active Discovery output."""
+"""Report for a LogicMonitor Collector: batch script and Active Discovery output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALIAS_LENGTH = 255
 
 
 def write(report: Report) -> str:
-    """`wildvalue.datapoint=value` lines; what is not known has no line, which is No Data."""
+    """Return `wildvalue.datapoint=value` lines; an unknown value has no line, which is No Data."""
     refuse_twins(report)
     camel = {datapoint.name: datapoint.camel for datapoint in report.definition.datapoints}
     return "".join(
@@ -23,10 +23,10 @@ def write(report: Report) -> str:
 
 
 def discover(report: Report) -> str:
-    """`wildvalue##wildalias##description####properties` lines.
+    """Return `wildvalue##wildalias##description####properties` lines.
 
-    The description is the id where the alias does not show it; without one, six hashes stand
-    before the properties.
+    The description is the id if that differs from the alias. Without a description, six hashes
+    precede the properties.
     """
     refuse_twins(report)
     return "".join(f"{_line(row.instance, report.organization)}\n" for row in report.rows)
@@ -41,7 +41,10 @@ def _line(instance: Instance, organization: str) -> str:
 
 
 def _field(text: str) -> str:
-    """Text that cannot be taken for a separator, nor join the one that follows it."""
+    """Return text without `##`, which separates fields.
+
+    A space follows a final `#`, so that the text does not merge with the separator after it.
+    """
     cleaned = re.sub("#{2,}", "#", " ".join(one_line(text).split()))[: ALIAS_LENGTH - 1]
     return cleaned + " " if cleaned.endswith("#") else cleaned
 

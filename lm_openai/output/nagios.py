@@ -1,4 +1,4 @@
-"""How reports read as the output of a Nagios or Icinga plugin."""
+"""Reports as the output of a Nagios or Icinga plugin."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lm_openai.output.text import limit, one_line
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 STATES = (OK, WARNING, CRITICAL, CRITICAL)
-"""By level: the middle one, error, is CRITICAL."""
+"""Plugin states by level; error, the middle level, is CRITICAL."""
 WORSE = (OK, WARNING, UNKNOWN, CRITICAL)
-"""From good to bad: what could not be looked at may hide anything but a known CRITICAL."""
+"""States from good to bad; UNKNOWN may hide any state, so that only CRITICAL is worse."""
 
 LINE = 7_900
-"""Bytes of the first line; Nagios 4 cuts perfdata at byte 8,180."""
+"""Maximum bytes of the first line; Nagios 4 cuts perfdata at byte 8,180."""
 NAMED, LISTED = 5, 50
-"""Instances that the status line names, and instances that have a line below it."""
+"""Maximum instances that the status line names, and that have a line below it."""
 ALIAS, SENTENCE = 80, 600
-"""Characters of an alias and of a sentence; the whole is what JSON prints."""
+"""Maximum characters of an alias and of a sentence; JSON prints them whole."""
 
 RANGES = {
     ">": "~:{}",
@@ -35,7 +35,7 @@ RANGES = {
     "=": "@{0}:{0}",
     "!=": "{0}:{0}",
 }
-# in words, since Nagios takes < and > out of what it mails
+# in words, since Nagios removes < and > from its mails
 PHRASES = {
     ">": "over",
     ">=": "at or over",
@@ -47,9 +47,9 @@ PHRASES = {
 
 
 def write(report: Report) -> str:
-    """The status line with all perfdata, then one line per instance, the worst first.
+    """Return the status line with all perfdata, then one line per instance, the worst first.
 
-    Perfdata stands on the first line only, one blank between items: Nagios and Icinga read a
+    Only the first line has perfdata, with one space between items: Nagios and Icinga read a
     second block differently.
     """
     rows = _worst(report)
@@ -57,10 +57,10 @@ def write(report: Report) -> str:
 
 
 def status(report: Report) -> int:
-    """Exit status 0 to 3: error and critical are CRITICAL, an unanswered part at least WARNING.
+    """Return the exit status, 0 to 3: error and critical are CRITICAL.
 
-    No instance at all is OK when everything was answered, since a kind that nobody uses is no
-    fault, and UNKNOWN when it was not.
+    Missing data is at least WARNING. A report without instances is UNKNOWN if data is missing and
+    OK otherwise, since a usage kind without use is not a fault.
     """
     if not report.rows and report.failures:
         return UNKNOWN
@@ -68,12 +68,12 @@ def status(report: Report) -> int:
 
 
 def failed(sentence: str, title: str) -> str:
-    """A poll that could not look: UNKNOWN with its reason; the exit status is 3."""
+    """Return the status line of a failed poll: UNKNOWN and the reason; the exit status is 3."""
     return f"{title.upper()} UNKNOWN - {_clean(sentence)}\n"
 
 
 def discover(report: Report) -> str:
-    """One line per instance: the wildvalue for `--instance`, a tab, the alias."""
+    """Return one line per instance: the wildvalue for `--instance`, a tab, the alias."""
     return "".join(
         f"{row.instance.wildvalue}\t{_clean(row.instance.alias)}\n" for row in report.rows
     )
@@ -90,10 +90,10 @@ def write_all(reports: Sequence[Report], gaps: Sequence[Gap] = ()) -> str:
         found.append((UNKNOWN, title, failed(gap.sentence, title).rstrip("\n")))
     found.sort(key=lambda one: -WORSE.index(one[0]))
     bad = [f"{title} {WORDS[state]}" for state, title, _ in found if state != OK]
-    said = _count(len(found), "DataSource")
+    text = _count(len(found), "DataSource")
     if bad:
-        said = f"{len(bad)} of {said} not OK: {', '.join(bad)}"
-    head = f"OPENAI {WORDS[status_all(reports, gaps)]} - {said}"
+        text = f"{len(bad)} of {text} not OK: {', '.join(bad)}"
+    head = f"OPENAI {WORDS[status_all(reports, gaps)]} - {text}"
     return "".join(f"{line}\n" for line in (head, *(line for _, _, line in found)))
 
 
@@ -104,21 +104,26 @@ def status_all(reports: Sequence[Report], gaps: Sequence[Gap] = ()) -> int:
 
 
 def range_of(threshold: Threshold, level: int) -> str:
-    """A level's limit (1 warning, 2 error, 3 critical) as a Nagios range, "" when it is off.
+    """Return a level's limit (1 warning, 2 error, 3 critical) as a Nagios range, "" if it is off.
 
-    Exactly the same values alarm, as the Monitoring Plugins guidelines read a range.
+    The range alerts for exactly the values that reach the level, as defined by the Monitoring
+    Plugins guidelines.
     """
     bound = threshold.limits[level - 1]
     return "" if bound is None else RANGES[threshold.operator].format(plain(bound))
 
 
 def _worst(report: Report) -> list[Row]:
-    """The rows, worst first and idle last."""
+    """Return the rows, the worst first and the idle last."""
     return sorted(report.rows, key=lambda row: (-row.level, row.idle))
 
 
 def _first(report: Report, rows: Sequence[Row]) -> str:
-    """The status line; an instance whose perfdata does not fit is left out whole, and counted."""
+    """Return the status line.
+
+    Perfdata of an instance that does not fit is left out as a whole; the text counts these
+    instances.
+    """
     text = _headline(report, rows)
     blocks = list(filter(None, _perfdata(report, rows)))
     kept = list(_fitting(blocks, LINE - len(text.encode()) - 80))
@@ -139,20 +144,20 @@ def _fitting(blocks: Iterable[str], room: int) -> Iterator[str]:
 def _headline(report: Report, rows: Sequence[Row]) -> str:
     bad = [row for row in rows if row.level]
     if not rows:
-        said = "no instance in use"
+        text = "no instance in use"
     elif len(rows) == 1:
-        said = _about(report.definition, rows[0], NAMED)
+        text = _about(report.definition, rows[0], NAMED)
     elif bad:
-        said = f"{len(bad)} of {_count(len(rows), 'instance')}: " + "; ".join(
+        text = f"{len(bad)} of {_count(len(rows), 'instance')}: " + "; ".join(
             _about(report.definition, row, 1) for row in bad[:NAMED]
         )
-        said += f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        text += f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     else:
         idle = sum(row.idle for row in rows)
-        said = _count(len(rows), "instance") + (f", {idle} idle" if idle else "")
+        text = _count(len(rows), "instance") + (f", {idle} idle" if idle else "")
     if report.failures:
-        said += f"; not everything was answered: {_clean(report.failures[0])[:SENTENCE]}"
-    return f"{report.definition.title.upper()} {WORDS[status(report)]} - {said}"
+        text += f"; some data is missing: {_clean(report.failures[0])[:SENTENCE]}"
+    return f"{report.definition.title.upper()} {WORDS[status(report)]} - {text}"
 
 
 def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
@@ -160,31 +165,34 @@ def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
         yield f"[{WORDS[STATES[row.level]]}] {_about(report.definition, row, len(row.readings))}"
     if len(rows) > LISTED:
         yield f"and {_count(len(rows) - LISTED, 'instance')} more, none worse"
-    yield from (f"not answered: {_clean(sentence)}" for sentence in report.failures)
+    yield from (f"missing data: {_clean(sentence)}" for sentence in report.failures)
     yield from (f"note: {_clean(sentence)}" for sentence in report.notes)
 
 
 def _about(definition: Definition, row: Row, number: int) -> str:
-    """An instance and as many of its readings, the worst first; of an idle one, that word."""
+    """Return an alias and `number` readings, the worst first; an idle instance is just `idle`."""
     readings = sorted(row.readings, key=lambda reading: -reading.level)
-    said = [_said(definition, reading) for reading in readings[:number]]
+    texts = [_reading_text(definition, reading) for reading in readings[:number]]
     if row.idle and not row.level:
-        said = ["idle"]
+        texts = ["idle"]
     alias = _clean(row.instance.alias)[:ALIAS].rstrip() or row.instance.wildvalue
-    return f"{alias}: {', '.join(said) or 'no value'}"
+    return f"{alias}: {', '.join(texts) or 'no value'}"
 
 
-def _said(definition: Definition, reading: Reading) -> str:
+def _reading_text(definition: Definition, reading: Reading) -> str:
     uom = definition.datapoint(reading.datapoint).measure.uom
-    said = f"{reading.datapoint} {_readable(reading.value)}{uom}"
+    text = f"{reading.datapoint} {_readable(reading.value)}{uom}"
     if not reading.breach:
-        return said
+        return text
     phrase = PHRASES[reading.breach.threshold.operator]
-    return f"{said} ({LEVELS[reading.level]} {phrase} {plain(limit(reading.breach))}{uom})"
+    return f"{text} ({LEVELS[reading.level]} {phrase} {plain(limit(reading.breach))}{uom})"
 
 
 def _readable(value: Number) -> str:
-    """From 1 up two places, cut and not rounded: 89.999 is not shown as a 90 that would alarm."""
+    """Return the value as text; from 1 up, with two decimal places.
+
+    They are cut and not rounded, so that 89.999 does not look like 90, which may be a limit.
+    """
     exact = Decimal(plain(value))
     if 1 <= abs(exact) < 10**15:
         exact = exact.quantize(Decimal("0.01"), ROUND_DOWN)
@@ -192,7 +200,7 @@ def _readable(value: Number) -> str:
 
 
 def _perfdata(report: Report, rows: Iterable[Row]) -> Iterator[str]:
-    """The items of each row in one text; labels hang on the report, not on the order of `rows`."""
+    """Yield the items of each row as one text; labels do not depend on the order of `rows`."""
     labels = _labels(report.rows)
     declared = {datapoint.name: datapoint for datapoint in report.definition.datapoints}
     for row in rows:
@@ -204,7 +212,10 @@ def _perfdata(report: Report, rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _item(reading: Reading, datapoint: Datapoint) -> str:
-    """`value[UOM];warning;critical;min;max`, of error and critical the nearer."""
+    """Return `value[UOM];warning;critical;min;max`.
+
+    The critical range is the limit of error, or that of critical if error is off.
+    """
     warning = critical = ""
     if reading.threshold:
         warning = range_of(reading.threshold, 1)
@@ -214,7 +225,7 @@ def _item(reading: Reading, datapoint: Datapoint) -> str:
 
 
 def _labels(rows: Iterable[Row]) -> dict[str, str]:
-    """A label per instance id; aliases that look alike get their wildvalue as well."""
+    """Return a unique label by instance id; equal aliases get their wildvalue appended."""
     names = {row.instance.id: _label(row) for row in rows}
     alike = Counter(names.values())
     labels: dict[str, str] = {}
@@ -243,5 +254,5 @@ def _count(number: int, noun: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Text on one line, with single blanks and without the sign that begins perfdata."""
+    """Return text on one line, with single spaces and without `|`, which begins perfdata."""
     return " ".join(one_line(text).replace("|", "_").split())

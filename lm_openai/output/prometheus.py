@@ -1,4 +1,4 @@
-"""How reports read as Prometheus text, for the node exporter's textfile collector."""
+"""Reports as Prometheus text, for the textfile collector of the node exporter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lm_openai.output.text import identities, one_line
 
 
 class Point(NamedTuple):
-    """One line to be, with what the head of its metric says."""
+    """One line of output, and the HELP text of its metric."""
 
     metric: str
     help: str
@@ -22,7 +22,7 @@ class Point(NamedTuple):
 
 
 def write(report: Report) -> str:
-    """One report; see `write_all`."""
+    """Return one report; see `write_all`."""
     return write_all([report])
 
 
@@ -34,12 +34,16 @@ def write_all(reports: Iterable[Report], gaps: Iterable[Gap] = ()) -> str:
 
 
 def discover(report: Report) -> str:
-    """The instances: `openai_<folder>_info` alone."""
+    """Return the metric `openai_<folder>_info` alone, one line per instance."""
     return _text(_info(report))
 
 
 def metric(definition: Definition, datapoint: Datapoint) -> str:
-    """The datapoint's metric: the base unit's word in place of the unit's own, or at the end."""
+    """Return the name of the datapoint's metric.
+
+    The word for the base unit replaces the word for the unit; if the name has neither, the base
+    unit is appended.
+    """
     base, name = datapoint.measure.prometheus, f"_{datapoint.name}_"
     if datapoint.measure.factor != 1:
         name = name.replace(f"_{datapoint.unit}_", f"_{base}_")
@@ -75,15 +79,15 @@ def _info(report: Report) -> Iterator[Point]:
 
 def _health(report: Report) -> Iterator[Point]:
     success = _success(report.definition.folder, report.organization, int(not report.failures))
-    polled = "Unix time of the last poll"
+    about = "Unix time of the last poll"
     yield success
-    yield Point("openai_poll_timestamp_seconds", polled, success.labels, report.time)
+    yield Point("openai_poll_timestamp_seconds", about, success.labels, report.time)
 
 
 def _success(folder: str, organization: str, value: int) -> Point:
-    answered = "1 when the last poll was answered in full, 0 when a part of it was not"
+    about = "1 when the last poll was answered in full, 0 when a part of it was not"
     labels = {"datasource": folder, "organization": organization}
-    return Point("openai_poll_success", answered, labels, value)
+    return Point("openai_poll_success", about, labels, value)
 
 
 def _text(points: Iterable[Point]) -> str:
@@ -91,7 +95,7 @@ def _text(points: Iterable[Point]) -> str:
     lines: dict[str, list[str]] = {}
     for point in points:
         if heads.setdefault(point.metric, point.help) != point.help:
-            raise Failure(f"{point.metric} has two meanings in one DataSource; report this")
+            raise Failure(f"{point.metric} has two HELP texts in one DataSource; report this")
         line = f"{point.metric}{{{_labels(point.labels)}}} {plain(point.value)}\n"
         lines.setdefault(point.metric, []).append(line)
     return "".join(

@@ -1,4 +1,4 @@
-"""Which formats there are, and what several of them share."""
+"""Text helpers that several output formats share."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from lm_openai.model.report import Breach, Instance, Report
 
 
 def one_line(text: str) -> str:
-    """Control characters, line ends and lone surrogates as blanks; all else stays."""
+    """Return text with control characters, line ends and lone surrogates replaced by spaces."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", text)
 
 
 def tags(instance: Instance, organization: str) -> dict[str, str]:
-    """What tells an instance's time series from all others: ids, never names; no empty value."""
+    """Return the tags that identify an instance's time series.
+
+    They are ids, never names; an empty value is left out.
+    """
     found = {**instance.dimensions, "organization": organization}
     return {key: one_line(value) for key, value in sorted(found.items()) if value}
 
 
 def identities(report: Report) -> dict[str, dict[str, str]]:
-    """Each row's tags by instance id; raises Failure when two rows would be one time series."""
+    """Return each row's tags by instance id; raises Failure if two rows have the same tags."""
     found = {row.instance.id: tags(row.instance, report.organization) for row in report.rows}
     owners: dict[tuple[tuple[str, str], ...], str] = {}
     for identifier, own in found.items():
@@ -35,20 +38,20 @@ def identities(report: Report) -> dict[str, dict[str, str]]:
 
 
 def refuse_twins(report: Report) -> None:
-    """Raise Failure when two rows have one wildvalue, for one's values would hide the other's."""
+    """Raise Failure if two rows have the same wildvalue: one would overwrite the other."""
     owners: dict[str, str] = {}
     for instance in (row.instance for row in report.rows):
         owner = owners.setdefault(instance.wildvalue, instance.id)
         if owner != instance.id:
             raise Failure(
-                f"{report.definition.title}: {owner!r} and {instance.id!r} both are "
-                f"{instance.wildvalue} here and would hide each other; exclude one of them, "
-                f"or use another format"
+                f"{report.definition.title}: {owner!r} and {instance.id!r} have the same "
+                f"wildvalue {instance.wildvalue} and would overwrite each other; exclude one of "
+                f"them, or use another format"
             )
 
 
 def limit(breach: Breach) -> Decimal:
-    """The limit that was passed: the threshold's own at the breach's level."""
+    """Return the limit that the value breached: the threshold's limit at the breach's level."""
     passed = breach.threshold.limits[breach.level - 1]
     assert passed is not None
     return passed

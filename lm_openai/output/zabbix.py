@@ -1,4 +1,4 @@
-"""How a report reads for Zabbix: rows of low-level discovery, and one master item's document."""
+"""Report for Zabbix: rows of low-level discovery (LLD), and the document of a master item."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from lm_openai.output.json import text
 from lm_openai.output.text import one_line, refuse_twins
 
 SIZE = 480_000
-"""Bytes; the agent refuses 512 KiB."""
+"""Bytes of a document; the agent rejects 512 KiB."""
 
 ALIAS_LENGTH = 180
-"""Characters; the server does not make an item whose name is longer than 255."""
+"""Characters of an alias; the server rejects an item whose name is longer than 255."""
 
 
 def write(report: Report) -> str:
-    """Values by wildvalue, for dependent items with JSONPath; a state is 0 ok to 3 critical."""
+    """Return a document with values by wildvalue, for dependent items with JSONPath.
+
+    A state is 0 (ok) to 3 (critical). Raises Failure if the document is too large for the agent.
+    """
     refuse_twins(report)
     document = {
         "datasource": report.definition.folder,
@@ -33,7 +36,11 @@ def write(report: Report) -> str:
 
 
 def discover(report: Report) -> str:
-    """The array of LLD rows; every row has the same macros, empty where an instance lacks one."""
+    """Return the array of LLD rows.
+
+    All rows have the same macros; a macro that an instance lacks is empty. Raises Failure if the
+    array is too large for the agent.
+    """
     refuse_twins(report)
     rows = [_macros(row.instance, report.organization) for row in report.rows]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -42,7 +49,7 @@ def discover(report: Report) -> str:
 
 
 def failed(sentence: str, title: str) -> str:
-    """A failed poll: its sentence alone, never JSON and never a number."""
+    """Return the sentence of a failed poll; it is never JSON and never a number."""
     return f"{one_line(sentence)}\n"
 
 
@@ -61,8 +68,8 @@ def _fitting(report: Report, document: str) -> str:
     size = len(document.encode())
     if size > SIZE:
         raise Failure(
-            f"{report.definition.title}: {len(report.rows)} instances make {size // 1000} kB and "
-            f"Zabbix takes {SIZE // 1000}; narrow them with openai.projects.include or .exclude, "
-            f"openai.models.include or .exclude"
+            f"{report.definition.title}: {len(report.rows)} instances need {size // 1000} kB, "
+            f"but Zabbix accepts {SIZE // 1000} kB; select fewer with openai.projects.include or "
+            f".exclude, openai.models.include or .exclude"
         )
     return document

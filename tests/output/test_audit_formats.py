@@ -1,4 +1,4 @@
-"""Audit events as lines: any event passes, in every format, and each format by its own rules."""
+"""Audit events as lines: every format accepts any event, and follows its own rules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JSON = st.recursive(
 
 @st.composite
 def anything(draw: st.DrawFn) -> Event:
-    """An event of which only the three required members are as they should be."""
+    """Draw an event in which only the three required members are sure to be valid."""
     kind = draw(TEXT | st.sampled_from(["user.added", "login.failed", "role.assignment.created"]))
     return {
         **draw(st.dictionaries(TEXT, JSON, max_size=3)),
@@ -47,65 +47,65 @@ def anything(draw: st.DrawFn) -> Event:
 
 @pytest.fixture(scope="module")
 def day() -> Iterator[list[Event]]:
-    """What happened in the demo organization in three days: each type at least once."""
+    """Events of three days in the demo organization: each type at least once."""
     with Simulator(at=AT, audit_delay=0) as demo:
         yield truth(demo, AT - 3 * DAY)
 
 
-def line(form: str, told: Event) -> str:
-    return FORMATS[form](told, ORGANIZATION)
+def line(form: str, entry: Event) -> str:
+    return FORMATS[form](entry, ORGANIZATION)
 
 
-def document(form: str, told: Event) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(line(form, told))
+def document(form: str, entry: Event) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(line(form, entry))
     return found
 
 
 @given(anything())
-def test_any_event_is_one_line_in_every_format(told: Event) -> None:
+def test_any_event_is_one_line_in_every_format(entry: Event) -> None:
     for form in FORMATS:
-        assert len(line(form, told).splitlines()) == 1
+        assert len(line(form, entry).splitlines()) == 1
 
 
 @given(anything())
-def test_any_event_passes_whole(told: Event) -> None:
-    assert json.loads(line("json", told)) == told
-    assert document("ecs", told)["openai"]["audit"] == told
-    assert json.loads(document("logicmonitor-logs", told)["message"]) == told
+def test_json_formats_keep_the_whole_event(entry: Event) -> None:
+    assert json.loads(line("json", entry)) == entry
+    assert document("ecs", entry)["openai"]["audit"] == entry
+    assert json.loads(document("logicmonitor-logs", entry)["message"]) == entry
 
 
 @given(anything())
-def test_any_event_is_ascii_where_json_carries_it(told: Event) -> None:
+def test_json_formats_are_ascii_for_any_event(entry: Event) -> None:
     for form in ("json", "ecs", "logicmonitor-logs"):
-        assert line(form, told).isascii()
+        assert line(form, entry).isascii()
 
 
-def test_a_type_that_nobody_knows_reaches_the_pipeline_whole(tmp_path: Path) -> None:
+def test_an_event_of_unknown_type_is_printed_whole(tmp_path: Path) -> None:
     with Simulator(at=AT, audit_delay=0) as demo:
         printed = followed(demo.url, tmp_path, since="3d").stdout.splitlines()
         wanted = truth(demo, AT - 3 * DAY)
 
     assert [json.loads(one) for one in printed] == wanted
-    assert UNKNOWN in {told["type"] for told in wanted}
-    assert None in {told["actor"] and told["actor"]["type"] for told in wanted}
+    assert UNKNOWN in {entry["type"] for entry in wanted}
+    assert None in {entry["actor"] and entry["actor"]["type"] for entry in wanted}
 
 
 # influx
 
 
-def test_influx_lines_read_back_as_what_was_told(day: list[Event]) -> None:
-    for told in day:
-        found = parse_line(line("influx", told))
+def test_influx_lines_read_back_as_the_event(day: list[Event]) -> None:
+    for entry in day:
+        found = parse_line(line("influx", entry))
         assert found["measurement"] == "openai_audit"
-        assert found["tags"]["type"] == told["type"]
+        assert found["tags"]["type"] == entry["type"]
         assert found["tags"]["organization"] == ORGANIZATION
-        assert found["tags"].get("project_id") == told.get("project", {}).get("id")
-        assert found["fields"]["id"] == told["id"]
-        assert json.loads(found["fields"]["event"]) == told
-        assert found["time"] // 10**9 == told["effective_at"]
+        assert found["tags"].get("project_id") == entry.get("project", {}).get("id")
+        assert found["fields"]["id"] == entry["id"]
+        assert json.loads(found["fields"]["event"]) == entry
+        assert found["time"] // 10**9 == entry["effective_at"]
 
 
-def test_events_of_one_second_and_tags_are_points_of_their_own_for_ever() -> None:
+def test_events_of_the_same_second_are_distinct_points_in_every_run() -> None:
     points = {
         (found["time"], *found["tags"].items())
         for _ in range(2)
@@ -117,13 +117,13 @@ def test_events_of_one_second_and_tags_are_points_of_their_own_for_ever() -> Non
 
 
 @pytest.mark.parametrize("at", [-5, LATEST + 5, 10**18])
-def test_times_beyond_what_influx_holds_are_the_nearest_that_it_does(at: int) -> None:
+def test_a_time_outside_the_range_of_influx_becomes_the_nearest_valid_time(at: int) -> None:
     assert 0 <= parse_line(line("influx", event("audit_log-1", at)))["time"] < 2**63
 
 
-def test_an_event_too_long_for_a_field_is_cut_and_still_json() -> None:
-    told = event("audit_log-1", payload={"much": "x" * 70_000})
-    found = parse_line(line("influx", told))["fields"]
+def test_an_event_too_long_for_a_field_is_cut_and_is_still_json() -> None:
+    entry = event("audit_log-1", payload={"much": "x" * 70_000})
+    found = parse_line(line("influx", entry))["fields"]
 
     assert json.loads(found["event"]) == event("audit_log-1")
 
@@ -131,8 +131,8 @@ def test_an_event_too_long_for_a_field_is_cut_and_still_json() -> None:
 # logicmonitor-logs
 
 
-def test_a_log_entry_has_what_logicmonitor_asks_for() -> None:
-    told = event(
+def test_a_log_entry_has_all_fields_of_logicmonitor() -> None:
+    entry = event(
         "audit_log-1",
         type="user.updated",
         actor={
@@ -142,8 +142,8 @@ def test_a_log_entry_has_what_logicmonitor_asks_for() -> None:
         payload={"id": "user-2", "changes_requested": {"role": "owner"}},
     )
 
-    assert document("logicmonitor-logs", told) == {
-        "message": line("json", told),
+    assert document("logicmonitor-logs", entry) == {
+        "message": line("json", entry),
         "timestamp": "2026-11-18T11:34:56Z",
         "_lm.resourceId": {"openai.org.name": ORGANIZATION},
         "_lm.logsource_type": "openai-audit",
@@ -159,9 +159,9 @@ def test_a_log_entry_has_what_logicmonitor_asks_for() -> None:
     }
 
 
-def test_a_message_keeps_below_32_kilobytes_and_says_what_was_cut() -> None:
-    told = event("audit_log-1", small="kept", large="x" * 20_000, larger="y" * 30_000)
-    found = document("logicmonitor-logs", told)
+def test_a_message_is_at_most_32_kilobytes_and_names_the_members_left_out() -> None:
+    entry = event("audit_log-1", small="kept", large="x" * 20_000, larger="y" * 30_000)
+    found = document("logicmonitor-logs", entry)
 
     assert len(found["message"]) <= 32_000
     assert json.loads(found["message"]) == event("audit_log-1", small="kept", large="x" * 20_000)
@@ -188,7 +188,7 @@ def test_a_message_keeps_below_32_kilobytes_and_says_what_was_cut() -> None:
         ("unheard", "configuration", ["info"], "success"),
     ],
 )
-def test_ecs_categories_tell_logins_people_and_configuration_apart(
+def test_ecs_has_separate_categories_for_logins_people_and_configuration(
     kind: str, category: str, types: list[str], outcome: str
 ) -> None:
     found = document("ecs", event("audit_log-1", type=kind))["event"]
@@ -199,10 +199,10 @@ def test_ecs_categories_tell_logins_people_and_configuration_apart(
     assert (found["id"], found["action"], found["kind"]) == ("audit_log-1", kind, "event")
 
 
-def test_an_ecs_document_says_who_did_what_from_where(day: list[Event]) -> None:
-    told = next(one for one in day if one["type"] == "login.succeeded")
-    found = document("ecs", told)
-    session = told["actor"]["session"]
+def test_an_ecs_document_has_user_source_and_user_agent(day: list[Event]) -> None:
+    entry = next(one for one in day if one["type"] == "login.succeeded")
+    found = document("ecs", entry)
+    session = entry["actor"]["session"]
 
     assert found["user"] == session["user"]
     assert found["source"] == {"address": session["ip_address"], "ip": session["ip_address"]}
@@ -212,7 +212,7 @@ def test_an_ecs_document_says_who_did_what_from_where(day: list[Event]) -> None:
     assert "tags" not in found
 
 
-def test_an_address_that_is_none_does_not_make_elasticsearch_refuse_the_document() -> None:
+def test_an_invalid_ip_address_is_not_printed_as_an_ip() -> None:
     actor = {"type": "session", "session": {"ip_address": "behind a proxy"}}
     found = document("ecs", event("audit_log-1", actor=actor))
 

@@ -1,4 +1,4 @@
-"""Influx: every line parses back to the same ids, names and numbers, or none is printed."""
+"""Influx: every line parses back to the same ids, names and numbers, or no line is printed."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ CONTROL = [*range(32), *range(127, 160), 0x2028, 0x2029]
 
 
 def on_one_line(text):
-    """What a string field can hold of a name: all but control characters."""
+    """Return a name as a string field holds it: without control characters."""
     return text.translate(dict.fromkeys(CONTROL, " "))
 
 
 def as_tag(identifier):
-    """What a tag can hold of an id: no backslash either."""
+    """Return an id as a tag holds it: without control characters and backslashes."""
     return on_one_line(identifier).replace("\\", "/")
 
 
@@ -57,7 +57,7 @@ def test_ids_are_tags_and_names_are_fields():
     assert line["time"] == NANOSECONDS
 
 
-def test_a_type_comes_from_the_unit_and_not_from_the_value():
+def test_the_type_of_a_field_comes_from_the_unit_and_not_from_the_value():
     text = influx.write(report([row(input_tokens=3.0, amount=Decimal("3"), cached_percent=50)]))
 
     assert " input_tokens=3i,amount=3,cached_percent=50 " in text
@@ -75,12 +75,12 @@ def test_a_type_comes_from_the_unit_and_not_from_the_value():
         {"input_tokens": float("nan")},
     ],
 )
-def test_a_number_that_influx_would_refuse_stops_everything(values):
+def test_a_number_that_influx_would_reject_prints_no_line_at_all(values):
     with pytest.raises(Failure):
         influx.write(report([row("first", input_tokens=1), row("second", **values)]))
 
 
-def test_an_instance_without_dimensions_has_the_organization_alone():
+def test_an_instance_without_dimensions_has_only_the_tag_organization():
     one = Instance("organization", "organization", {})
     text = influx.write(report([row(one, input_tokens=1)]))
 
@@ -98,13 +98,13 @@ def test_an_instance_without_a_value_has_no_line():
     assert influx.write(report([row(instance("a", project_name="b"))])) == ""
 
 
-def test_two_instances_of_the_same_dimensions_are_refused():
+def test_two_instances_with_the_same_dimensions_are_refused():
     twins = [row(Instance(identifier, "x", {"model": "m"}), input_tokens=1) for identifier in "ab"]
     with pytest.raises(Failure, match="'a' and 'b' have the same dimensions"):
         influx.write(report(twins))
 
 
-def test_a_series_stands_at_its_buckets_and_the_poll_keeps_what_has_none():
+def test_a_series_is_written_at_bucket_times_and_unbucketed_values_at_poll_time():
     text = influx.write(
         report(
             [row("a", input_tokens=30, cached_percent=50, amount=Decimal("1.5"))],
@@ -123,7 +123,7 @@ def test_a_series_stands_at_its_buckets_and_the_poll_keeps_what_has_none():
     ]
 
 
-def test_a_series_without_a_bucket_prints_no_window_total_in_its_place():
+def test_a_series_without_a_bucket_prints_no_window_total_instead():
     assert influx.write(report([row("a", input_tokens=0)], with_series=True)) == ""
 
 
@@ -139,14 +139,16 @@ def test_discovery_lists_wildvalues_aliases_and_names():
     }
 
 
-def test_difficult_ids_stay_apart():
+def test_difficult_ids_stay_distinct():
     lines = parsed(influx.write(report([row(identifier, input_tokens=1) for identifier in IDS])))
 
     assert [line["tags"]["model"] for line in lines] == [as_tag(identifier) for identifier in IDS]
 
 
 @given(TEXTS, TEXTS, TEXTS, WHOLE, MONEY | FLOATS)
-def test_whatever_an_id_holds_the_line_parses_back(identifier, name, organization, tokens, amount):
+def test_a_line_with_any_id_name_and_number_parses_back(
+    identifier, name, organization, tokens, amount
+):
     one = instance(identifier, name, project_name=name)
     text = influx.write(
         report([row(one, input_tokens=tokens, amount=amount)], organization=organization)
@@ -160,7 +162,7 @@ def test_whatever_an_id_holds_the_line_parses_back(identifier, name, organizatio
 
 
 @pytest.mark.parametrize("folder", folders())
-def test_no_module_names_a_tag_or_a_field_time(folder):
+def test_no_datasource_has_a_tag_or_a_field_named_time(folder):
     definition = load(folder)
     names = {*definition.dimensions, *(datapoint.name for datapoint in definition.datapoints)}
 
@@ -168,6 +170,6 @@ def test_no_module_names_a_tag_or_a_field_time(folder):
     assert len(definition.datapoints) == len({point.name for point in definition.datapoints})
 
 
-def test_the_measurement_carries_the_folder():
+def test_the_measurement_contains_the_folder():
     found = report([row(input_tokens=1)], definition=definition(folder="images_by_model"))
     assert influx.write(found).startswith("openai_images_by_model,")

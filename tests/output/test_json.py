@@ -1,4 +1,4 @@
-"""JSON: one line that the schema describes, with every digit."""
+"""JSON: one line that follows the schema and keeps every digit."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ def test_a_report_and_a_discovery_follow_their_schema():
         validator.validate(json.loads(text))
 
 
-def test_the_schema_knows_every_member_and_refuses_others():
+def test_the_schema_rejects_an_unknown_member_or_a_wrong_value():
     document = json.loads(written.write(full()))
-    for stranger in (
+    for wrong in (
         {**document, "more": 1},
         {**document, "unix_time": "1"},
         {**document, "instances": [{**document["instances"][0], "more": 1}]},
         {**document, "series": [{"wildvalue": "a b", "start": "now", "datapoints": {}}]},
     ):
-        assert not jsonschema.Draft202012Validator(schema("report")).is_valid(stranger)
+        assert not jsonschema.Draft202012Validator(schema("report")).is_valid(wrong)
 
 
-def test_a_report_says_what_it_knows():
+def test_a_document_holds_every_part_of_the_report():
     document = json.loads(written.write(full()))
     first, second = document["instances"]
 
@@ -87,7 +87,7 @@ def test_a_report_says_what_it_knows():
     assert second["names"] == {"project_name": "Größe"}
 
 
-def test_a_series_that_was_not_asked_for_is_absent():
+def test_a_document_without_series_has_no_series_member():
     assert "series" not in json.loads(written.write(report([row(input_tokens=1)])))
 
 
@@ -97,13 +97,13 @@ def test_money_keeps_digits_that_a_float_would_lose():
     assert '"amount": 0.12345678901234567890123}' in text
 
 
-def test_a_number_that_is_none_is_never_printed():
+def test_nan_is_never_printed():
     with pytest.raises(Failure):
         written.write(report([row(amount=float("nan"))]))
 
 
 @given(TEXTS, TEXTS, WHOLE, MONEY | FLOATS)
-def test_whatever_an_id_holds_it_reads_back_from_one_line(identifier, name, tokens, amount):
+def test_any_id_name_and_number_reads_back_from_one_line(identifier, name, tokens, amount):
     one = instance(identifier, name, project_name=name)
     text = written.write(report([row(one, input_tokens=tokens, amount=amount)]))
     read = json.loads(text, parse_float=Decimal)["instances"][0]
@@ -121,7 +121,7 @@ def test_whatever_an_id_holds_it_reads_back_from_one_line(identifier, name, toke
         lambda inner: some.lists(inner) | some.dictionaries(TEXTS, inner),
     )
 )
-def test_any_value_reads_back_with_and_without_gaps(value):
+def test_any_value_reads_back_with_and_without_spaces(value):
     assert json.loads(written.text(value)) == value
     assert json.loads(written.text(value, gap="")) == value
 
@@ -130,7 +130,7 @@ def test_a_lone_surrogate_is_escaped_so_that_it_can_be_encoded():
     assert written.text("\ud800").encode() == b'"\\ud800"'
 
 
-def test_each_format_has_a_writer_and_no_other_name_has():
+def test_each_format_has_a_writer_and_an_unknown_name_is_refused():
     for format in FORMATS:
         assert callable(named(format).writer().write)
         assert callable(named(format).writer().discover)
@@ -138,7 +138,7 @@ def test_each_format_has_a_writer_and_no_other_name_has():
         named("xml")
 
 
-def test_several_reports_are_a_document_a_line_or_all_their_lines():
+def test_several_reports_are_one_json_document_per_line_or_all_influx_lines():
     several = [report([row(input_tokens=1)]), full()]
 
     assert [json.loads(line) for line in written.write_all(several).splitlines()] == [
@@ -154,7 +154,7 @@ def test_every_format_writes_a_report_without_instances_and_ends_each_line(forma
         assert text == "" or text.endswith("\n")
 
 
-def test_half_a_character_in_an_id_is_printed_escaped() -> None:
+def test_a_lone_surrogate_in_an_id_is_printed_escaped() -> None:
     (found,) = json.loads(written.write(report([row("\ud800x")])))["instances"]
 
     assert (found["id"], found["wildvalue"][:3]) == ("\ud800x", "-x-")

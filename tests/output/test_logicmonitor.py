@@ -1,4 +1,4 @@
-"""LogicMonitor: keys a Collector can split, discovery lines that keep the true name."""
+"""LogicMonitor: keys that a Collector can split, and discovery lines that keep the real name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAD_IN_WILDVALUE = re.compile(r"[=:\\#\s.]")
 
 
 def fields(line):
-    """As the platform splits: at the first two hashes from the left, each time."""
+    """Split a line as the platform does: at each pair of hashes, from the left."""
     return line.split("##")
 
 
@@ -32,7 +32,7 @@ def test_an_unknown_value_has_no_line():
     assert logicmonitor.write(report([row("gpt-4o")])) == ""
 
 
-def test_discovery_tells_name_id_and_properties():
+def test_discovery_prints_name_id_and_properties():
     one = Instance(
         "proj_1/gpt-4o",
         "The A team / gpt-4o",
@@ -48,7 +48,7 @@ def test_discovery_tells_name_id_and_properties():
     )
 
 
-def test_without_a_description_six_hashes_stand_before_the_properties():
+def test_without_a_description_six_hashes_precede_the_properties():
     line = logicmonitor.discover(report([row("gpt-4o")]))
 
     assert line == "gpt-4o##gpt-4o######auto.openai.model=gpt-4o&auto.openai.organization=acme\n"
@@ -61,7 +61,7 @@ def test_a_property_without_a_value_is_left_out():
     assert line == "a##a######auto.openai.project.id=p\n"
 
 
-def test_an_alias_of_any_length_fits():
+def test_a_long_alias_is_cut_to_255_characters():
     line = logicmonitor.discover(report([row(instance("a", "n" * 400))]))
     assert len(fields(line)[1]) <= 255
 
@@ -72,7 +72,7 @@ def test_a_name_that_ends_in_a_hash_keeps_it():
 
 
 @given(TEXTS, WHOLE, MONEY | FLOATS)
-def test_whatever_an_id_holds_its_numbers_read_back(identifier, tokens, amount):
+def test_numbers_of_any_id_read_back(identifier, tokens, amount):
     one = instance(identifier)
     text = logicmonitor.write(report([row(one, input_tokens=tokens, amount=amount)]))
     found = dict(line.split("=", 1) for line in text.splitlines())
@@ -85,7 +85,7 @@ def test_whatever_an_id_holds_its_numbers_read_back(identifier, tokens, amount):
 
 
 @given(TEXTS, TEXTS)
-def test_whatever_a_name_holds_a_discovery_line_splits_into_its_parts(identifier, name):
+def test_a_discovery_line_with_any_name_splits_into_its_parts(identifier, name):
     one = instance(identifier, name, project_name=name)
     text = logicmonitor.discover(report([row(one)]))
     wildvalue, alias, description, nothing, properties = fields(text.rstrip("\n"))

@@ -1,4 +1,4 @@
-"""Nagios: one line that is never cut, perfdata that any reader splits, and states that are true."""
+"""Nagios: a first line that is never cut, perfdata that every reader can parse, correct states."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ LOW = threshold("cached_percent", "<", 50, None, 20)
 
 
 def split(text):
-    """The status line's text, its perfdata by label, and the lines below."""
+    """Return the status line's text, its perfdata by label, and the lines below."""
     first, *below = text.rstrip("\n").split("\n")
-    said, _, perfdata = first.partition(" | ")
+    status, _, perfdata = first.partition(" | ")
     items = ITEM.findall(perfdata)
     assert " ".join(f"'{label}'={value}{uom}{rest}" for label, value, uom, rest in items) == (
         perfdata
     )
     assert len({label for label, *_ in items}) == len(items)
     return (
-        said,
+        status,
         {label: (value, uom, *rest.split(";")[1:]) for label, value, uom, rest in items},
         below,
     )
 
 
-def alarms(range_, value):
-    """What the Monitoring Plugins guidelines say of a range."""
+def alerts(range_, value):
+    """Return True if the range alerts, as the Monitoring Plugins guidelines define it."""
     inside = range_.startswith("@")
     start, _, end = range_.removeprefix("@").rpartition(":")
     low = Decimal("-Infinity") if start == "~" else Decimal(start or 0)
@@ -55,7 +55,7 @@ def alarms(range_, value):
     return (low <= value <= high) == inside
 
 
-def test_a_status_line_carries_state_text_and_perfdata():
+def test_a_status_line_has_state_text_and_perfdata():
     text = nagios.write(
         report([row("gpt-4.1", HIGH, input_tokens=12, cached_percent=Decimal("92.5"))])
     )
@@ -71,29 +71,29 @@ def test_a_status_line_carries_state_text_and_perfdata():
 @pytest.mark.parametrize(
     ("value", "state"), [(79, 0), (80, 1), (90, 2), (95, 2), (Decimal("79.999999"), 0)]
 )
-def test_warning_is_1_and_error_and_critical_are_2(value, state):
+def test_the_status_of_warning_is_1_and_of_error_and_critical_2(value, state):
     assert nagios.status(report([row("a", HIGH, cached_percent=value)])) == state
 
 
-def test_an_unanswered_part_is_at_least_a_warning_with_its_reason():
+def test_missing_data_is_at_least_a_warning_with_its_reason():
     whole = report([row("a", input_tokens=1)])
     part = whole._replace(failures=("audio: the API | throttles",))
     worse = part._replace(rows=(row("a", HIGH, cached_percent=99),))
 
     assert [nagios.status(one) for one in (whole, part, worse)] == [0, 1, 2]
-    assert "not everything was answered: audio: the API _ throttles" in split(nagios.write(part))[0]
+    assert "some data is missing: audio: the API _ throttles" in split(nagios.write(part))[0]
 
 
-def test_no_instance_is_ok_when_all_was_answered_and_unknown_when_it_was_not():
-    nobody, blind = report(), report(failures=("completions: no connection",))
+def test_no_instance_is_ok_with_complete_data_and_unknown_with_missing_data():
+    empty, failed = report(), report(failures=("completions: no connection",))
 
-    assert nagios.status(nobody) == 0
-    assert nagios.write(nobody) == "OPENAI COMPLETION BY MODEL OK - no instance in use\n"
-    assert nagios.status(blind) == 3
-    assert "UNKNOWN" in nagios.write(blind)
+    assert nagios.status(empty) == 0
+    assert nagios.write(empty) == "OPENAI COMPLETION BY MODEL OK - no instance in use\n"
+    assert nagios.status(failed) == 3
+    assert "UNKNOWN" in nagios.write(failed)
 
 
-def test_a_failed_poll_says_why_on_one_line():
+def test_a_failed_poll_is_one_line_with_the_reason():
     text = nagios.failed("no key:\nset  it | now", "OpenAI Audit")
 
     assert text == "OPENAI AUDIT UNKNOWN - no key: set it _ now\n"
@@ -109,14 +109,14 @@ def test_a_failed_poll_says_why_on_one_line():
         (10**30, str(10**30)),
     ],
 )
-def test_the_text_is_short_where_perfdata_is_exact(value, text):
-    said, perfdata, _ = split(nagios.write(report([row("a", amount=value)])))
+def test_the_text_is_short_and_perfdata_is_exact(value, text):
+    status, perfdata, _ = split(nagios.write(report([row("a", amount=value)])))
 
-    assert said.endswith(f"a: amount {text}")
+    assert status.endswith(f"a: amount {text}")
     assert Decimal(perfdata["a amount"][0]) == value
 
 
-def test_an_idle_instance_says_so():
+def test_an_idle_instance_is_shown_as_idle():
     text = nagios.write(report([row("gpt-4o", idle=True, input_tokens=0)]))
 
     assert text.startswith("OPENAI COMPLETION BY MODEL OK - gpt-4o: idle | 'gpt-4o input_tokens'=0")
@@ -129,9 +129,9 @@ def test_the_worst_come_first_and_the_idle_last():
         row("warning", HIGH, cached_percent=81),
         row("critical", HIGH, cached_percent=99),
     ]
-    said, perfdata, below = split(nagios.write(report(rows)))
+    status, perfdata, below = split(nagios.write(report(rows)))
 
-    assert said == (
+    assert status == (
         "OPENAI COMPLETION BY MODEL CRITICAL - 2 of 4 instances: "
         "critical: cached_percent 99% (critical at or over 95%); "
         "warning: cached_percent 81% (warning at or over 80%)"
@@ -145,14 +145,14 @@ def test_the_worst_come_first_and_the_idle_last():
     ]
 
 
-def test_many_instances_fit_and_the_text_says_how_many_do_not():
+def test_the_text_counts_the_instances_whose_perfdata_does_not_fit():
     rows = [
         row(f"模型-{number}", HIGH, input_tokens=number, amount=number, cached_percent=number % 100)
         for number in range(1000)
     ]
     text = nagios.write(report(rows, failures=("x" * 3000,)))
-    said, perfdata, below = split(text)
-    left = re.search(r"perfdata of ([0-9]+) instances left out", said)
+    status, perfdata, below = split(text)
+    left = re.search(r"perfdata of ([0-9]+) instances left out", status)
 
     assert 7_000 < len(text.split("\n")[0].encode()) < 8_000
     assert left
@@ -161,12 +161,12 @@ def test_many_instances_fit_and_the_text_says_how_many_do_not():
     assert len(below) == nagios.LISTED + 2
 
 
-def test_all_instances_are_judged_though_only_some_are_named():
+def test_the_state_depends_on_all_instances_and_not_only_on_the_named_ones():
     rows = [row(f"{number:0200}", input_tokens=number, amount=1) for number in range(500)]
     assert nagios.status(report([*rows, row("last", HIGH, cached_percent=99)])) == 2
 
 
-def test_a_label_does_not_hang_on_who_is_worst():
+def test_labels_do_not_depend_on_which_instance_is_worst():
     calm = [row(instance(identifier, "dev"), HIGH, cached_percent=1) for identifier in "ab"]
     alarmed = [calm[0], row(instance("b", "dev"), HIGH, cached_percent=99)]
     labels = [set(split(nagios.write(report(rows)))[1]) for rows in (calm, alarmed)]
@@ -174,7 +174,7 @@ def test_a_label_does_not_hang_on_who_is_worst():
     assert labels == [{"dev a cached_percent", "dev b cached_percent"}] * 2
 
 
-def test_error_stands_in_for_critical_where_it_is_nearer_and_not_where_it_is_off():
+def test_the_critical_range_is_the_error_limit_or_critical_if_error_is_off():
     both = nagios.write(report([row("a", HIGH, cached_percent=1)]))
     without = nagios.write(report([row("a", LOW, cached_percent=60)]))
 
@@ -187,17 +187,17 @@ def test_error_stands_in_for_critical_where_it_is_nearer_and_not_where_it_is_off
     some.decimals(-1000, 1000, places=3),
     some.decimals(-1000, 1000, places=3),
 )
-def test_a_range_alarms_for_exactly_the_values_that_the_threshold_does(operator, bound, value):
+def test_a_range_alerts_for_exactly_the_values_that_breach_the_threshold(operator, bound, value):
     for one in (value, bound):
         limits = threshold("amount", operator, bound)
-        assert alarms(nagios.range_of(limits, 1), one) == bool(limits.level(one))
+        assert alerts(nagios.range_of(limits, 1), one) == bool(limits.level(one))
 
 
 def test_a_level_that_is_off_has_no_range():
     assert nagios.range_of(LOW, 2) == ""
 
 
-def test_difficult_aliases_stay_apart():
+def test_difficult_aliases_stay_distinct():
     rows = [row(identifier, input_tokens=number) for number, identifier in enumerate(IDS)]
     _, perfdata, below = split(nagios.write(report(rows)))
 
@@ -206,15 +206,15 @@ def test_difficult_aliases_stay_apart():
 
 
 @given(some.lists(TEXTS, min_size=1, max_size=5), WHOLE, MONEY | FLOATS)
-def test_whatever_an_alias_holds_perfdata_splits_and_numbers_read_back(aliases, tokens, amount):
+def test_perfdata_with_any_alias_splits_and_its_numbers_read_back(aliases, tokens, amount):
     rows = [
         row(instance(f"id-{number}", alias), input_tokens=tokens, amount=amount)
         for number, alias in enumerate(aliases)
     ]
     text = nagios.write(report(rows))
-    said, perfdata, below = split(text)
+    status, perfdata, below = split(text)
 
-    assert "|" not in said + "".join(below)
+    assert "|" not in status + "".join(below)
     assert not re.search(r"  |[\x00-\x09\x0b-\x1f]", text)
     assert len(below) == len(aliases)
     assert len(perfdata) == 2 * len(aliases)
@@ -224,7 +224,7 @@ def test_whatever_an_alias_holds_perfdata_splits_and_numbers_read_back(aliases, 
 
 
 @given(TEXTS)
-def test_discovery_is_a_wildvalue_and_an_alias_a_line(alias):
+def test_discovery_prints_wildvalue_and_alias_on_one_line(alias):
     text = nagios.discover(report([row(instance("gpt-4.1", alias))]))
     wildvalue, tab, _ = text.rstrip("\n").partition("\t")
 
@@ -232,7 +232,7 @@ def test_discovery_is_a_wildvalue_and_an_alias_a_line(alias):
     assert len(text.splitlines()) == 1
 
 
-def test_several_datasources_make_one_state_the_worst():
+def test_several_datasources_print_one_state_which_is_the_worst():
     fine = report([row("a", input_tokens=1)])
     warning = report([row("a", HIGH, cached_percent=81)])
     critical = report([row("a", HIGH, cached_percent=99)])

@@ -1,4 +1,4 @@
-"""Prometheus: text that its own tools read back and find nothing to say about."""
+"""Prometheus: text that its own tools parse without errors or warnings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ POLL = (("datasource", "completion_by_model"), ("organization", "acme"))
 
 
 def samples(text):
-    """Value by name and labels; a metric with two heads is an error of the parser's reader."""
+    """Return values by name and labels; fails if a metric has two HELP lines."""
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families) == text.count("# HELP ")
     assert {family.type for family in families} <= {"gauge"}
@@ -49,20 +49,20 @@ def samples(text):
 
 
 def as_label(text):
-    """What a label holds: control characters are blanks."""
+    """Return text as a label holds it: control characters become spaces."""
     control = [*range(32), *range(127, 160), 0x2028, 0x2029]
     return text.translate(dict.fromkeys(control, " "))
 
 
 def everything(definition):
-    """A report with a value for each datapoint of a definition."""
+    """Return a report with a value for each datapoint of a definition."""
     dimensions = dict.fromkeys(definition.dimensions, "some")
     readings = tuple(Reading(point.name, 1) for point in definition.datapoints)
     one = Row(Instance("some", "Some", dimensions, {"project_name": "Some"}), readings)
     return report([one], definition=definition)
 
 
-def test_ids_are_labels_and_names_stand_on_info_alone():
+def test_ids_are_labels_and_names_are_only_on_the_info_metric():
     found = samples(prometheus.write(report([row(POOL, input_tokens=5)])))
     ids = (("model", "gpt-4o"), ("organization", "acme"), ("project_id", "proj_1"))
     about = {**POOL.dimensions, "organization": "acme", "alias": POOL.alias}
@@ -106,32 +106,32 @@ def test_values_are_in_base_units():
         ("images", "images", "images"),
     ],
 )
-def test_a_metric_ends_in_its_base_unit_once(name, unit, metric):
+def test_the_name_of_a_metric_contains_its_base_unit_once(name, unit, metric):
     point = Datapoint(name, unit, "About it")
     assert prometheus.metric(definition(folder="x"), point) == f"openai_x_{metric}"
 
 
-def test_two_datapoints_never_become_one_metric():
+def test_two_datapoints_with_the_same_metric_name_are_refused():
     points = (Datapoint("age_days", "days", "One"), Datapoint("age_seconds", "seconds", "Two"))
     one = Row(instance(), tuple(Reading(point.name, 1) for point in points))
-    with pytest.raises(Failure, match="openai_completion_by_model_age_seconds has two meanings"):
+    with pytest.raises(Failure, match="openai_completion_by_model_age_seconds has two HELP texts"):
         prometheus.write(report([one], definition=definition(*points)))
 
 
-def test_two_instances_never_become_one_series():
+def test_two_instances_with_the_same_labels_are_refused():
     twins = [row(Instance(identifier, "x", {"model": "m"}), input_tokens=1) for identifier in "ab"]
     with pytest.raises(Failure, match="same dimensions"):
         prometheus.write(report(twins))
 
 
-def test_an_unanswered_part_shows():
+def test_missing_data_sets_poll_success_to_0():
     found = samples(prometheus.write(report([row(input_tokens=1)], failures=("audio: no",))))
     success = ("openai_poll_success", *POLL)
 
     assert found[success] == 0
 
 
-def test_a_failed_poll_shows_beside_those_that_did_not():
+def test_a_failed_poll_has_poll_success_0_beside_the_other_polls():
     gap = Gap(definition(folder="audit"), "acme", "no connection to the API")
     found = samples(prometheus.write_all([report([row()])], [gap]))
 
@@ -139,7 +139,7 @@ def test_a_failed_poll_shows_beside_those_that_did_not():
     assert len([name for name, *_ in found if name == "openai_poll_timestamp_seconds"]) == 1
 
 
-def test_several_reports_share_one_head_a_metric():
+def test_several_reports_share_one_help_line_per_metric():
     other = report([row(images=3)], definition=definition(*images(), folder="images_by_model"))
     second = report([row(input_tokens=2)], organization="umbrella")
     found = samples(prometheus.write_all([report([row(input_tokens=1)]), other, second]))
@@ -153,14 +153,14 @@ def images():
     return (Datapoint("images", "images", "Images made"),)
 
 
-def test_discovery_is_info_alone():
+def test_discovery_prints_only_the_info_metric():
     found = samples(prometheus.discover(report([row("gpt-4o"), row("gpt-4.1")])))
 
     assert [name for name, *_ in found] == ["openai_completion_by_model_info"] * 2
     assert prometheus.discover(report()) == ""
 
 
-def test_difficult_ids_stay_apart():
+def test_difficult_ids_stay_distinct():
     found = samples(
         prometheus.write(report([row(identifier, input_tokens=1) for identifier in IDS]))
     )
@@ -170,7 +170,7 @@ def test_difficult_ids_stay_apart():
 
 
 @given(TEXTS, TEXTS, WHOLE, MONEY | FLOATS)
-def test_whatever_an_id_holds_it_reads_back(identifier, name, tokens, amount):
+def test_any_id_name_and_number_reads_back(identifier, name, tokens, amount):
     one = instance(identifier, name, project_name=name)
     found = samples(prometheus.write(report([row(one, input_tokens=tokens, amount=amount)])))
     ids = [("model", as_label(identifier)), ("organization", "acme")]
@@ -183,14 +183,14 @@ def test_whatever_an_id_holds_it_reads_back(identifier, name, tokens, amount):
     assert about["alias"] == about["project_name"] == as_label(name)
 
 
-def test_promtool_reads_every_id_and_has_nothing_to_say(tool):
+def test_promtool_accepts_every_difficult_id_without_a_warning(tool):
     rows = [
         row(instance(one, one, project_name=one), input_tokens=1, cached_percent=5) for one in IDS
     ]
     lint(tool, prometheus.write(report(rows)))
 
 
-def test_promtool_has_nothing_to_say_of_any_module(tool):
+def test_promtool_accepts_every_datasource_without_a_warning(tool):
     lint(tool, prometheus.write_all([everything(load(folder)) for folder in folders()]))
 
 
@@ -205,7 +205,7 @@ def lint(tool, text):
 
 
 @pytest.mark.parametrize("folder", folders())
-def test_each_datapoint_of_a_module_is_a_metric_of_its_own(folder):
+def test_each_datapoint_of_a_datasource_has_its_own_metric(folder):
     definition = load(folder)
     found = samples(prometheus.write(everything(definition)))
     names = {name for name, *_ in found if name.startswith(f"openai_{folder}_")}

@@ -1,4 +1,4 @@
-"""Zabbix: rows with the same macros, one compact document, and never more than the agent takes."""
+"""Zabbix: rows with the same macros, and one compact document that the agent accepts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POOL = Instance(
 )
 
 
-def test_discovery_rows_have_upper_case_macros_and_all_the_same():
+def test_all_discovery_rows_have_the_same_upper_case_macros():
     rows = json.loads(zabbix.discover(report([row(POOL), row("gpt-4.1")])))
 
     assert rows[0] == {
@@ -36,7 +36,7 @@ def test_discovery_rows_have_upper_case_macros_and_all_the_same():
     assert rows[1]["{#PROJECT_ID}"] == ""
 
 
-def test_nothing_discovered_is_an_empty_array():
+def test_discovery_without_instances_is_an_empty_array():
     assert zabbix.discover(report()) == "[]\n"
 
 
@@ -56,7 +56,7 @@ def test_the_document_is_compact_and_holds_values_by_wildvalue():
     )
 
 
-def test_a_document_that_the_agent_would_refuse_names_the_globs():
+def test_a_document_too_large_for_the_agent_names_the_properties_that_reduce_it():
     rows = [row(f"model-{number}", input_tokens=number) for number in range(20_000)]
     for print_it in (zabbix.write, zabbix.discover):
         with pytest.raises(Failure) as raised:
@@ -66,7 +66,7 @@ def test_a_document_that_the_agent_would_refuse_names_the_globs():
         assert "openai.models.include or .exclude" in str(raised.value)
 
 
-def test_a_document_just_under_the_limit_passes():
+def test_a_document_just_under_the_limit_is_printed():
     rows = [row(f"model-{number}", input_tokens=number) for number in range(9_000)]
     assert 400_000 < len(zabbix.write(report(rows)).encode()) <= zabbix.SIZE < 512 * 1024
 
@@ -86,18 +86,18 @@ def test_a_long_alias_leaves_room_for_an_item_name():
 
 @pytest.mark.parametrize("writer", [zabbix, logicmonitor])
 @pytest.mark.parametrize("form", ["write", "discover"])
-def test_two_instances_of_one_wildvalue_are_refused_and_none_is_lost(writer, form):
-    """A model may be named as another one's wildvalue; to hit the same digest takes an intent."""
+def test_two_instances_with_the_same_wildvalue_are_refused(writer, form):
+    """A model can be named like the wildvalue of another; equal digests happen only on purpose."""
     twin = Instance(instance("a.b").wildvalue, "twin", {})
 
-    with pytest.raises(Failure, match=r"'a\.b' and 'a-b-.*' both are a-b-.*exclude one of them"):
+    with pytest.raises(
+        Failure, match=r"'a\.b' and 'a-b-.*' have the same wildvalue a-b-.*exclude one of them"
+    ):
         getattr(writer, form)(report([row("a.b", input_tokens=1), row(twin, input_tokens=2)]))
 
 
 @given(TEXTS, TEXTS, WHOLE, MONEY)
-def test_whatever_an_id_holds_values_are_found_under_the_discovered_wildvalue(
-    identifier, name, tokens, amount
-):
+def test_values_of_any_id_are_found_by_the_discovered_wildvalue(identifier, name, tokens, amount):
     found = report([row(instance(identifier, name), input_tokens=tokens, amount=amount)])
     (discovered,) = json.loads(zabbix.discover(found))
     document = json.loads(zabbix.write(found), parse_float=Decimal, parse_int=Decimal)
