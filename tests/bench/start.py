@@ -1,7 +1,8 @@
-"""What starting and polling cost, as ratios to an empty Python process of the same run.
+"""Benchmark of starting and polling, as ratios to an empty Python process.
 
-Pairs are interleaved and the medians of their ratios printed, so that a busy machine does not
-decide; the API runs in a process of its own. `bench.py [ROUNDS]`, 15 without.
+Each case is run in turn with an empty process, and the median of the ratios is printed, so that a
+busy machine does not change the result. The API runs in a separate process.
+`start.py [ROUNDS]`; the default is 15.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ PASS = (sys.executable, "-c", "pass")
 
 
 def main(words: Sequence[str]) -> int:
-    """Print one line per case; 0 always, since what is measured is no verdict."""
+    """Print one line per case; always return 0, since a measurement cannot fail."""
     rounds = int(words[0]) if words else 15
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-m", "lm_openai.app.cli", "simulate"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as demo:
             try:
-                environ = {**told(demo), "HOME": home, "PATH": os.environ["PATH"]}
+                environ = {**settings(demo), "HOME": home, "PATH": os.environ["PATH"]}
                 for name, case in cases().items():
                     print(f"{name:44}{ratio(case, environ, rounds):8.2f} x an empty process")
             finally:
@@ -34,15 +35,15 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def told(demo: subprocess.Popen[str]) -> dict[str, str]:
-    """The settings that the demo organization prints when it is ready."""
+def settings(demo: subprocess.Popen[str]) -> dict[str, str]:
+    """Return the settings that the demo organization prints when it is ready."""
     assert demo.stdout is not None
     lines = [demo.stdout.readline().strip() for _ in range(2)]
     return dict(line.split("=", 1) for line in lines)
 
 
 def cases() -> dict[str, Sequence[str]]:
-    """What is started, by name."""
+    """Return the command lines to measure, by name."""
 
     def script(folder: str, *options: str) -> Sequence[str]:
         return (sys.executable, str(ROOT / "modules" / folder / f"{folder}.py"), *options)
@@ -58,13 +59,13 @@ def cases() -> dict[str, Sequence[str]]:
 
 
 def ratio(case: Sequence[str], environ: Mapping[str, str], rounds: int) -> float:
-    """The median over interleaved pairs, after one start that warms the caches."""
+    """Return the median ratio over interleaved pairs, after one start that fills the caches."""
     seconds(case, environ)
     return statistics.median(seconds(case, environ) / seconds(PASS, environ) for _ in range(rounds))
 
 
 def seconds(command: Sequence[str], environ: Mapping[str, str]) -> float:
-    """Wall time of one process."""
+    """Return the wall time of one process."""
     begun = time.perf_counter()
     subprocess.run(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""What every DataSource of the suite declares, held against the schemas, the units and itself."""
+"""Declarations of every DataSource, compared with the schemas, the units and each other."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ def document(folder):
 
 
 def fault(document, schema):
-    """The place and rule of what the schema refuses, None when nothing."""
+    """Return JSON path and rule of the most relevant schema error, None if there is none."""
     found = best_match(Draft202012Validator(resources.schema(schema)).iter_errors(document))
     return found and (found.json_path, found.validator)
 
@@ -46,17 +46,17 @@ def names(folder):
 
 
 @pytest.mark.parametrize("name", ["datasource", "thresholds"])
-def test_the_schemas_are_schemas(name):
+def test_the_schemas_are_valid_json_schemas(name):
     Draft202012Validator.check_schema(resources.schema(name))
 
 
-def test_every_folder_of_the_modules_is_a_datasource():
+def test_every_folder_in_modules_is_a_datasource():
     scripts = {path.parent.name for path in MODULES.glob("*/*.py")}
     assert scripts == set(FOLDERS) == set(resources.folders())
 
 
 @each
-def test_a_folder_holds_script_definition_and_thresholds_of_its_name(folder):
+def test_a_folder_has_a_script_a_definition_and_thresholds(folder):
     for name in (f"{folder}.py", f"{folder}.json", "thresholds.json"):
         assert (MODULES / folder / name).is_file()
     loaded = datasource.load(folder)
@@ -65,19 +65,19 @@ def test_a_folder_holds_script_definition_and_thresholds_of_its_name(folder):
 
 
 @each
-def test_the_definition_keeps_to_its_schema(folder):
+def test_the_definition_follows_its_schema(folder):
     assert fault(document(folder), "datasource") is None
 
 
 @each
-def test_the_title_says_the_name_in_words(folder):
+def test_the_title_is_the_name_in_words(folder):
     declared = document(folder)
     letters = declared["title"].replace(" ", "")
     assert declared["name"].replace("_", "") == letters
 
 
 @each
-def test_datapoints_have_names_of_their_own_in_both_spellings(folder):
+def test_datapoint_names_are_unique_in_snake_case_and_camel_case(folder):
     spelled = [datapoint.camel.lower() for datapoint in datasource.definition(folder).datapoints]
     assert len(set(spelled)) == len(spelled) == len(set(names(folder)))
 
@@ -99,7 +99,7 @@ def test_graphs_show_declared_datapoints_of_one_unit(folder):
 
 
 @each
-def test_derived_datapoints_come_from_datapoints_declared_before_them(folder):
+def test_derived_datapoints_use_only_datapoints_declared_before_them(folder):
     known: set[str] = set()
     for datapoint in document(folder)["datapoints"]:
         for rule, parts in datapoint.get("derived", {}).items():
@@ -109,26 +109,26 @@ def test_derived_datapoints_come_from_datapoints_declared_before_them(folder):
 
 
 @each
-def test_a_least_value_is_below_the_greatest(folder):
+def test_min_is_below_max(folder):
     for datapoint in document(folder)["datapoints"]:
         if "min" in datapoint and "max" in datapoint:
             assert datapoint["min"] < datapoint["max"]
 
 
 @each
-def test_what_has_a_series_says_how_its_buckets_fold(folder):
+def test_a_datasource_with_a_series_declares_a_fold(folder):
     folds = [datapoint.get("fold") for datapoint in document(folder)["datapoints"]]
     assert any(folds) or document(folder)["series_width"] is None
 
 
 @each
-def test_heeded_properties_are_those_of_the_suite(folder):
+def test_declared_properties_exist_in_the_schema_of_properties(folder):
     schema = resources.schema("properties")
     families = {row["title"] for row in schema["patternProperties"].values()}
     assert set(document(folder)["properties"]) <= set(schema["properties"]) | families
 
 
-def test_names_and_titles_are_one_of_a_kind_in_the_suite():
+def test_names_and_titles_are_unique_in_the_suite():
     for word in ("name", "title"):
         used = [document(folder)[word].lower() for folder in FOLDERS]
         assert len(set(used)) == len(used)
@@ -138,14 +138,14 @@ def test_names_and_titles_are_one_of_a_kind_in_the_suite():
 
 
 @each
-def test_default_thresholds_keep_to_their_schema_and_name_their_datasource(folder):
+def test_default_thresholds_follow_their_schema_and_name_their_datasource(folder):
     shipped = read(folder, "thresholds.json")
     assert fault(shipped, "thresholds") is None
     assert shipped["datasource"] == document(folder)["name"]
 
 
 @each
-def test_default_thresholds_judge_declared_datapoints_in_order(folder):
+def test_default_thresholds_are_for_declared_datapoints_and_keep_their_order(folder):
     loaded = datasource.definition(folder)
     rules = threshold_files.load(loaded)
     shipped = read(folder, "thresholds.json")["thresholds"]
@@ -157,7 +157,7 @@ def test_default_thresholds_judge_declared_datapoints_in_order(folder):
 
 
 @each
-def test_every_default_has_its_reason_and_so_has_having_none(folder):
+def test_every_default_threshold_and_every_empty_list_has_a_reason(folder):
     shipped = read(folder, "thresholds.json")
     for entry in shipped["thresholds"]:
         assert len(entry["reason"].split()) >= 8, entry["datapoint"]
@@ -165,8 +165,8 @@ def test_every_default_has_its_reason_and_so_has_having_none(folder):
 
 
 @each
-def test_defaults_know_nothing_of_a_site(folder):
-    """They are for every instance, or for all of a type that is the same in every organization."""
+def test_default_overrides_match_only_values_that_every_organization_has(folder):
+    """A default is for all instances, or for a type that is the same in every organization."""
     for override in read(folder, "thresholds.json").get("overrides", ()):
         assert len(override["reason"].split()) >= 8
         for dimension, word in override["match"].items():
@@ -174,7 +174,7 @@ def test_defaults_know_nothing_of_a_site(folder):
 
 
 @each
-def test_a_default_can_be_reached_by_its_datapoint(folder):
+def test_a_default_limit_is_between_min_and_max_of_its_datapoint(folder):
     loaded = datasource.definition(folder)
     for threshold in threshold_files.load(loaded).thresholds.values():
         datapoint = loaded.datapoint(threshold.datapoint)
@@ -187,11 +187,11 @@ def test_a_default_can_be_reached_by_its_datapoint(folder):
 # The schema of a definition
 
 
-def test_units_of_the_schema_are_the_units_of_the_suite():
+def test_the_schema_has_the_units_of_the_suite():
     assert resources.schema("datasource")["$defs"]["unit"]["enum"] == list(UNITS)
 
 
-def test_operators_and_levels_of_the_schema_are_those_that_judge():
+def test_the_schema_has_the_operators_and_fields_of_a_threshold():
     defined = resources.schema("thresholds")["$defs"]
     assert defined["operator"]["enum"] == list(thresholds.OPERATORS)
     for kind in ("threshold", "override"):
@@ -199,13 +199,13 @@ def test_operators_and_levels_of_the_schema_are_those_that_judge():
         assert fields == set(thresholds.Threshold._fields)
 
 
-def test_dimensions_of_the_schema_cover_those_of_the_api():
+def test_the_schema_has_all_dimensions_of_the_api():
     known = set(resources.schema("datasource")["$defs"]["dimension"]["enum"])
     assert known >= {name for kind in USAGE_KINDS.values() for name in kind.dimensions}
     assert known >= set(COST_DIMENSIONS)
 
 
-def test_fields_of_the_schema_are_the_fields_of_the_values():
+def test_the_schema_has_the_fields_of_the_named_tuples():
     schema = resources.schema("datasource")
     assert set(schema["properties"]) == set(definition.Definition._fields) - {"folder"}
     for name, values in (("datapoint", definition.Datapoint), ("graph", definition.Graph)):
@@ -216,7 +216,7 @@ def test_fields_of_the_schema_are_the_fields_of_the_values():
 
 
 @pytest.mark.parametrize("word", sorted(RESERVED))
-def test_the_schema_refuses_reserved_words_as_datapoints(word):
+def test_the_schema_rejects_reserved_words_as_datapoints(word):
     broken = document("images_by_model")
     broken["datapoints"][0]["name"] = word
     assert fault(broken, "datasource") == ("$.datapoints[0].name", "not")
@@ -238,7 +238,7 @@ def test_the_schema_refuses_reserved_words_as_datapoints(word):
         ({"colour": "red"}, "$"),
     ],
 )
-def test_the_schema_refuses_a_wrong_document(change, place):
+def test_the_schema_rejects_an_invalid_document(change, place):
     found = fault(document("images_by_model") | change, "datasource")
     assert found is not None
     assert found[0] == place
@@ -259,7 +259,7 @@ def test_the_schema_refuses_a_wrong_document(change, place):
         {"kind": "gauge"},
     ],
 )
-def test_the_schema_refuses_a_wrong_datapoint(change):
+def test_the_schema_rejects_an_invalid_datapoint(change):
     broken = copy.deepcopy(document("images_by_model"))
     broken["datapoints"][0] |= change
     found = fault(broken, "datasource")

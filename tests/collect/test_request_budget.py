@@ -1,4 +1,4 @@
-"""How often a poll asks, counted by a demo organization of 50 projects and 20 models."""
+"""Number of requests per poll, counted by a demo organization of 50 projects and 20 models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def demo(started: Simulator) -> Simulator:
 
 
 def polled(folder: str, url: str, cache: Path, form: str = "json", at: str = "") -> str:
-    """What the DataSource prints of a poll that was answered in full."""
+    """Poll once without failures and return what the DataSource prints."""
     out, err = io.StringIO(), io.StringIO()
     around = Surroundings(settings(url, cache), io.StringIO(), out, err, AT)
     assert (run(folder, Options(format=form, at=at), around), err.getvalue()) == (0, "")
@@ -46,7 +46,7 @@ def polled(folder: str, url: str, cache: Path, form: str = "json", at: str = "")
 
 
 def settings(url: str, cache: Path) -> dict[str, str]:
-    """The environment of a run."""
+    """Return the environment of a run."""
     return {
         "OPENAI_ADMIN_KEY": ADMIN_KEY,
         "OPENAI_BASE_URL": url,
@@ -56,92 +56,94 @@ def settings(url: str, cache: Path) -> dict[str, str]:
     }
 
 
-def asked(demo: Simulator) -> Counter[str]:
-    """Requests by path; every one of them was answered."""
+def requests(demo: Simulator) -> Counter[str]:
+    """Return the number of requests by path; all of them must have succeeded."""
     assert {request.status for request in demo.requests} <= {200}
     return Counter(request.path.removeprefix(PREFIX) for request in demo.requests)
 
 
 @pytest.mark.parametrize("form", ["json", "influx"])
-def test_completions_ask_for_the_window_and_for_the_week(
+def test_completions_request_the_window_and_the_week(
     demo: Simulator, form: str, tmp_path: Path
 ) -> None:
     polled("completion_by_model", demo.url, tmp_path, form)
 
-    assert asked(demo) == {"usage/completions": 2}
+    assert requests(demo) == {"usage/completions": 2}
     widths = {request.query["bucket_width"][0] for request in demo.requests}
     assert widths == {"1m", "1d"}
 
 
-def test_the_week_is_asked_once_an_hour_and_the_window_each_time(
+def test_a_second_poll_requests_the_window_again_and_not_the_week(
     demo: Simulator, tmp_path: Path
 ) -> None:
     polled("completion_by_model", demo.url, tmp_path)
     polled("completion_by_model", demo.url, tmp_path)
 
-    assert asked(demo) == {"usage/completions": 3}
+    assert requests(demo) == {"usage/completions": 3}
 
 
-def test_a_poll_of_another_time_never_meets_the_answers_of_this_one(
+def test_a_poll_of_another_time_does_not_use_cached_responses_of_now(
     demo: Simulator, tmp_path: Path
 ) -> None:
     now = polled("completion_by_model", demo.url, tmp_path)
     polled("completion_by_model", demo.url, tmp_path, at="2026-11-08")
 
-    assert asked(demo) == {"usage/completions": 4}
+    assert requests(demo) == {"usage/completions": 4}
     assert polled("completion_by_model", demo.url, tmp_path) == now
 
 
-def test_costs_of_the_organization_take_at_most_three_requests(
+def test_costs_of_the_organization_need_at_most_three_requests(
     demo: Simulator, tmp_path: Path
 ) -> None:
     polled("cost_by_organization", demo.url, tmp_path)
 
-    assert sum(asked(demo).values()) <= 3
-    assert asked(demo)["costs"] == 1
+    assert sum(requests(demo).values()) <= 3
+    assert requests(demo)["costs"] == 1
 
 
 def budget(demo: Simulator) -> dict[str, int]:
-    """The most that one poll of rate_limits may ask, by path."""
+    """Return the maximum number of requests of one rate_limits poll, by path."""
     active = [project.id for project in demo.organization.projects if not project.archived_at]
     assert len(active) < len(demo.organization.projects)
     kinds = {f"usage/{kind}": 4 if kind == "completions" else 3 for kind in MODEL_KINDS}
-    return {"projects": 1, **{f"projects/{one}/rate_limits": 1 for one in active}, **kinds}
+    return {"projects": 1, **{f"projects/{project}/rate_limits": 1 for project in active}, **kinds}
 
 
-def test_rate_limits_ask_each_active_project_once_and_each_kind_three_times(
+def test_rate_limits_request_each_active_project_once_and_each_kind_three_times(
     demo: Simulator, tmp_path: Path
 ) -> None:
     document = json.loads(polled("rate_limits", demo.url, tmp_path))
 
     assert len(document["instances"]) > 500
     most = budget(demo)
-    assert asked(demo).keys() == most.keys()
-    assert {path: count for path, count in asked(demo).items() if count > most[path]} == {}
+    assert requests(demo).keys() == most.keys()
+    assert {path: count for path, count in requests(demo).items() if count > most[path]} == {}
 
 
-def test_the_budget_holds_where_no_answer_can_be_kept(demo: Simulator, tmp_path: Path) -> None:
+def test_a_poll_without_a_cache_keeps_within_the_same_budget(
+    demo: Simulator, tmp_path: Path
+) -> None:
     no_folder = tmp_path / "file"
     no_folder.touch()
 
     polled("rate_limits", demo.url, no_folder)
 
     most = budget(demo)
-    assert {path: count for path, count in asked(demo).items() if count > most[path]} == {}
+    assert {path: count for path, count in requests(demo).items() if count > most[path]} == {}
 
 
-def test_projects_and_limits_are_kept_for_the_next_poll(demo: Simulator, tmp_path: Path) -> None:
+def test_projects_and_limits_are_cached_for_the_next_poll(demo: Simulator, tmp_path: Path) -> None:
     first = polled("rate_limits", demo.url, tmp_path)
     demo.clear()
 
     second = polled("rate_limits", demo.url, tmp_path)
 
     assert second == first
-    assert asked(demo).keys() == {f"usage/{kind}" for kind in MODEL_KINDS}
+    assert requests(demo).keys() == {f"usage/{kind}" for kind in MODEL_KINDS}
 
 
 def test_a_long_list_of_limits_is_read_to_its_end(tmp_path: Path) -> None:
-    """The vendor states no longest page, so that 40 rows a page must do as well."""
+    """The vendor documents no page size, so pages of 40 rows must work as well."""
     rows = [
         {
             "id": f"rl-m{number:03}",
@@ -168,15 +170,15 @@ def test_a_long_list_of_limits_is_read_to_its_end(tmp_path: Path) -> None:
 TOGETHER = 8
 
 
-def test_limits_of_several_projects_are_asked_at_the_same_time(tmp_path: Path) -> None:
-    """No project is answered before all of them have asked."""
+def test_limits_of_several_projects_are_requested_in_parallel(tmp_path: Path) -> None:
+    """The server sends no response before it has all requests."""
     all_here = Barrier(TOGETHER, timeout=20)
 
     def limits(request: Request) -> Response:
         try:
             all_here.wait()
         except BrokenBarrierError:
-            return Response("asked one after the other", 400)
+            return Response("requested one after the other", 400)
         return _json({"data": [], "has_more": False, "last_id": None})
 
     with HTTPServer(host="127.0.0.1", threaded=True) as server:
@@ -190,7 +192,7 @@ def test_limits_of_several_projects_are_asked_at_the_same_time(tmp_path: Path) -
 
 
 def _serve(server: HTTPServer, projects: int) -> None:
-    """An organization of so many projects, none of which was used."""
+    """Serve an organization of `projects` projects without any usage."""
     rows = [{"id": f"proj_{number}", "name": None, "created_at": 1} for number in range(projects)]
     listed = {"data": rows, "has_more": False, "last_id": rows[-1]["id"]}
     server.expect_request(f"{PREFIX}projects").respond_with_json(listed)
@@ -203,11 +205,11 @@ def _json(document: object) -> Response:
     return Response(json.dumps(document), content_type="application/json")
 
 
-def test_headroom_by_project_and_by_model_ask_no_more_together_than_one_of_them(
+def test_headroom_by_project_and_by_model_together_need_no_more_requests_than_one(
     demo: Simulator, tmp_path: Path
 ) -> None:
     polled("rate_limits", demo.url, tmp_path / "alone")
-    alone = asked(demo)
+    alone = requests(demo)
     demo.clear()
     out, err = io.StringIO(), io.StringIO()
     around = Surroundings(settings(demo.url, tmp_path / "both"), io.StringIO(), out, err, AT)
@@ -216,4 +218,4 @@ def test_headroom_by_project_and_by_model_ask_no_more_together_than_one_of_them(
         err.getvalue(),
     )
 
-    assert asked(demo) == alone
+    assert requests(demo) == alone

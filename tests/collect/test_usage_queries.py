@@ -1,4 +1,4 @@
-"""A run of several DataSources asks each usage question once and gets the numbers of each alone."""
+"""A run of several DataSources sends each usage query once and prints the same numbers."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ BY_MODEL, BY_PROJECT = ("model",), ("project_id",)
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Simulator]:
-    """The demo organization, whose usage is not late."""
+    """Start the demo organization; its usage is not late."""
     with Simulator(at=WEDNESDAY, lag=0) as simulator:
         yield simulator
 
 
 @pytest.fixture(autouse=True)
-def unspoilt(demo: Simulator) -> Iterator[None]:
-    """No fault and no request outlives its test."""
+def cleared(demo: Simulator) -> Iterator[None]:
+    """Remove the faults and the recorded requests after each test."""
     yield
     demo.clear()
 
@@ -60,7 +60,7 @@ def unspoilt(demo: Simulator) -> Iterator[None]:
 def run(
     folders: Iterable[str], demo: Simulator, cache: Path, *sets: str, now: int = WEDNESDAY
 ) -> tuple[dict[str, Any], str]:
-    """The documents by folder and stderr."""
+    """Run DataSources together; return their documents by folder, and stderr."""
     demo.now = now
     environ = {
         "OPENAI_ADMIN_KEY": ADMIN_KEY,
@@ -75,8 +75,8 @@ def run(
     return {one["datasource"]["folder"]: one for one in documents}, err.getvalue()
 
 
-def questions(demo: Simulator) -> list[tuple[str, ...]]:
-    """(path, bucket width, start, end, dimensions) of every request."""
+def queries(demo: Simulator) -> list[tuple[str, ...]]:
+    """Return (path, bucket width, start, dimensions, page) of every request."""
     return [
         (
             request.path,
@@ -90,10 +90,10 @@ def questions(demo: Simulator) -> list[tuple[str, ...]]:
 
 
 def test_several_together_print_what_each_prints_alone(demo: Simulator, tmp_path: Path) -> None:
-    together, said = run(USAGE, demo, tmp_path / "together", "openai.models.approved=gpt-4*")
+    together, errors = run(USAGE, demo, tmp_path / "together", "openai.models.approved=gpt-4*")
     again, _ = run(USAGE, demo, tmp_path / "together", "openai.models.approved=gpt-4*")
 
-    assert said == ""
+    assert errors == ""
     assert set(together) == set(USAGE)
     for folder in USAGE:
         properties = {"openai.models.approved": "gpt-4*"}
@@ -101,17 +101,17 @@ def test_several_together_print_what_each_prints_alone(demo: Simulator, tmp_path
         assert together[folder] == again[folder] == alone
 
 
-def test_no_question_of_a_run_is_asked_twice(demo: Simulator, tmp_path: Path) -> None:
+def test_a_run_sends_no_query_twice(demo: Simulator, tmp_path: Path) -> None:
     run(USAGE, demo, tmp_path)
-    asked = questions(demo)
+    sent = queries(demo)
 
-    assert len(set(asked)) == len(asked)
-    windows = [(path, width, start) for path, width, start, _, page in asked if not page]
-    assert len(set(windows)) == len(windows), "one kind and one time, asked by two groupings"
+    assert len(set(sent)) == len(sent)
+    windows = [(path, width, start) for path, width, start, _, page in sent if not page]
+    assert len(set(windows)) == len(windows), "one kind and window was requested with two groupings"
 
 
-def test_a_fast_pass_over_50_projects_and_20_models_takes_few_requests(tmp_path: Path) -> None:
-    """Costs have room for 8 more while cold and 7 while warm under the limits of 40 and 20."""
+def test_all_usage_of_50_projects_and_20_models_needs_few_requests(tmp_path: Path) -> None:
+    """Of 40 requests with an empty cache and 20 with a warm one, costs may use 8 and 7."""
     with Simulator(at=WEDNESDAY, projects=50, models=20) as large:
         run(USAGE, large, tmp_path, "openai.timeout=600")
         cold = len(large.requests)
@@ -122,17 +122,22 @@ def test_a_fast_pass_over_50_projects_and_20_models_takes_few_requests(tmp_path:
     assert len(large.requests) <= 13
 
 
-def test_a_kind_without_an_answer_is_asked_once_for_all(demo: Simulator, tmp_path: Path) -> None:
+def test_a_failed_kind_is_requested_once_for_all_datasources(
+    demo: Simulator, tmp_path: Path
+) -> None:
     demo.fault("400", "*/usage/images")
     documents, _ = run(USAGE, demo, tmp_path)
 
     assert "images_by_model" not in documents
     assert "model_mix_by_project" not in documents
-    assert "no total that adds up images" in documents["usage_by_consumer"]["partial_failures"][0]
+    assert (
+        "totals that include images are left out"
+        in documents["usage_by_consumer"]["partial_failures"][0]
+    )
     assert len([request for request in demo.requests if "images" in request.path]) == 2
 
 
-def test_windows_that_differ_are_asked_each(demo: Simulator, tmp_path: Path) -> None:
+def test_different_windows_are_requested_separately(demo: Simulator, tmp_path: Path) -> None:
     folders = ("embeddings_by_model", "usage_by_consumer")
     documents, _ = run(folders, demo, tmp_path, "openai.embeddings_by_model.window=15m")
     alone = demo_polls.document(
@@ -142,18 +147,18 @@ def test_windows_that_differ_are_asked_each(demo: Simulator, tmp_path: Path) -> 
     assert documents["embeddings_by_model"]["instances"] == alone["instances"]
 
 
-# One answer for several questions
+# One request for several queries
 
 
 class Stub(Client):
-    """A client that answers from a table of rows and notes by what it was asked."""
+    """Client that returns a table of rows and records the dimensions of each request."""
 
     def __init__(self, rows: list[dict[str, Any]], most: int = 10**9) -> None:
         self.rows, self.most = rows, most
-        self.asked: list[tuple[str, ...]] = []
+        self.requested: list[tuple[str, ...]] = []
 
     def usage(self, kind: str, start: int, end: int, *rest: Any, **more: Any) -> Iterator[Bucket]:
-        self.asked.append(tuple(more["group_by"]))
+        self.requested.append(tuple(more["group_by"]))
         if len(self.rows) > self.most and len(more["group_by"]) > 1:
             raise ApiFailure("too_large", f"usage/{kind}")
         yield Bucket(start, end, [dict(row) for row in self.rows])
@@ -166,8 +171,8 @@ ROWS = [
 ]
 
 
-def tokens(answers: UsageQueries, *dimensions: str) -> dict[tuple[str, ...], Number]:
-    (bucket,) = answers.buckets(UsageQuery("embeddings", HOUR, dimensions))
+def tokens(queries: UsageQueries, *dimensions: str) -> dict[tuple[str, ...], Number]:
+    (bucket,) = queries.buckets(UsageQuery("embeddings", HOUR, dimensions))
     return {group: values["input_tokens"] for group, values in bucket.groups.items()}
 
 
@@ -179,48 +184,48 @@ def expected(*groupings: tuple[str, ...]) -> list[UsageQuery]:
     return [UsageQuery("embeddings", HOUR, dimensions) for dimensions in groupings]
 
 
-def test_the_finest_of_the_questions_answers_the_others(tmp_path: Path) -> None:
+def test_the_query_with_all_dimensions_serves_the_others(tmp_path: Path) -> None:
     client = Stub(ROWS)
     both = ("model", "project_id")
-    answers = UsageQueries(client, cache(tmp_path), expected(BY_MODEL, both))
+    merged = UsageQueries(client, cache(tmp_path), expected(BY_MODEL, both))
 
-    assert tokens(answers, "model") == {("m",): 5, ("n",): 2}
-    assert tokens(answers, *both) == {("m", "a"): 1, ("n", "a"): 2, ("m", "b"): 4}
-    assert client.asked == [both]
+    assert tokens(merged, "model") == {("m",): 5, ("n",): 2}
+    assert tokens(merged, *both) == {("m", "a"): 1, ("n", "a"): 2, ("m", "b"): 4}
+    assert client.requested == [both]
 
 
-def test_two_groupings_are_joined_only_once_their_rows_are_known_to_be_few(tmp_path: Path) -> None:
+def test_two_groupings_are_merged_only_if_their_rows_are_known_to_be_few(tmp_path: Path) -> None:
     client = Stub(ROWS)
     kept = cache(tmp_path)
-    answers = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
-    assert tokens(answers, "model") == {("m",): 5, ("n",): 2}
-    assert tokens(answers, "project_id") == {("a",): 3, ("b",): 4}
-    assert client.asked == [BY_MODEL, BY_PROJECT]
+    merged = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
+    assert tokens(merged, "model") == {("m",): 5, ("n",): 2}
+    assert tokens(merged, "project_id") == {("a",): 3, ("b",): 4}
+    assert client.requested == [BY_MODEL, BY_PROJECT]
 
     kept.put("rows embeddings model,project_id", 3, 60)
-    answers = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
-    assert tokens(answers, "model") == {("m",): 5, ("n",): 2}
-    assert tokens(answers, "project_id") == {("a",): 3, ("b",): 4}
-    assert client.asked[2:] == [("model", "project_id")]
+    merged = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
+    assert tokens(merged, "model") == {("m",): 5, ("n",): 2}
+    assert tokens(merged, "project_id") == {("a",): 3, ("b",): 4}
+    assert client.requested[2:] == [("model", "project_id")]
 
     kept.put("rows embeddings model,project_id", 100_000, 60)
-    answers = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
-    assert tokens(answers, "project_id") == {("a",): 3, ("b",): 4}
-    assert client.asked[3:] == [BY_PROJECT]
+    merged = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
+    assert tokens(merged, "project_id") == {("a",): 3, ("b",): 4}
+    assert client.requested[3:] == [BY_PROJECT]
 
 
-def test_an_answer_too_large_for_all_is_asked_for_each(tmp_path: Path) -> None:
+def test_a_merged_response_that_is_too_large_is_requested_separately(tmp_path: Path) -> None:
     client = Stub(ROWS, most=2)
     both = ("model", "project_id")
-    answers = UsageQueries(client, cache(tmp_path), expected(BY_MODEL, both))
+    merged = UsageQueries(client, cache(tmp_path), expected(BY_MODEL, both))
 
-    assert tokens(answers, "model") == {("m",): 5, ("n",): 2}
-    assert client.asked == [both, BY_MODEL]
+    assert tokens(merged, "model") == {("m",): 5, ("n",): 2}
+    assert client.requested == [both, BY_MODEL]
 
 
-def test_what_nobody_else_asks_is_asked_as_it_is(tmp_path: Path) -> None:
+def test_a_query_of_only_one_datasource_is_not_merged_or_kept(tmp_path: Path) -> None:
     client = Stub(ROWS)
-    answers = UsageQueries(client, cache(tmp_path), expected(BY_MODEL))
+    merged = UsageQueries(client, cache(tmp_path), expected(BY_MODEL))
 
-    assert tokens(answers, "model") == tokens(answers, "model")
-    assert client.asked == [BY_MODEL, BY_MODEL]
+    assert tokens(merged, "model") == tokens(merged, "model")
+    assert client.requested == [BY_MODEL, BY_MODEL]

@@ -1,4 +1,4 @@
-"""The real servers that output is tried in, on free ports under temporary folders."""
+"""Real servers that store the output, on free ports and in temporary folders."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ class Influx(NamedTuple):
     url: str
 
     def query(self, text: str) -> list[dict[str, Any]]:
-        """The series that a query gives, times in nanoseconds."""
+        """Return the series of a query, with times in nanoseconds."""
         words = urlencode({"db": "ci", "epoch": "ns", "q": text})
-        with urlopen(Request(f"{self.url}/query", words.encode())) as answer:
-            result = json.load(answer)["results"][0]
+        with urlopen(Request(f"{self.url}/query", words.encode())) as response:
+            result = json.load(response)["results"][0]
         assert "error" not in result, result
         found: list[dict[str, Any]] = result.get("series", [])
         return found
 
     def write(self, lines: str) -> None:
-        """Store line protocol; an error answer is an exception."""
+        """Store line protocol; raises if the server responds with an error."""
         request = Request(f"{self.url}/write?db=ci&precision=ns", lines.encode(), method="POST")
-        with urlopen(request) as answer:
-            assert answer.status == 204
+        with urlopen(request) as response:
+            assert response.status == 204
 
 
 @pytest.fixture(scope="session")
 def influx(
     tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Influx]:
-    """InfluxDB from Debian's package, empty."""
+    """Start InfluxDB from Debian's package, with an empty database."""
     folder = tmp_path_factory.mktemp("influx")
     rpc, port = free_ports(2)
     settings = folder / "influxdb.conf"
@@ -76,18 +76,18 @@ def influx(
 
 
 def ready(url: str, log: Path) -> None:
-    """Wait until it answers; fails with the end of its log."""
+    """Wait up to 15 s until the server responds; fails with the end of its log."""
     for _ in range(150):
         try:
             urlopen(url).close()
             return
         except URLError:
             time.sleep(0.1)
-    pytest.fail(f"{url} does not answer:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"{url} does not respond:\n{log.read_text()[-2000:]}")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
+    """Return ports of the loopback address that are free."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [taken.getsockname()[1] for taken in sockets]
     for taken in sockets:

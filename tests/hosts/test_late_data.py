@@ -1,4 +1,4 @@
-"""Late usage heals in a store that overwrites on equal timestamps."""
+"""Late usage is corrected in a store that overwrites points with equal timestamps."""
 
 from __future__ import annotations
 
@@ -20,51 +20,53 @@ DAY, POLL_EVERY, HORIZON = 86400, 300, 3 * 3600
 Minutes = dict[tuple[str, int], int]
 
 
-def test_a_day_of_polls_leaves_the_final_truth_in_the_store_and_no_minute_twice(
+def test_a_day_of_polls_stores_the_final_numbers_and_no_minute_twice(
     influx: Influx, tmp_path: Path
 ) -> None:
     with Simulator(at=MIDNIGHT, projects=4, models=6, epoch=MIDNIGHT) as simulator:
         polled(simulator, influx, tmp_path, "openai.org.name=rereading")
         last = int(simulator.now)
-        truth = final(simulator, last)
+        expected = final(simulator, last)
     settled = range(MIDNIGHT, last - HORIZON, 60)
     stored = minutes(influx, "rereading")
 
-    assert sum(truth.values()) > 0
+    assert sum(expected.values()) > 0
     assert {key: count for key, count in stored.items() if key[1] in settled} == {
-        key: count for key, count in truth.items() if key[1] in settled
+        key: count for key, count in expected.items() if key[1] in settled
     }
 
 
-def test_without_the_re_read_the_same_day_falls_short(influx: Influx, tmp_path: Path) -> None:
-    """What the test above would show if the series were read only once."""
+def test_without_re_reading_the_same_day_lacks_most_of_its_usage(
+    influx: Influx, tmp_path: Path
+) -> None:
+    """The test above would fail if the series were read only once."""
     with Simulator(at=MIDNIGHT, projects=4, models=6, epoch=MIDNIGHT) as simulator:
         polled(simulator, influx, tmp_path, "openai.org.name=once", "openai.lookback=5m")
-        truth = final(simulator, int(simulator.now))
+        expected = final(simulator, int(simulator.now))
 
-    assert sum(minutes(influx, "once").values()) < sum(truth.values()) // 2
+    assert sum(minutes(influx, "once").values()) < sum(expected.values()) // 2
 
 
-def test_the_look_back_sets_the_horizon_in_one_request(tmp_path: Path) -> None:
+def test_the_lookback_property_sets_the_start_of_one_request(tmp_path: Path) -> None:
     with Simulator(at=MIDNIGHT + 7200) as simulator:
         poll(simulator, tmp_path, "openai.lookback=6h")
-        asked = [
+        requests = [
             request for request in simulator.requests if request.query["bucket_width"] == ["1m"]
         ]
 
-    assert len(asked) == 1
-    assert int(asked[0].query["start_time"][0]) == MIDNIGHT + 7200 - 6 * 3600
+    assert len(requests) == 1
+    assert int(requests[0].query["start_time"][0]) == MIDNIGHT + 7200 - 6 * 3600
 
 
 def polled(simulator: Simulator, influx: Influx, cache: Path, *sets: str) -> None:
-    """Poll every five simulated minutes for a day, the store taking every line."""
+    """Poll every five simulated minutes for a day and store every line."""
     for moment in range(MIDNIGHT + POLL_EVERY, MIDNIGHT + DAY + 1, POLL_EVERY):
         simulator.now = moment + 17
         influx.write(poll(simulator, cache, *sets))
 
 
 def poll(simulator: Simulator, cache: Path, *sets: str) -> str:
-    """The line protocol of one poll."""
+    """Return the line protocol of one poll."""
     environ = {
         "OPENAI_ADMIN_KEY": ADMIN_KEY,
         "OPENAI_BASE_URL": simulator.url,
@@ -78,7 +80,7 @@ def poll(simulator: Simulator, cache: Path, *sets: str) -> str:
 
 
 def minutes(influx: Influx, organization: str) -> Minutes:
-    """(model, minute) -> tokens in the store; one point per time and series by its own nature."""
+    """Return stored tokens by (model, minute); the store keeps one point per time and series."""
     found: Minutes = {}
     where = f"organization = '{organization}' AND time >= {MIDNIGHT}s"
     for series in influx.query(
@@ -92,7 +94,7 @@ def minutes(influx: Influx, organization: str) -> Minutes:
 
 
 def final(simulator: Simulator, last: int) -> Minutes:
-    """What the API says of the same minutes two days later."""
+    """Return tokens by (model, minute) that the API reports two days later."""
     from lm_openai.api.client import Client
     from lm_openai.api.transport import Connection, Transport
 

@@ -1,4 +1,4 @@
-"""How the tests of single DataSources poll the demo organization, and read what comes of it."""
+"""Polls of the demo organization by one DataSource, and readers of the JSON they print."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def polled(
     discover: bool = False,
     key: str = ADMIN_KEY,
 ) -> replay.Outcome:
-    """One run at the demo's own time; `cache` also holds the site's `thresholds.d`."""
+    """Poll once at the demo's time; `cache` is also the folder of the site's `thresholds.d`."""
     settings = {"openai.org.name": "acme", **(properties or {})}
     record = replay.Record(int(demo.now), settings, ())
     return replay.collected(folder, record, demo.url, cache, form, discover, key)
 
 
 def document(*arguments: Any, **settings: Any) -> dict[str, Any]:
-    """What `polled` prints as JSON."""
+    """Return the document that `polled` prints as JSON; fails if the status is not 0."""
     outcome = polled(*arguments, **settings)
     assert outcome.status == 0, outcome.stderr
     found: dict[str, Any] = json.loads(outcome.stdout)
@@ -37,12 +37,12 @@ def document(*arguments: Any, **settings: Any) -> dict[str, Any]:
 
 
 def values(found: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Datapoints by alias."""
+    """Return datapoints by alias."""
     return {row["alias"]: row["datapoints"] for row in found["instances"]}
 
 
 def breaches(found: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """By alias the level of each datapoint over its threshold; only where there is one."""
+    """Return, by alias, the level of each datapoint in breach of its threshold."""
     return {
         row["alias"]: {breach["datapoint"]: breach["level"] for breach in row["breaches"]}
         for row in found["instances"]

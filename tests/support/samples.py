@@ -1,4 +1,4 @@
-"""Small definitions and reports to write, and the ids and names that break careless writers."""
+"""Small definitions and reports for tests, and ids and names that break careless formats."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def definition(*datapoints: Datapoint, **changes: Any) -> Definition:
 
 
 def instance(identifier: str = "gpt-4o", alias: str | None = None, **names: str) -> Instance:
-    """A model of that id."""
+    """Return an instance of the model with that id."""
     return Instance(
         identifier, identifier if alias is None else alias, {"model": identifier}, names
     )
@@ -101,14 +101,14 @@ def row(
     idle: bool = False,
     **values: Number,
 ) -> Row:
-    """A row with these values, judged by the thresholds of their datapoints."""
+    """Return a row with these values, compared with the thresholds of their datapoints."""
     limits = {threshold.datapoint: threshold for threshold in thresholds}
     readings = (reading(name, value, limits.get(name)) for name, value in values.items())
     return Row(instance(which) if isinstance(which, str) else which, tuple(readings), idle)
 
 
 def reading(name: str, value: Number, threshold: Threshold | None = None) -> Reading:
-    """A value with its breach, if it is one."""
+    """Return a reading of the value, with its breach if it has one."""
     level = threshold.level(value) if threshold else 0
     return Reading(
         name, value, threshold, Breach(level, threshold) if threshold and level else None
@@ -123,7 +123,7 @@ def threshold(
     critical: object = None,
     **more: Any,
 ) -> Threshold:
-    """Limits from anything that Decimal takes."""
+    """Return a threshold; a limit is anything that Decimal accepts as text."""
     bounds = (
         None if bound is None else Decimal(str(bound)) for bound in (warning, error, critical)
     )
@@ -132,12 +132,12 @@ def threshold(
 
 
 def sample(which: Instance | str, start: int, **values: Number) -> Sample:
-    """One bucket of one instance."""
+    """Return one bucket of one instance."""
     return Sample(instance(which) if isinstance(which, str) else which, values, start)
 
 
 def report(rows: Iterable[Row] = (), **changes: Any) -> Report:
-    """A report of an hour up to noon."""
+    """Return a report of the hour before NOON."""
     whole: dict[str, Any] = {
         "definition": definition(),
         "organization": "acme",

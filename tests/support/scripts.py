@@ -1,4 +1,4 @@
-"""A DataSource's script as a process of its own, the way a monitoring host starts it."""
+"""DataSource scripts, started as separate processes as a monitoring host does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def started(
     environ: Mapping[str, str] = {},
     stdin: str = "",
 ) -> Outcome:
-    """What the script printed, with `home` for everything that it may read or leave behind."""
+    """Run a DataSource's script and return its outcome.
+
+    `home` is the folder for everything that the script may read or write.
+    """
     script = ROOT / "modules" / folder / f"{folder}.py"
     ran = subprocess.run(
         [sys.executable, script, *words],
