@@ -36,7 +36,7 @@ Version: {version}
 Architecture: all
 Section: net
 Priority: optional
-Maintainer: The {name} authors <root@localhost>
+Maintainer: {maintainer}
 Depends: {depends}
 Description: {description}
 """
@@ -105,6 +105,7 @@ def _control(folder: Path, setup: ConfigParser) -> None:
     told = setup["metadata"]
     text = CONTROL.format(
         name=told["name"],
+        maintainer="{author} <{author_email}>".format_map(told),
         version=version(),
         depends=depends(setup),
         description=told["description"],

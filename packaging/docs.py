@@ -1,4 +1,4 @@
-"""The generated tables of the READMEs: what the definitions, schemas and the error table say."""
+"""Generated blocks of the READMEs: tables and examples from definitions, schemas and records."""
 
 from __future__ import annotations
 
@@ -10,82 +10,120 @@ from lm_openai import resources
 from lm_openai.collect import datasource
 from lm_openai.config import registry, threshold_files
 from lm_openai.errors import FAILURES
-from lm_openai.model import thresholds
 from lm_openai.model.definition import Definition
-from lm_openai.model.thresholds import LEVELS, Line
+from lm_openai.model.thresholds import LEVELS, Line, describe
 from lm_openai.model.units import plain
 
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+LINK = re.compile(r"\[([^\]]+)\]\((?!https?://|#)[^)]+\)")
+DESCRIPTION = "packaging/description.md"
+WIDTH, ROWS = 150, 6
+"""Characters of a line and number of instances in a page's example."""
 
 
 def wanted(root: Path) -> dict[Path, str]:
-    """Each README's text with every generated block as it should be."""
-    sources = [datasource.definition(folder) for folder in resources.folders()]
-    texts = {root / "README.md": filled((root / "README.md").read_text(), suite(sources))}
-    for source in sources:
-        path = root / "modules" / source.folder / "README.md"
-        text = path.read_text() if path.exists() else skeleton(source)
-        texts[path] = filled(text, blocks(source))
+    """Return the text of each README with every generated block filled."""
+    definitions = [datasource.definition(folder) for folder in resources.folders()]
+    suite_page = filled((root / "README.md").read_text(), suite(definitions))
+    texts = {root / "README.md": suite_page, root / DESCRIPTION: without_links(suite_page)}
+    for definition in definitions:
+        path = root / "modules" / definition.folder / "README.md"
+        text = path.read_text() if path.exists() else skeleton(definition)
+        texts[path] = filled(text, blocks(root, definition))
     return texts
 
 
 def filled(text: str, contents: dict[str, str]) -> str:
-    """`text` with the contents of its blocks replaced; an unknown block is a KeyError."""
+    """Return `text` with its blocks replaced; raises KeyError for an unknown block."""
     return BLOCK.sub(lambda found: found[1] + contents[found[2]] + found[3], text)
 
 
-def suite(sources: list[Definition]) -> dict[str, str]:
-    """The blocks of the top README."""
+def without_links(text: str) -> str:
+    """Return Markdown whose links into the repository are plain text, for a package index.
+
+    >>> without_links("see [the page](modules/x) and [PyPI](https://pypi.org)")
+    'see the page and [PyPI](https://pypi.org)'
+    """
+    return LINK.sub(r"\1", text)
+
+
+def suite(definitions: list[Definition]) -> dict[str, str]:
+    """Return the blocks of the top README."""
     return {
         "datasources": table(
-            ("DataSource", "folder", "what it shows"),
+            ("DataSource", "folder", "purpose"),
             (
-                (source.name, f"[`{source.folder}`](modules/{source.folder})", source.description)
-                for source in sources
+                (
+                    definition.name,
+                    f"[`{definition.folder}`](modules/{definition.folder}/README.md)",
+                    definition.description,
+                )
+                for definition in definitions
             ),
         ),
         "properties": table(("property", "meaning", "default"), properties()),
         "failures": table(
-            ("what the sentence says", "what to do"),
-            ((kind.meaning, kind.cure) for kind in FAILURES.values()),
+            ("message", "what to do"), ((kind.meaning, kind.cure) for kind in FAILURES.values())
         ),
     }
 
 
 def properties(names: Iterable[str] | None = None) -> Iterator[tuple[str, ...]]:
-    """(property, meaning, default) for the suite's properties, or for those named."""
+    """Yield (property, meaning, default) for all properties, or for those named."""
     for name, row in registry.table().items():
         if names is None or name in names:
             default = f"`{row.default}`" if row.default else ""
             yield f"`{name}`", row.description, default
 
 
-def blocks(source: Definition) -> dict[str, str]:
-    """The blocks of one DataSource's README."""
+def blocks(root: Path, definition: Definition) -> dict[str, str]:
+    """Return the blocks of one DataSource's README."""
+    lines = describe(threshold_files.load(definition))
     return {
-        "facts": table(("", ""), facts(source)),
+        "example": example(root, definition),
+        "facts": table(("", ""), facts(definition)),
         "datapoints": table(
             ("datapoint", "unit", "meaning"),
-            ((f"`{point.name}`", point.unit, point.description) for point in source.datapoints),
+            ((f"`{point.name}`", point.unit, point.description) for point in definition.datapoints),
         ),
-        "thresholds": states(
-            threshold_files.reason(source), thresholds.describe(threshold_files.load(source))
-        ),
-        "properties": table(("property", "meaning", "default"), properties(source.properties)),
+        "thresholds": states(threshold_files.reason(definition), lines),
+        "properties": table(("property", "meaning", "default"), properties(definition.properties)),
     }
 
 
-def facts(source: Definition) -> Iterator[tuple[str, str]]:
-    """The fact sheet."""
-    yield "DataSource", f"`{source.name}`"
-    yield "instance", " and ".join(f"`{name}`" for name in source.dimensions) or "the organization"
-    yield "poll every", duration(source.interval)
-    yield "discover every", duration(source.discovery_interval)
-    yield "series", f"buckets of {source.series_width}" if source.series_width else "none"
+def example(root: Path, definition: Definition) -> str:
+    """Return the command for Nagios and its recorded output, shortened."""
+    recorded = root / "modules" / definition.folder / "testdata" / "nagios.txt"
+    if not recorded.exists():
+        return f"(no record yet: ./run record {definition.folder})\n"
+    first, *below = recorded.read_text().splitlines()
+    shown = [shortened(line) for line in (first, *below[:ROWS])]
+    if len(below) > ROWS:
+        shown.append(f"… and {len(below) - ROWS} more lines")
+    command = f"$ lm-openai collect {definition.folder} --format nagios"
+    return "\n".join(("```console", command, *shown, "```", ""))
+
+
+def shortened(line: str) -> str:
+    """Return the line, cut after a whole word if it is long."""
+    if len(line) <= WIDTH:
+        return line
+    return line[:WIDTH].rpartition(" ")[0].rstrip(",;") + " …"
+
+
+def facts(definition: Definition) -> Iterator[tuple[str, str]]:
+    """Yield the rows of the fact sheet."""
+    dimensions = " and ".join(f"`{name}`" for name in definition.dimensions)
+    width = definition.series_width
+    yield "LogicModule", f"`{definition.name}`"
+    yield "one instance per", dimensions or "organization"
+    yield "poll interval", duration(definition.interval)
+    yield "discovery interval", duration(definition.discovery_interval)
+    yield "series", f"buckets of {width}" if width else "none"
 
 
 def states(reason: str, lines: Iterable[Line]) -> str:
-    """When somebody is woken up, and why then or never."""
+    """Return the default thresholds with their reasons, or why there are none."""
     lines = list(lines)
     if not lines:
         return f"{reason}\n"
@@ -108,18 +146,18 @@ def states(reason: str, lines: Iterable[Line]) -> str:
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, tuple("---" for _ in head), *rows]
-    return "".join("| " + " | ".join(cell(word) for word in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(cell(text) for text in line) + " |\n" for line in lines)
 
 
 def cell(text: str) -> str:
-    """Text that cannot end its cell."""
+    """Return text that cannot end its cell."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
 def duration(seconds: int) -> str:
-    """5 minutes, 1 hour, 1 day.
+    """Return seconds in the largest unit that divides them.
 
     >>> duration(300), duration(3600), duration(86400)
     ('5 minutes', '1 hour', '1 day')
@@ -131,13 +169,16 @@ def duration(seconds: int) -> str:
     raise ValueError(seconds)
 
 
-def skeleton(source: Definition) -> str:
-    """A first README for a new DataSource."""
-    return (
-        f"# {source.title}\n\n{source.description}\n\n"
-        "<!-- generated: facts -->\n<!-- end -->\n\n"
-        f"```\n./run python modules/{source.folder}/{source.folder}.py --format nagios\n```\n\n"
-        "## Datapoints\n\n<!-- generated: datapoints -->\n<!-- end -->\n\n"
-        "## States\n\n<!-- generated: thresholds -->\n<!-- end -->\n\n"
-        "## Properties\n\n<!-- generated: properties -->\n<!-- end -->\n"
-    )
+def skeleton(definition: Definition) -> str:
+    """Return a first README for a new DataSource."""
+    sections = {
+        "## Datapoints": "datapoints",
+        "## States": "thresholds",
+        "## Properties": "properties",
+    }
+    parts = [f"# {definition.title}\n\n{definition.description}\n"]
+    parts += [f"<!-- generated: {block} -->\n<!-- end -->\n" for block in ("example", "facts")]
+    parts += [
+        f"{head}\n\n<!-- generated: {block} -->\n<!-- end -->\n" for head, block in sections.items()
+    ]
+    return "\n".join((*parts, "## Notes\n"))

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -19,6 +20,7 @@ from werkzeug import Request, Response
 from lm_openai.app.options import Options
 from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
+from lm_openai.timespans import WIDTHS
 from tests.support.paths import ROOT
 
 KEY = "sk-admin-recorded"
@@ -129,11 +131,30 @@ def answering(record: Record) -> Iterator[str]:
         yield server.url_for("/v1")
 
 
+def _unused(query: dict[str, list[str]]) -> dict[str, Any]:
+    """Return empty buckets: a usage kind that the record does not have was not used.
+
+    So a kind that is declared later changes no record.
+    """
+    width = WIDTHS[query["bucket_width"][0]]
+    start, end = int(query["start_time"][0]), int(query["end_time"][0])
+    edges = [start, *range(start - start % width + width, end, width), end]
+    buckets = [
+        {"object": "bucket", "start_time": first, "end_time": last, "results": []}
+        for first, last in pairwise(edges)
+    ]
+    return {"object": "page", "data": buckets, "has_more": False, "next_page": None}
+
+
 def _answer(record: Record, request: Request) -> Response:
     asked = parse_qs(request.query_string.decode(), keep_blank_values=True)
     for known in record.answers:
         if f"/v1{known.path}" == request.path and known.query == asked:
             return Response(json.dumps(known.answer), known.status, content_type="application/json")
+    if "/usage/" in request.path and request.path not in {
+        f"/v1{known.path}" for known in record.answers
+    }:
+        return Response(json.dumps(_unused(asked)), content_type="application/json")
     message = f"not in the record: {request.path} {asked}"
     error = {
         "message": message,
