@@ -1,4 +1,4 @@
-"""A DataSource starts the same way from wherever it was installed, blanks in the path or not."""
+"""A DataSource starts the same way from every kind of installation, in paths with spaces."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from zipfile import ZipFile
 import pytest
 
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.support.checkout import copy_checkout
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -36,13 +37,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def copy(place: Path) -> Path:
-    """A checkout of its own, with a version that tells it from every other lm-openai around."""
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).is_file():
-            (place / "check out" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, place / "check out" / name)
+    """Copy the checkout, with a version that no other installed lm-openai has."""
+    copy_checkout(place / "check out")
     module = place / "check out" / "lm_openai" / "__init__.py"
     module.write_text(module.read_text().replace("0.1.0", MARK))
     return place / "check out"
@@ -55,7 +51,7 @@ def checkout(copy: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def symlink(copy: Path, place: Path) -> list[str]:
-    """A plugin folder with a link to a link, as alternatives systems leave them."""
+    """Create a plugin folder with a link to a link, as update-alternatives does."""
     plugins = place / "plug ins"
     plugins.mkdir()
     (plugins / "first").symlink_to(copy / "modules" / FOLDER / SCRIPT)
@@ -82,7 +78,7 @@ def editable(copy: Path, place: Path, outside: Mapping[str, str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def deb(copy: Path, place: Path, tool: Callable[[str], str]) -> list[str]:
-    """The package's tree, unpacked below a folder instead of below the root."""
+    """Unpack the package into a folder instead of the root."""
     unpack = tool("dpkg-deb")
     package = run([sys.executable, str(copy / "packaging/deb.py")]).strip()
     run([unpack, "--extract", package, str(place / "deb root")])
@@ -96,13 +92,13 @@ def archive(copy: Path, outside: Mapping[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def pyz(archive: str) -> list[str]:
-    """Without site-packages, so that nothing but the file itself can be imported."""
+    """Start the file without site-packages, so that only its own modules can be imported."""
     return [sys.executable, "-I", "-S", archive, FOLDER]
 
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> list[str]:
-    """The command line of one way to start the DataSource."""
+    """Return the command line of one way to start the DataSource."""
     command: list[str] = request.getfixturevalue(request.param)
     return command
 
@@ -115,15 +111,15 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture
 def keyed(simulator: Simulator, home: Path) -> dict[str, str]:
-    """The environment of an agent that holds the demo organization's key."""
+    """Return the environment of an agent that has the demo organization's key."""
     return {**os.environ, "OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": simulator.url}
 
 
-def test_every_way_runs_the_code_that_was_installed_there(way: list[str]) -> None:
+def test_every_way_runs_the_code_that_it_installed(way: list[str]) -> None:
     assert run([*way, "--version"]) == f"lm-openai {MARK}\n"
 
 
-def test_every_way_explains_the_datasource(way: list[str]) -> None:
+def test_every_way_prints_help(way: list[str]) -> None:
     text = run([*way, "--help"])
 
     assert "OpenAI Completion By Model" in text
@@ -140,17 +136,17 @@ def test_every_way_prints_the_same_document(
     assert report == poll(checkout, keyed)
 
 
-def test_the_one_file_runs_on_every_python_at_hand(
+def test_the_pyz_runs_on_every_installed_python(
     archive: str, checkout: list[str], keyed: dict[str, str], outside: Mapping[str, str]
 ) -> None:
     pythons = interpreters(outside)
 
-    assert len(pythons) >= 2 or outside.get("CI") != "true", "only one Python >= 3.10 to try"
+    assert len(pythons) >= 2 or outside.get("CI") != "true", "only one Python >= 3.10 is installed"
     for python in pythons:
         assert poll([python, "-I", "-S", archive, FOLDER], keyed) == poll(checkout, keyed), python
 
 
-def test_the_suite_command_comes_with_every_installation(
+def test_every_installation_has_the_command_lm_openai(
     wheel: list[str], editable: list[str], deb: list[str], archive: str
 ) -> None:
     beside = [str(Path(python).with_name("lm-openai")) for python in (wheel[0], editable[0])]
@@ -160,7 +156,7 @@ def test_the_suite_command_comes_with_every_installation(
         assert run([*command, "--version"]) == f"lm-openai {MARK}\n", command
 
 
-def test_the_wheel_carries_every_module_definition_and_schema(
+def test_the_wheel_contains_every_module_definition_and_schema(
     built_wheel: Path, copy: Path
 ) -> None:
     tree = {
@@ -170,13 +166,13 @@ def test_the_wheel_carries_every_module_definition_and_schema(
         if path.suffix in {".py", ".json"} and "testdata" not in path.parts
     }
     with ZipFile(built_wheel) as packed:
-        carried = {
+        contained = {
             name.removeprefix("lm_openai/")
             for name in packed.namelist()
             if name.startswith("lm_openai/")
         }
 
-    assert carried == tree
+    assert contained == tree
 
 
 def test_a_wheel_installs_a_script_for_each_datasource(wheel: list[str], copy: Path) -> None:
@@ -191,17 +187,17 @@ def test_pip_compiles_the_module_that_a_script_starts(wheel: list[str]) -> None:
     assert list(next(installed).glob(f"__pycache__/{FOLDER}.*.pyc"))
 
 
-def test_each_script_hands_itself_over_before_it_imports_anything() -> None:
+def test_each_script_calls_start_before_any_other_import() -> None:
     heads = {path.stem: head(path) for path in datasources(ROOT)}
 
     assert heads == {folder: head(ROOT / "modules" / FOLDER / SCRIPT, folder) for folder in heads}
 
 
-def test_scripts_can_be_executed() -> None:
+def test_scripts_are_executable() -> None:
     assert [path.name for path in datasources(ROOT) if not os.access(path, os.X_OK)] == []
 
 
-def test_the_one_file_says_that_a_python_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pyz_reports_a_python_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "packaging")
     import pyz
 
@@ -210,7 +206,7 @@ def test_the_one_file_says_that_a_python_is_too_old(monkeypatch: pytest.MonkeyPa
         exec(pyz.START.format(folders=(FOLDER,)))
 
 
-def test_a_new_folder_gets_its_script_and_a_removed_one_loses_it(
+def test_the_script_of_a_new_folder_is_added_and_of_a_removed_one_deleted(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "packaging")
@@ -230,7 +226,7 @@ def test_a_new_folder_gets_its_script_and_a_removed_one_loses_it(
 
 
 def run(command: list[str], environ: Mapping[str, str] | None = None) -> str:
-    """Standard output of a program started in another folder; fails with what it said otherwise."""
+    """Run a command in another folder and return its stdout; fails with its output on an error."""
     done = subprocess.run(
         command, env=environ, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -244,7 +240,7 @@ def poll(command: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def installed(environment: Path, outside: Mapping[str, str], *what: str) -> list[str]:
-    """An environment with `what` in it, which borrows this one's libraries by a .pth file."""
+    """Install `what` in a new environment, which uses this one's libraries through a .pth file."""
     run([sys.executable, "-m", "venv", "--without-pip", str(environment)])
     site = next(environment.glob("lib/python3*/site-packages"))
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -255,7 +251,7 @@ def installed(environment: Path, outside: Mapping[str, str], *what: str) -> list
 
 
 def datasources(root: Path) -> list[Path]:
-    """The script of each DataSource in a checkout."""
+    """Return the script of each DataSource in a checkout."""
     return [path.with_suffix(".py") for path in root.glob("modules/*/*.json") if named(path)]
 
 
@@ -264,14 +260,14 @@ def named(path: Path) -> bool:
 
 
 def head(path: Path, renamed: str = "") -> list[str]:
-    """A script's first line and what it does before all else, as if its folder were `renamed`."""
+    """Return a script's first line and first two statements, with its folder name replaced."""
     text = path.read_text().replace(path.stem, renamed or path.stem)
     body = ast.parse(text).body
     return [text.splitlines()[0], *(ast.unparse(node) for node in body[1:3])]
 
 
 def interpreters(outside: Mapping[str, str]) -> list[str]:
-    """Every Python from 3.10 on that starts, one for each version."""
+    """Return the path of one Python per version, from 3.10 on, that starts."""
     pyenv = outside.get("PYENV_ROOT", os.path.join(outside.get("HOME", "/"), ".pyenv"))
     folders = [*outside["PATH"].split(os.pathsep), "/usr/bin", f"{pyenv}/versions/*/bin"]
     found = [path for folder in folders for path in glob(f"{folder}/python3.[0-9][0-9]")]
@@ -281,7 +277,7 @@ def interpreters(outside: Mapping[str, str]) -> list[str]:
 
 
 def version(python: str) -> str:
-    """Its version, or nothing when it is too old or does not start."""
+    """Return the version of a Python, "" if it is too old or does not start."""
     code = "import sys; print(sys.version if sys.version_info >= (3, 10) else '')"
     done = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True)
     return done.stdout.strip()
