@@ -44,14 +44,6 @@ def test_every_folder_in_modules_is_a_datasource() -> None:
     assert folders - {"__pycache__"} == set(FOLDERS)
 
 
-def test_a_poll_carries_only_declared_datapoints(
-    source: Definition, document: dict[str, Any]
-) -> None:
-    declared = {datapoint.name for datapoint in source.datapoints}
-
-    assert {name for row in document["instances"] for name in row["datapoints"]} <= declared
-
-
 def test_every_declared_datapoint_occurs_or_is_excused(
     source: Definition, document: dict[str, Any]
 ) -> None:
