@@ -1,4 +1,4 @@
-"""Builds dist/lm-openai_VERSION_all.deb, which takes its libraries from Debian's own packages."""
+"""Build dist/lm-openai_VERSION_all.deb, whose libraries come from Debian's own packages."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ Depends: {depends}
 Description: {description}
 """
 
-# Who polls cannot write beside the modules, so they are compiled when the package is installed.
+# The polling user cannot write to the modules' folder, so they are compiled at installation.
 POSTINST = f"#!/bin/sh\nset -e\npy3compile -p lm-openai /{SHARE}\n"
 PRERM = "#!/bin/sh\nset -e\npy3clean -p lm-openai\n"
 
 
 def main(arguments: list[str]) -> int:
-    """Builds the file named by the only argument, else the one in dist/, and prints its path."""
+    """Build the file named by the only argument, by default the one in dist/; print its path."""
     if len(arguments) > 1 or arguments[:1] == ["--help"]:
         print("usage: deb.py [FILE]", file=sys.stderr)
         return 2
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    usual = ROOT / "dist" / f"{setup['metadata']['name']}_{version()}_all.deb"
-    target = Path(arguments[0]) if arguments else usual
+    default = ROOT / "dist" / f"{setup['metadata']['name']}_{version()}_all.deb"
+    target = Path(arguments[0]) if arguments else default
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
 
 
 def lay_out(tree: Path) -> None:
-    """Everything that the package installs, under an empty folder."""
+    """Write all files that the package installs into an empty folder."""
     unwanted = shutil.ignore_patterns("__pycache__", "testdata")
     for name in ("lm_openai", "modules", "schemas"):
         shutil.copytree(ROOT / name, tree / SHARE / name, ignore=unwanted)
@@ -80,13 +80,13 @@ def lay_out(tree: Path) -> None:
 
 
 def version() -> str:
-    """The suite's version, read without importing it."""
+    """Return the suite's version, read without importing it."""
     text = (ROOT / "lm_openai/__init__.py").read_text()
     return text.partition('__version__ = "')[2].partition('"')[0]
 
 
 def depends(setup: ConfigParser) -> str:
-    """setup.cfg's dependencies in Debian's words: `requests` comes as python3-requests."""
+    """Return the dependencies of setup.cfg as Debian packages: python3-requests for `requests`."""
     python = setup["options"]["python_requires"].removeprefix(">=")
     needs = re.findall(r"(?m)^([a-z]+)>=([\d.]+)$", setup["options"]["install_requires"])
     return ", ".join([f"python3 (>= {python})", *(f"python3-{n} (>= {v})" for n, v in needs)])
@@ -102,13 +102,13 @@ def _plugin(tree: Path, folder: str) -> None:
 
 
 def _control(folder: Path, setup: ConfigParser) -> None:
-    told = setup["metadata"]
+    metadata = setup["metadata"]
     text = CONTROL.format(
-        name=told["name"],
-        maintainer="{author} <{author_email}>".format_map(told),
+        name=metadata["name"],
+        maintainer="{author} <{author_email}>".format_map(metadata),
         version=version(),
         depends=depends(setup),
-        description=told["description"],
+        description=metadata["description"],
     )
     _write(folder / "control", text, 0o644)
     _write(folder / "postinst", POSTINST, 0o755)

@@ -1,4 +1,4 @@
-"""Writes every file that is derived from the definitions; with --check it only names the stale."""
+"""Write every file that is generated from the definitions; --check only lists stale files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TARGETS = (shims.wanted, docs.wanted)
 
 
 def main(arguments: list[str]) -> int:
-    """0 when nothing was stale, else 1 (with --check) or 0 after writing; 2 for wrong usage."""
+    """Return 0, or 1 if --check found a stale file, or 2 for wrong usage."""
     if arguments not in ([], ["--check"]):
         print("usage: generate.py [--check]", file=sys.stderr)
         return 2
     stale = {path: text for path, text in wanted().items() if current(path) != text}
     for path, text in sorted(stale.items()):
-        word = "is stale: ./run generate writes it" if arguments else "written"
+        word = "is stale: run ./run generate" if arguments else "written"
         print(f"{path.relative_to(ROOT)} {word}", file=sys.stderr)
         if not arguments:
             write(path, text)
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
 
 
 def wanted() -> dict[Path, str | None]:
-    """Every derived file's text; None for one that is to go."""
+    """Return the text of every generated file; None for a file to delete."""
     texts: dict[Path, str | None] = {}
     for target in TARGETS:
         texts.update(target(ROOT))
@@ -37,12 +37,12 @@ def wanted() -> dict[Path, str | None]:
 
 
 def current(path: Path) -> str | None:
-    """What stands there now."""
+    """Return the file's present text; None if it does not exist."""
     return path.read_text() if path.exists() else None
 
 
 def write(path: Path, text: str | None) -> None:
-    """Put it there; what begins with `#!` can be run."""
+    """Write the file, or delete it for None; a text that begins with `#!` becomes executable."""
     if text is None:
         path.unlink()
         return

@@ -1,4 +1,4 @@
-"""Builds dist/lm-openai.pyz: the suite and what it depends on, in one file for every Python."""
+"""Build dist/lm-openai.pyz: the suite and its dependencies in one file for every Python."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tempfile import TemporaryDirectory
 
 from shims import ROOT, folders
 
-# Builds, environments and tests: a wheel is built without them, and without an earlier one's rest.
+# Not part of the build: environments, tests and the output of earlier builds.
 UNWANTED = (".*", "__pycache__", "*.egg-info", "build", "dist", "testdata", "tests")
 
-# One file for all machines: wheels that carry nothing compiled, for the oldest Python allowed.
+# One file for all machines: only pure Python wheels, for the oldest supported Python.
 PURE = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none")
 OLDEST = "--python-version=3.10"
 
-# From 4.18 on jsonschema needs rpds, which is compiled.
+# jsonschema 4.18 and later need rpds, which is compiled.
 LAST_PURE = ("jsonschema<4.18",)
 
 START = """\
@@ -39,7 +39,7 @@ main()
 
 
 def main(arguments: list[str]) -> int:
-    """Builds the file named by the only argument, else dist/lm-openai.pyz, and prints its path."""
+    """Build the file named by the only argument, by default dist/lm-openai.pyz; print its path."""
     if len(arguments) > 1 or arguments[:1] == ["--help"]:
         print("usage: pyz.py [FILE]", file=sys.stderr)
         return 2
@@ -52,14 +52,14 @@ def main(arguments: list[str]) -> int:
 
 
 def build(scratch: Path, target: Path) -> None:
-    """Installs the suite into an empty folder and zips it; ValueError if anything is compiled."""
+    """Install the suite into an empty folder and zip it; raises ValueError for compiled modules."""
     source, stage = scratch / "source", scratch / "stage"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*UNWANTED))
     _install(source, stage)
     shutil.rmtree(stage / "bin")
     compiled = [path.name for path in stage.rglob("*") if path.suffix in {".so", ".pyd"}]
     if compiled:
-        raise ValueError(f"not pure Python: {', '.join(compiled)}")
+        raise ValueError(f"compiled modules: {', '.join(compiled)}; pin pure Python versions")
     (stage / "__main__.py").write_text(START.format(folders=tuple(folders(ROOT))))
     zipapp.create_archive(stage, target, interpreter="/usr/bin/env python3", compressed=True)
     target.chmod(0o755)

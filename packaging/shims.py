@@ -1,6 +1,6 @@
-"""The scripts of a wheel, one per folder in modules/, and their list in setup.cfg.
+"""Scripts of the wheel, one per folder in modules/, and their list in setup.cfg.
 
-A wheel compiles its modules but not its scripts, so each script is two lines that start a module.
+pip compiles the modules of a wheel but not its scripts, so each script only starts a module.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ SHIMS = "packaging/bin"
 
 
 def folders(root: Path) -> list[str]:
-    """The folder of every DataSource in a checkout, sorted."""
+    """Return the folder names of all DataSources in a checkout, sorted."""
     return sorted(path.parent.name for path in root.glob("modules/*/*.json") if _names_folder(path))
 
 
 def wanted(root: Path) -> dict[Path, str | None]:
-    """Each file's text as the folders ask for it; None for a shim whose DataSource is gone."""
+    """Return the text of each script and of setup.cfg; None for a script without a DataSource."""
     setup = root / "setup.cfg"
     texts: dict[Path, str | None] = dict.fromkeys((root / SHIMS).glob("*"))
     texts.update({root / SHIMS / f"{folder}.py": shim(folder) for folder in folders(root)})
@@ -27,7 +27,7 @@ def wanted(root: Path) -> dict[Path, str | None]:
 
 
 def shim(folder: str) -> str:
-    """The script that a wheel carries for one DataSource; pip writes its first line."""
+    """Return the script of one DataSource in the wheel; pip replaces its first line."""
     return f'#!python\nfrom lm_openai.start import main\n\nmain("{folder}")\n'
 
 

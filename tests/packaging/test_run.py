@@ -1,4 +1,4 @@
-"""./run makes the environment once, says what is missing, and names every verb."""
+"""./run builds the environment once, reports what is missing, and lists every command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-# A python3 that makes environments out of itself and writes down what it was asked.
+# A python3 that copies itself into new environments and logs its arguments.
 STAND_IN = """\
 #!/bin/sh
 echo "$*" >>"$CALLS"
@@ -28,7 +28,7 @@ esac
 
 
 class Checkout:
-    """A folder with blanks in its name that holds ./run, setup.cfg and a stand-in for python3."""
+    """Folder with spaces in its name that holds ./run and setup.cfg, and a stub for python3."""
 
     def __init__(self, place: Path) -> None:
         self.folder = place / "a check out"
@@ -42,14 +42,14 @@ class Checkout:
         self.path = f"{place}/bin:{os.environ['PATH']}"
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """What ./run does from another folder, `environ` added to its environment."""
+        """Start ./run from another folder, with `environ` added to its environment."""
         self.calls.write_text("")
         surroundings = {"PATH": self.path, "CALLS": str(self.calls), **environ}
         command = ["/bin/sh", str(self.folder / "run"), *words]
         return subprocess.run(command, env=surroundings, cwd="/", capture_output=True, text=True)
 
-    def asked(self, word: str) -> list[str]:
-        """The calls of the last run in which a word occurs."""
+    def logged(self, word: str) -> list[str]:
+        """Return the python3 calls of the last run that contain a word."""
         return [call for call in self.calls.read_text().splitlines() if word in call]
 
 
@@ -58,70 +58,70 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_the_first_start_makes_the_environment_and_the_second_reuses_it(
+def test_the_first_run_builds_the_environment_and_the_second_reuses_it(
     checkout: Checkout,
 ) -> None:
     first = checkout.run("demo")
-    made, installed = checkout.asked("-m venv"), checkout.asked("-m pip")
+    made, installed = checkout.logged("-m venv"), checkout.logged("-m pip")
     second = checkout.run("demo")
 
     assert (first.returncode, second.returncode) == (0, 0)
     assert made == ["-m venv --clear .venv"]
     assert installed[0].endswith("--editable .")
-    assert checkout.asked("-m") == ["-m lm_openai.app.cli demo"]
+    assert checkout.logged("-m") == ["-m lm_openai.app.cli demo"]
 
 
-def test_a_changed_setup_cfg_makes_the_environment_again(checkout: Checkout) -> None:
+def test_a_changed_setup_cfg_builds_the_environment_again(checkout: Checkout) -> None:
     checkout.run("demo")
     with (checkout.folder / "setup.cfg").open("a") as setup:
         setup.write("# changed\n")
     checkout.run("demo")
 
-    assert checkout.asked("-m venv")
-    assert checkout.asked("-m pip")
+    assert checkout.logged("-m venv")
+    assert checkout.logged("-m pip")
 
 
-def test_a_checkout_that_moved_makes_the_environment_again(checkout: Checkout) -> None:
+def test_a_moved_checkout_builds_the_environment_again(checkout: Checkout) -> None:
     checkout.run("demo")
     checkout.folder = checkout.folder.rename(checkout.folder.with_name("moved"))
     checkout.run("demo")
 
-    assert checkout.asked("-m venv")
+    assert checkout.logged("-m venv")
 
 
-def test_an_environment_whose_python_is_gone_is_made_again(checkout: Checkout) -> None:
+def test_an_environment_without_its_python_is_built_again(checkout: Checkout) -> None:
     checkout.run("demo")
     (checkout.folder / ".venv/bin/python").unlink()
     checkout.run("demo")
 
-    assert checkout.asked("-m venv")
+    assert checkout.logged("-m venv")
 
 
-def test_an_interrupted_installation_is_not_taken_for_a_finished_one(checkout: Checkout) -> None:
+def test_a_failed_installation_is_tried_again(checkout: Checkout) -> None:
     checkout.run("demo", NO_INDEX="1")
     checkout.run("demo")
 
-    assert checkout.asked("-m pip")
+    assert checkout.logged("-m pip")
 
 
-def test_the_tests_add_to_the_environment_of_the_demo_and_serve_it_too(checkout: Checkout) -> None:
+def test_demo_and_test_share_one_environment(checkout: Checkout) -> None:
     checkout.run("demo")
     checkout.run("test")
-    made, installed = checkout.asked("-m venv"), checkout.asked("-m pip")
+    made, installed = checkout.logged("-m venv"), checkout.logged("-m pip")
     checkout.run("demo")
 
     assert made == []
     assert installed[0].endswith("--editable .[test]")
-    assert checkout.asked("-m") == ["-m lm_openai.app.cli demo"]
+    assert checkout.logged("-m") == ["-m lm_openai.app.cli demo"]
 
 
-def test_the_status_of_the_tests_is_the_status_of_the_run(checkout: Checkout) -> None:
+def test_the_exit_status_of_pytest_is_passed_on(checkout: Checkout) -> None:
     assert checkout.run("test", RED="1").returncode == 1
     assert checkout.run("test", "-k", "two words").returncode == 0
-    assert checkout.asked("pytest")[0].endswith("-k two words")
+    assert checkout.logged("pytest")[0].endswith("-k two words")
 
 
-def test_lint_fails_when_any_of_its_parts_does(checkout: Checkout) -> None:
+def test_lint_fails_if_one_of_its_checks_fails(checkout: Checkout) -> None:
     checkout.run("test")
     linter = checkout.folder / ".venv/bin/python"
     linter.write_text('#!/bin/sh\ncase "$*" in *"ruff check"*) exit 1 ;; esac\n')
@@ -129,9 +129,9 @@ def test_lint_fails_when_any_of_its_parts_does(checkout: Checkout) -> None:
     assert checkout.run("lint").returncode == 1
 
 
-def test_the_oldest_versions_are_exactly_the_floors_of_setup_cfg(checkout: Checkout) -> None:
+def test_floors_installs_exactly_the_minimum_versions_of_setup_cfg(checkout: Checkout) -> None:
     done = checkout.run("floors")
-    installed = checkout.asked("-m pip")[0].partition("--editable .[test] ")[2]
+    installed = checkout.logged("-m pip")[0].partition("--editable .[test] ")[2]
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
 
@@ -140,31 +140,31 @@ def test_the_oldest_versions_are_exactly_the_floors_of_setup_cfg(checkout: Check
 
 
 @pytest.mark.parametrize(
-    ("problem", "cure"),
+    ("problem", "fix"),
     [
         ({"NO_VENV": "1"}, "apt install python3-venv"),
         ({"TOO_OLD": "1"}, "Python 3.10 or newer"),
         ({"NO_INDEX": "1"}, "PIP_INDEX_URL"),
     ],
 )
-def test_what_is_missing_is_one_sentence_with_the_cure(
-    checkout: Checkout, problem: dict[str, str], cure: str
+def test_a_missing_requirement_is_reported_with_its_fix(
+    checkout: Checkout, problem: dict[str, str], fix: str
 ) -> None:
     done = checkout.run("demo", **problem)
 
     assert done.returncode == 1
-    assert cure in done.stderr.splitlines()[-1]
-    assert not checkout.asked("demo")
+    assert fix in done.stderr.splitlines()[-1]
+    assert not checkout.logged("demo")
 
 
-def test_a_python_can_be_named(checkout: Checkout) -> None:
-    named = checkout.folder / "another python"
-    (checkout.folder.parent / "bin/python3").rename(named)
+def test_another_python_can_be_selected(checkout: Checkout) -> None:
+    other = checkout.folder / "another python"
+    (checkout.folder.parent / "bin/python3").rename(other)
 
-    assert checkout.run("demo", PYTHON=str(named)).returncode == 0
+    assert checkout.run("demo", PYTHON=str(other)).returncode == 0
 
 
-def test_what_the_caller_exported_for_its_own_python_does_not_reach_ours(
+def test_python_variables_of_the_caller_are_removed(
     checkout: Checkout,
 ) -> None:
     checkout.run("test")
@@ -175,18 +175,18 @@ def test_what_the_caller_exported_for_its_own_python_does_not_reach_ours(
     assert done.stdout.strip() == ""
 
 
-def test_help_names_every_verb() -> None:
+def test_help_lists_every_command() -> None:
     script = (ROOT / "run").read_text()
     branches = re.findall(r"(?m)^([a-z][a-z |-]*)\)$", script)
-    verbs = {verb for branch in branches for verb in re.findall(r"(?<![-\w])[a-z]+", branch)}
+    commands = {name for branch in branches for name in re.findall(r"(?<![-\w])[a-z]+", branch)}
     listed = set(re.findall(r"(?m)^  ([a-z]+)  ", script))
 
-    assert verbs - {"h"} == listed
+    assert commands - {"h"} == listed
 
 
-def test_a_wrong_verb_is_refused_by_name(checkout: Checkout) -> None:
+def test_an_unknown_command_is_refused_by_name(checkout: Checkout) -> None:
     done = checkout.run("tset")
 
     assert done.returncode == 2
-    assert "no verb tset" in done.stderr
+    assert "unknown command tset" in done.stderr
     assert done.stdout == ""
