@@ -1,4 +1,4 @@
-"""The demo organization behind the real contract; standard library only."""
+"""Simulator of the vendor's API with a demo organization; standard library only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, TextIO
 from lm_openai.simulator.faults import Fault, Plan, parse_fault
 from lm_openai.simulator.organization import DAY, Settings
 from lm_openai.simulator.organization import organization as organization_of
-from lm_openai.simulator.routes import Scene
+from lm_openai.simulator.routes import State
 from lm_openai.simulator.server import (
     ADMIN_KEY,
     MISSING_SCOPE,
     NO_AUDIT_KEY,
     NO_MANAGEMENT_KEY,
     NO_USAGE_KEY,
-    Desk,
+    Backend,
     Request,
     Server,
 )
@@ -36,17 +36,17 @@ __all__ = [
     "run_forever",
 ]
 
-REMEMBERED = 100_000
+MAX_RECORDED = 100_000
 
 
 class Simulator:
-    """A demo organization that answers on loopback while the `with` block lasts.
+    """Demo organization that serves the API on loopback while its `with` block runs.
 
-    `at` stops its clock at that moment until `now` is set again; without it `clock` gives the time.
-    Members of the organization are created and keys expire around `epoch`, by default the midnight
-    before it starts. `lag` scales how late usage shows, `delays` replaces it per kind in seconds,
-    `audit_delay` is how many seconds late an event may show, `token_life` how many seconds a page
-    token is good for, `latency` the seconds before every answer.
+    `at` stops the clock at that time until `now` is set; without `at`, `clock` gives the time.
+    Creation, archiving and expiry dates are near `epoch`, by default the UTC midnight before the
+    start. `lag` scales the delay of usage; `delays` replaces it per kind, in seconds. Also in
+    seconds: `audit_delay` is the maximum delay of an audit event, `token_life` the lifetime of a
+    page token (None: unlimited), `latency` the pause before each response.
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class Simulator:
         self.audit_delay = audit_delay
         self._plan = Plan(tuple(faults))
         self._address = (host, port)
-        self._desk = Desk(self._scene, self._plan, self._record, latency, count(1))
+        self._backend = Backend(self._state, self._plan, self._record, latency, count(1))
         self._server: Server | None = None
 
     @property
     def now(self) -> float:
-        """The simulator's time in Unix seconds; setting it stops the clock there."""
+        """Simulated time in Unix seconds; setting it stops the clock at that time."""
         return self._clock() if self._at is None else self._at
 
     @now.setter
@@ -94,29 +94,32 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """The base URL, known once it has started."""
+        """Base URL; its port is known after `start`."""
         host, port = self._address
         return f"http://{host}:{port}/v1"
 
     def fault(self, kind: str, path: str = "*", **settings: Any) -> None:
-        """From now on spoil answers as `Fault(kind, path, **settings)` says."""
+        """Inject `Fault(kind, path, **settings)` into responses from now on.
+
+        Raises ValueError for an unknown kind.
+        """
         self._plan.add(Fault(kind, path, **settings))
 
     def clear(self) -> None:
-        """Forget all requests and faults."""
+        """Discard the recorded requests and all faults."""
         self.requests.clear()
         self._plan.clear()
 
     def start(self) -> Simulator:
-        """Start to answer; after a stop on the same port as before."""
+        """Start the server and return the simulator; a restart uses the same port."""
         if self._server is None:
-            self._server = Server(self._address, self._desk)
+            self._server = Server(self._address, self._backend)
             self._address = (self._address[0], self._server.server_port)
             Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def stop(self) -> None:
-        """Refuse connections from now on and close those that are open."""
+        """Stop the server: refuse new connections and close the open ones."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -125,39 +128,42 @@ class Simulator:
     def __enter__(self) -> Simulator:
         return self.start()
 
-    def __exit__(self, *problem: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def _record(self, request: Request) -> None:
-        """A demo that runs for weeks forgets its oldest requests."""
+        """Record a request; drop the oldest ones, because a demo may run for weeks."""
         self.requests.append(request)
-        if len(self.requests) > REMEMBERED:
-            del self.requests[: REMEMBERED // 2]
+        if len(self.requests) > MAX_RECORDED:
+            del self.requests[: MAX_RECORDED // 2]
 
-    def _scene(self) -> Scene:
-        return Scene(
+    def _state(self) -> State:
+        return State(
             self.organization, int(self.now), self.settings, self.token_life, self.audit_delay
         )
 
 
 def run_forever(simulator: Simulator, out: TextIO) -> None:
-    """Answer until SIGINT or SIGTERM; `out` gets the base URL and the keys. Main thread only."""
-    ended = Event()
-    before = {
-        number: signal.signal(number, lambda *_: ended.set())
+    """Serve until SIGINT or SIGTERM. Works only in the main thread.
+
+    Writes the base URL and the keys to `out`.
+    """
+    stopped = Event()
+    previous = {
+        number: signal.signal(number, lambda *_: stopped.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         with simulator:
             out.write(_greeting(simulator))
             out.flush()
-            ended.wait()
+            stopped.wait()
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _greeting(simulator: Simulator) -> str:
     lines = [f"OPENAI_BASE_URL={simulator.url}", f"OPENAI_ADMIN_KEY={ADMIN_KEY}"]
-    lines += [f"# {key} lacks {scope}" for key, scope in MISSING_SCOPE.items() if scope]
+    lines += [f"# {key} lacks the scope {scope}" for key, scope in MISSING_SCOPE.items() if scope]
     return "\n".join(lines) + "\n"

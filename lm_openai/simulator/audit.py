@@ -1,4 +1,4 @@
-"""What happened in the demo organization: an audit feed that is a function of the time."""
+"""Audit feed of the demo organization: the events of any time, computed from the seed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PARAMETERS = (
 
 
 class Event(NamedTuple):
-    """One event; `late` is the part of the longest delay after which it can first be seen."""
+    """Audit event; `late` is the share of the longest delay after which it becomes visible."""
 
     effective_at: int
     id: str
@@ -54,7 +54,7 @@ class Event(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """Which events are asked for; `first` and `last` are inclusive seconds."""
+    """Filter of the requested events; `first` and `last` are Unix seconds, both inclusive."""
 
     first: int
     last: int
@@ -68,8 +68,12 @@ class Filter(NamedTuple):
 def page(
     organization: Organization, query: Query, now: int, settings: Settings, longest_delay: int
 ) -> Wire:
-    """One page, newest first; `longest_delay` is the seconds after which every event is seen."""
-    asked = _filter(query, now)
+    """Return one page of events, newest first.
+
+    `longest_delay` is the number of seconds after which every event is visible. Raises Refusal for
+    a wrong parameter.
+    """
+    wanted = _filter(query, now)
     limit = integer(query, "limit", 1, 100) or 20
     before = text(query, "before")
 
@@ -77,61 +81,61 @@ def page(
         return event.effective_at + int(event.late * longest_delay) <= now
 
     if before is not None:
-        edge = _find(organization, "before", before)
-        newer = _events(organization, asked._replace(first=max(asked.first, edge[0])), visible)
+        edge = _position(organization, "before", before)
+        newer = _events(organization, wanted._replace(first=max(wanted.first, edge[0])), visible)
         kept = deque((event for event in newer if event[:2] > edge), limit + 1)
         chosen, more = list(kept)[-limit:], len(kept) > limit
     else:
-        chosen, more = _older(organization, asked, text(query, "after"), visible, limit)
+        chosen, more = _older(organization, wanted, text(query, "after"), visible, limit)
     items = [_wire(event, settings) for event in chosen]
     return listed(items, [event.id for event in chosen], more)
 
 
 def _older(
     organization: Organization,
-    asked: Filter,
+    wanted: Filter,
     after: str | None,
     visible: Callable[[Event], bool],
     limit: int,
 ) -> tuple[list[Event], bool]:
     if after is None:
-        found = _events(organization, asked, visible)
+        found = _events(organization, wanted, visible)
     else:
-        edge = _find(organization, "after", after)
-        older = _events(organization, asked._replace(last=min(asked.last, edge[0])), visible)
+        edge = _position(organization, "after", after)
+        older = _events(organization, wanted._replace(last=min(wanted.last, edge[0])), visible)
         found = (event for event in older if event[:2] < edge)
     chosen = list(islice(found, limit + 1))
     return chosen[:limit], len(chosen) > limit
 
 
 def _events(
-    organization: Organization, asked: Filter, visible: Callable[[Event], bool]
+    organization: Organization, wanted: Filter, visible: Callable[[Event], bool]
 ) -> Iterator[Event]:
-    for slot in range(asked.last // SLOT, asked.first // SLOT - 1, -1):
+    for slot in range(wanted.last // SLOT, wanted.first // SLOT - 1, -1):
         for event in reversed(_slot(organization, slot)):
-            if _matches(event, asked) and visible(event):
+            if _matches(event, wanted) and visible(event):
                 yield event
 
 
-def _matches(event: Event, asked: Filter) -> bool:
+def _matches(event: Event, wanted: Filter) -> bool:
     return (
-        asked.first <= event.effective_at <= asked.last
-        and (not asked.types or event.type in asked.types)
-        and (not asked.projects or (event.project and event.project.id) in asked.projects)
-        and (not asked.actors or not _actor_names(event, "id").isdisjoint(asked.actors))
-        and (not asked.emails or not _actor_names(event, "email").isdisjoint(asked.emails))
-        and (not asked.resources or (event.payload or {}).get("id") in asked.resources)
+        wanted.first <= event.effective_at <= wanted.last
+        and (not wanted.types or event.type in wanted.types)
+        and (not wanted.projects or (event.project and event.project.id) in wanted.projects)
+        and (not wanted.actors or not _actor_names(event, "id").isdisjoint(wanted.actors))
+        and (not wanted.emails or not _actor_names(event, "email").isdisjoint(wanted.emails))
+        and (not wanted.resources or (event.payload or {}).get("id") in wanted.resources)
     )
 
 
-def _actor_names(event: Event, member: str) -> set[str]:
-    """The ids or e-mails of the session's user, of the key and of the key's owner."""
+def _actor_names(event: Event, field: str) -> set[str]:
+    """Return the ids or e-mails of the session's user, of the key and of the key's owner."""
     actor = event.actor or {}
     parts = [actor.get("session", {}), actor.get("api_key", {})]
     parts += [
         part[owner] for part in parts for owner in ("user", "service_account") if owner in part
     ]
-    return {part[member] for part in parts if member in part}
+    return {part[field] for part in parts if field in part}
 
 
 def _filter(query: Query, now: int) -> Filter:
@@ -150,7 +154,11 @@ def _filter(query: Query, now: int) -> Filter:
 
 
 def _types(query: Query) -> tuple[str, ...]:
-    """Tenant types and the others are never asked for together, and the demo has no tenant."""
+    """Return the requested types. Raises Refusal for an unknown one.
+
+    `tenant_only` allows only tenant types; without it, only the other types are allowed. The demo
+    organization has no tenant events.
+    """
     found = values(query, "event_types")
     tenant = bool(flag(query, "tenant_only"))
     for position, value in enumerate(found):
@@ -160,8 +168,11 @@ def _types(query: Query) -> tuple[str, ...]:
     return found or (("tenant.none",) if tenant else ())
 
 
-def _find(organization: Organization, name: str, identifier: str) -> tuple[int, str]:
-    """The place of an event in the feed; its id holds its time."""
+def _position(organization: Organization, name: str, identifier: str) -> tuple[int, str]:
+    """Return an event's position in the feed: its time, which the id contains, and the id.
+
+    Raises Refusal for an unknown id.
+    """
     try:
         moment = int(identifier.removeprefix("audit_log-")[:8], 16)
     except ValueError:
@@ -173,10 +184,10 @@ def _find(organization: Organization, name: str, identifier: str) -> tuple[int, 
 
 @lru_cache(maxsize=8192)
 def _slot(organization: Organization, slot: int) -> tuple[Event, ...]:
-    """The events of one half hour in the order of their time.
+    """Return the events of one half hour, oldest first.
 
-    One type after the other takes its turn, so that each occurs in little more than a day; once a
-    day somebody fails to log in many times within two minutes.
+    Each half hour has the next type in turn, so that every type occurs in little more than a day.
+    Once a day, many logins of one user fail within two minutes.
     """
     chance = Random(f"{organization.seed}/audit/{slot}")
     kinds = [audit_types.TYPES[slot % len(audit_types.TYPES)]]
@@ -213,7 +224,7 @@ def _failed_login(organization: Organization, moment: int, user: User, chance: R
 def _actor(organization: Organization, kind: str, chance: Random) -> dict[str, Any] | None:
     if kind.startswith("scim.") or (kind == "login.failed" and chance.random() < 0.3):
         return None
-    interactive = audit_types.noun_of(kind) in audit_types.OF_ORGANIZATION
+    interactive = audit_types.noun_of(kind) in audit_types.ORGANIZATION_NOUNS
     if interactive or chance.random() < 0.6:
         return _session(chance.choice(organization.users), f"192.0.2.{chance.randrange(1, 255)}")
     key = chance.choice(organization.admin_keys)
@@ -224,7 +235,7 @@ def _actor(organization: Organization, kind: str, chance: Random) -> dict[str, A
 
 
 def _session(user: User, address: str) -> dict[str, Any]:
-    """With a member that the contract does not declare, as on the wire."""
+    """Return a session with `user_agent`, which the API sends and the contract does not declare."""
     person = {"id": user.id, "email": user.email}
     session = {"user": person, "ip_address": address, "user_agent": "Mozilla/5.0"}
     return {"type": "session", "session": session}

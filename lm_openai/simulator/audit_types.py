@@ -1,4 +1,4 @@
-"""The types of audit events and what each one says of its subject."""
+"""Types of audit events and the payload of each type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from lm_openai.simulator.organization import Organization, Project, User
 
 UNKNOWN = "agent_runtime.published"
-"""A type that no client has heard of: the set of types is open."""
+"""Type that no client knows, because the set of types is open."""
 
 GROUPED_TYPES = {
     "api_key": "created updated deleted",
@@ -39,14 +39,14 @@ GROUPED_TYPES = {
 KNOWN = tuple(f"{noun}.{verb}" for noun, verbs in GROUPED_TYPES.items() for verb in verbs.split())
 TYPES = (*KNOWN, UNKNOWN)
 
-OF_PROJECTS = ("api_key", "checkpoint.permission", "rate_limit", "service_account")
-OF_ORGANIZATION = ("login", "logout", "scim")
+PROJECT_NOUNS = ("api_key", "checkpoint.permission", "rate_limit", "service_account")
+ORGANIZATION_NOUNS = ("login", "logout", "scim")
 OWNER_ROLE = "role-api-organization-owner__api-organization"
 WITHOUT_PAYLOAD = ("resource.deleted", "tunnel.created", "tunnel.updated", "tunnel.deleted")
 
 
 def in_project(kind: str) -> bool:
-    return noun_of(kind) in OF_PROJECTS
+    return noun_of(kind) in PROJECT_NOUNS
 
 
 def noun_of(kind: str) -> str:
@@ -56,7 +56,7 @@ def noun_of(kind: str) -> str:
 def payload(
     kind: str, organization: Organization, project: Project, user: User, chance: Random
 ) -> dict[str, Any] | None:
-    """What the member named after the type holds; None for the types without one."""
+    """Return the value of the field named after the type; None for types without that field."""
     if kind in WITHOUT_PAYLOAD:
         return None
     if kind in ("login.failed", "logout.failed"):
@@ -66,8 +66,8 @@ def payload(
     if kind.startswith("role.assignment."):
         return _role_assignment(kind, user)
     if noun_of(kind) in ("certificates", "ip_allowlist.config"):
-        member = "certificates" if noun_of(kind) == "certificates" else "configs"
-        return {member: [{"id": _made_up("cert", chance), "name": "gateway"}]}
+        field = "certificates" if noun_of(kind) == "certificates" else "configs"
+        return {field: [{"id": _generated_id("cert", chance), "name": "gateway"}]}
     subject = _subject(kind, organization, project, user, chance)
     return {"id": subject, **_details(kind, project, user, chance)}
 
@@ -88,7 +88,7 @@ def _subject(
         return "rl-" + chance.choice(organization.models).name
     if noun == "organization":
         return "org-demo"
-    return {"project": project.id, "user": user.id}.get(noun) or _made_up(noun, chance)
+    return {"project": project.id, "user": user.id}.get(noun) or _generated_id(noun, chance)
 
 
 def _details(kind: str, project: Project, user: User, chance: Random) -> dict[str, Any]:
@@ -143,5 +143,5 @@ def _role_assignment(kind: str, user: User) -> dict[str, Any]:
     }
 
 
-def _made_up(noun: str, chance: Random) -> str:
+def _generated_id(noun: str, chance: Random) -> str:
     return f"{noun.replace('.', '_')}_{chance.getrandbits(48):012x}"

@@ -1,4 +1,4 @@
-"""Which models the demo organization calls, as usage names them, and the kinds each one serves."""
+"""Models of the demo organization: their names in usage and the kinds that each one serves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Model(NamedTuple):
-    """`name` is what usage reports: a dated snapshot, a bare alias or a fine-tuned model."""
+    """Model; `name` is its name in usage: a dated snapshot, a bare alias or a fine-tuned model."""
 
     name: str
     family: str
@@ -15,30 +15,30 @@ class Model(NamedTuple):
 
 
 def models(count: int) -> tuple[Model, ...]:
-    """The first `count` models: the real names first, then made-up text models."""
+    """Return the first `count` models: real names first, then generated text models."""
     known = [Model(name, family(name), kinds) for name, kinds in KNOWN[:count]]
     names = (f"gpt-sim-{number:04d}-2026-01-15" for number in range(len(known), count))
     return (*known, *(Model(name, family(name), ("completions",)) for name in names))
 
 
 def family(name: str) -> str:
-    """The name without its date or version; a fine-tuned model's family is its base model's."""
+    """Return the name without date or version; a fine-tuned model has its base model's family."""
     base = name.split(":")[1] if name.startswith("ft:") else name
     return re.sub(r"-\d{4}-\d{2}-\d{2}$|-v\d+$", "", base)
 
 
 TEXT = ("completions",)
-SEARCHING = ("completions", "web_search_calls")
+TEXT_AND_SEARCH = ("completions", "web_search_calls")
 
 KNOWN: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("gpt-4o-2024-08-06", SEARCHING),
+    ("gpt-4o-2024-08-06", TEXT_AND_SEARCH),
     ("gpt-4o-mini-2024-07-18", TEXT),
     ("gpt-5-nano-2025-08-07", TEXT),
     ("gpt-4.1-2025-04-14", TEXT),
     ("text-embedding-3-small", ("embeddings",)),
     ("o3-2025-04-16", TEXT),
     ("gpt-4.1-mini-2025-04-14", TEXT),
-    ("gpt-5-2025-08-07", (*SEARCHING, "decisions")),
+    ("gpt-5-2025-08-07", (*TEXT_AND_SEARCH, "decisions")),
     ("gpt-5-mini-2025-08-07", (*TEXT, "decisions")),
     ("gpt-4o", TEXT),
     ("ft:gpt-4o-mini-2024-07-18:acme::a1b2c3", TEXT),
@@ -52,7 +52,7 @@ KNOWN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("computer-use-preview-2025-03-11", TEXT),
     ("gpt-4o-2024-11-20", TEXT),
     ("text-embedding-ada-002-v2", ("embeddings",)),
-    ("gpt-5.1-2025-11-13", SEARCHING),
+    ("gpt-5.1-2025-11-13", TEXT_AND_SEARCH),
     ("o4-mini-2025-04-16", TEXT),
     ("gpt-4o-audio-preview-2024-12-17", TEXT),
 )

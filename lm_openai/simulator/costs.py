@@ -1,4 +1,4 @@
-"""What the costs endpoint answers: line items, their prices and the days' amounts."""
+"""Costs endpoint: line items, their prices and the amounts per day."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from lm_openai.simulator.catalog import family
-from lm_openai.simulator.organization import DEFAULT_SETTINGS, Organization, Settings, scattered
+from lm_openai.simulator.organization import DEFAULT_SETTINGS, Organization, Settings, stable_hash
 from lm_openai.simulator.rhythm import (
     DAY,
     HOUR,
@@ -34,9 +34,10 @@ Key = tuple[object, ...]
 
 
 class Charge(NamedTuple):
-    """What one field of a leaf costs: `price` is picodollars a count, `place` its column.
+    """Charge for one field of a leaf: `price` is in picodollars per count.
 
-    A count is `scale` in `unit`s; a null unit is a number of calls.
+    `place` is the index of the field's column. One count equals `scale` units; a `unit` of None
+    means a number of calls.
     """
 
     line_item: str
@@ -47,7 +48,7 @@ class Charge(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """Picodollars and a quantity, None where there is nothing to count."""
+    """Amount in picodollars, and the quantity, which is None where nothing is counted."""
 
     amount: int
     quantity: float | None
@@ -60,15 +61,15 @@ def buckets(
     now: int,
     settings: Settings = DEFAULT_SETTINGS,
 ) -> Iterator[Wire]:
-    """The daily buckets of a query in wire form, ascending, computed as they are drawn.
+    """Yield the daily buckets of a query in wire form, oldest first, computed on demand.
 
-    A bucket that is clipped still holds its whole UTC day, as far as it has been billed at `now`.
+    A clipped bucket still holds its whole UTC day, as far as that day is billed at `now`.
     """
     wanted = {name: values for name, values in query.filters.items() if values}
     items = wanted.pop("line_items", None)
     sources = selected(_billed(organization), wanted, LEAF_FILTERS)
     seen = billing_view(now, settings)
-    identity = f"org-{scattered(organization.seed, 'organization'):036x}"[:28]
+    identity = f"org-{stable_hash(organization.seed, 'organization'):036x}"[:28]
     for start, end in intervals(query._replace(bucket_width="1d"), now):
         day = start // DAY
         found = _charged(sources, day, seen, query.group_by, items)
@@ -79,14 +80,14 @@ def buckets(
 
 
 def billing_view(now: int, settings: Settings) -> View:
-    """What has been billed at `now`: hours appear whole, a day is final a day later."""
+    """Return the view of billed usage at `now`: hours appear whole, a day is final a day later."""
     delay = settings.delays.get("costs", int(settings.lag * DELAY))
     return view(now, settings.lag, delay, ARRIVAL, LUMP)
 
 
 @lru_cache(maxsize=8192)
 def charges(leaf: Leaf) -> tuple[Charge, ...]:
-    """What a leaf's columns cost."""
+    """Return the charges for a leaf's columns."""
     columns = (KINDS[leaf.kind].counter, *leaf.fields)
     if leaf.kind in TOOLS:
         item, field, price, unit, scale = TOOLS[leaf.kind]
@@ -106,7 +107,7 @@ def _charge(leaf: Leaf, field: str, place: int) -> Charge:
 
 
 def _price(leaf: Leaf, name: str, field: str) -> int:
-    """Picodollars a count, of the table's dollars a million counts."""
+    """Return picodollars per count; PRICES has dollars per million counts."""
     cheap = leaf.dimensions["batch"] or leaf.dimensions["service_tier"] == "flex"
     factor = 4 if leaf.dimensions["service_tier"] == "priority" else 1 if cheap else 2
     modality, side, _ = LABELS[field]
@@ -160,8 +161,8 @@ def _key(dimensions: Mapping[str, object], item: str, group_by: tuple[str, ...])
 def _add_credit(
     found: dict[Key, Sum], seed: int, day: int, seen: View, group_by: tuple[str, ...]
 ) -> None:
-    """On about every sixth day, once it is over, the organization itself gets money back."""
-    drawn = scattered(seed, "credit", day)
+    """Add a credit for the organization itself on about every sixth day, once the day is over."""
+    drawn = stable_hash(seed, "credit", day)
     if drawn % 6 or (day + 1) * DAY > seen.now:
         return
     key = tuple(CREDIT if name == "line_item" else None for name in group_by)
@@ -186,7 +187,7 @@ def _result(identity: str, group_by: tuple[str, ...], key: Key, total: Sum) -> W
 DOLLAR = 10**12
 DELAY = 600
 LUMP = 1800
-# As for usage: seconds after the first amounts of an hour, and the share that is billed by then.
+# Seconds after the first amounts of an hour, and the billed share in 1024ths; as in usage.ARRIVAL.
 ARRIVAL = ((0, 716), (3600, 960), (21600, 1014), (79200, 1024))
 
 LEAF_FILTERS = {"project_ids": "project_id", "api_key_ids": "api_key_id"}
@@ -211,7 +212,7 @@ LABELS: dict[str, tuple[str, str, str]] = {
     "seconds": (" audio", "input", "duration_seconds"),
 }
 
-# kind: line item, field, picodollars, unit, units a count
+# kind: line item, field, picodollars per count, unit, units per count
 TOOLS: dict[str, tuple[str, str, int, str | None, float]] = {
     "vector_stores": ("Vector storage", "usage_bytes", 93, "gibibyte_hours", 24 / 2**30),
     "code_interpreter_sessions": (
@@ -225,7 +226,7 @@ TOOLS: dict[str, tuple[str, str, int, str | None, float]] = {
     "web_search_calls": ("web search tool calls", "num_requests", DOLLAR // 100, None, 1),
 }
 
-# Dollars a million: input, cached input, cache writes, output
+# PRICES has dollars per million counts, in the order of SIDES.
 SIDES = ("input", "cached input", "cache writes", "output")
 DEFAULT = "default"
 PRICES = {

@@ -1,4 +1,4 @@
-"""What can go wrong on request: which answers are spoilt, how, and how often."""
+"""Faults to inject: their kinds, the requests that they affect and how often they occur."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from lm_openai.simulator import refusals
 from lm_openai.simulator.refusals import Refusal
 
 GATEWAY_PAGE = "<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
-REPEATED = {"next_page", "last_id", "next"}
+CURSOR_FIELDS = {"next_page", "last_id", "next"}
 MEBIBYTE = 1024 * 1024
 
 
 class Fault(NamedTuple):
-    """A fault of a kind (see KINDS) for requests whose path matches the glob `path`.
+    """Fault of a kind (see KINDS) for requests whose path matches the glob `path`.
 
-    `times` is how many answers it spoils (None: all), after leaving the first `skip` alone.
-    `retry_after` is that header of a 429 or 503, as it stands; `seconds` the wait of `slow`; `size`
-    the MiB of `huge`; `field` what `missing` takes out at every depth; `location` where `redirect`
-    leads; `code` the code of `quota`.
+    `times` is the number of responses that it changes (None: all), after the first `skip` ones,
+    which stay normal. `retry_after` is the verbatim Retry-After header of a status such as 429 or
+    503; `seconds` the delay of `slow`; `size` the MiB that `huge` adds; `field` the field that
+    `missing` removes at every depth; `location` the target of `redirect`; `code` the error code of
+    `quota`.
     """
 
     kind: str
@@ -39,10 +40,10 @@ class Fault(NamedTuple):
     code: str = "insufficient_quota"
 
 
-class Answer(NamedTuple):
-    """What goes over the wire; `cut` bytes are promised in Content-Length and never sent.
+class Response(NamedTuple):
+    """Response to send; `cut` is the number of bytes in Content-Length that are never sent.
 
-    A status of 0 closes the connection without an answer.
+    A status of 0 closes the connection without a response. `wait` is a delay in seconds.
     """
 
     status: int
@@ -53,15 +54,15 @@ class Answer(NamedTuple):
     wait: float = 0.0
 
 
-class Asked(NamedTuple):
-    """What a fault may know of the request: its query, and the scope that its path needs."""
+class RequestInfo(NamedTuple):
+    """Facts about a request that faults use: its query and the scope that its path needs."""
 
     query: dict[str, list[str]]
     scope: str
 
 
 class Plan:
-    """The faults of one simulator and how often each is still due; safe to use from threads."""
+    """Faults of one simulator with the remaining count of each; thread-safe."""
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self._lock = Lock()
@@ -70,9 +71,9 @@ class Plan:
             self.add(fault)
 
     def add(self, fault: Fault) -> None:
-        """Raises ValueError for a kind that does not exist."""
+        """Add a fault. Raises ValueError for an unknown kind."""
         if fault.kind not in KINDS and not _is_status(fault.kind):
-            raise ValueError(_unknown("fault", fault.kind, [*KINDS, "429", "500", "503"]))
+            raise ValueError(_unknown("fault kind", fault.kind, [*KINDS, "429", "500", "503"]))
         with self._lock:
             self._due.append((fault, _Count(fault)))
 
@@ -80,24 +81,25 @@ class Plan:
         with self._lock:
             self._due.clear()
 
-    def take(self, path: str, asked: Asked) -> Fault | None:
-        """The first fault due for this request; taking it uses it up."""
+    def take(self, path: str, info: RequestInfo) -> Fault | None:
+        """Return the first fault due for a request, and reduce its count; None if none is due."""
         with self._lock:
             for fault, count in self._due:
-                meant = fnmatchcase(path, fault.path) and _concerns(fault, asked)
-                if meant and count.due():
+                affected = fnmatchcase(path, fault.path) and _applies(fault, info)
+                if affected and count.due():
                     return fault
         return None
 
 
 class _Count:
-    """How many requests a fault still leaves alone, and how many it still spoils."""
+    """Number of requests that a fault still skips, and number that it still affects."""
 
     def __init__(self, fault: Fault) -> None:
         self.skip = fault.skip
         self.times = fault.times
 
     def due(self) -> bool:
+        """Count one matching request; return True if the fault affects it."""
         if self.skip:
             self.skip -= 1
             return False
@@ -108,9 +110,9 @@ class _Count:
 
 
 def parse_fault(text: str) -> Fault:
-    """A fault from `KIND[:PATH][:NAME=VALUE]...`, as in `429:*/costs:times=2:retry_after=1`.
+    """Parse `KIND[:PATH][:NAME=VALUE]...`, for example `429:*/costs:times=2:retry_after=1`.
 
-    Raises ValueError that names the unknown word.
+    Raises ValueError that names the unknown kind, the unknown setting or the wrong number.
     """
     kind, *parts = _parts(text)
     words: dict[str, Any] = {"kind": kind}
@@ -119,144 +121,144 @@ def parse_fault(text: str) -> Fault:
         if not equals:
             name, value = "path", part
         if name not in Fault._fields or name == "kind":
-            raise ValueError(_unknown("setting of a fault", name, Fault._fields[1:]))
+            raise ValueError(_unknown("fault setting", name, Fault._fields[1:]))
         words[name] = _converted(name, value)
     fault = Fault(**words)
     Plan((fault,))
     return fault
 
 
-def spoil(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    """The answer with its fault; `answer` makes the true one and is asked only if needed."""
+def inject(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    """Return the response with the fault; `respond` computes the normal one and may go unused."""
     if _is_status(fault.kind):
         return _status(fault)
-    return KINDS[fault.kind](fault, asked, answer)
+    return KINDS[fault.kind](fault, info, respond)
 
 
-def refused(refusal: Refusal, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    return Answer(refusal.status, json.dumps(refusal.body).encode(), headers=headers)
+def error_response(refusal: Refusal, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    return Response(refusal.status, json.dumps(refusal.body).encode(), headers=headers)
 
 
-def _status(fault: Fault) -> Answer:
+def _status(fault: Fault) -> Response:
     status = int(fault.kind)
     headers: tuple[tuple[str, str], ...] = ()
     if fault.retry_after is not None:
         headers = (("Retry-After", str(fault.retry_after)),)
     if status == 401:
-        return refused(refusals.wrong_key("sk-admin-revoked"))
+        return error_response(refusals.wrong_key("sk-admin-revoked"))
     known = {429: refusals.throttled, 503: refusals.overloaded}
-    return refused(known[status]() if status in known else refusals.failed(status), headers)
+    return error_response(known[status]() if status in known else refusals.failed(status), headers)
 
 
-def _quota(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    return refused(refusals.quota(fault.code))
+def _quota(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return error_response(refusals.quota(fault.code))
 
 
-def _scope(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    return refused(refusals.missing_scopes([asked.scope], status=401))
+def _scope(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return error_response(refusals.missing_scopes([info.scope], status=401))
 
 
-def _expired(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    return refused(refusals.bad_page())
+def _expired(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return error_response(refusals.bad_page())
 
 
-def _grouping(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    return refused(refusals.unsupported_grouping())
+def _grouping(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return error_response(refusals.unsupported_grouping())
 
 
-def _gateway(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
+def _gateway(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
     page = GATEWAY_PAGE.format("502 Bad Gateway").encode()
-    return Answer(502, page, content_type="text/html")
+    return Response(502, page, content_type="text/html")
 
 
-def _html(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
+def _html(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
     page = GATEWAY_PAGE.format("Sign in to continue").encode()
-    return Answer(200, page, content_type="text/html")
+    return Response(200, page, content_type="text/html")
 
 
-def _truncated(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    whole = answer()
-    return whole._replace(body=whole.body[: len(whole.body) // 2])
+def _truncated(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    normal = respond()
+    return normal._replace(body=normal.body[: len(normal.body) // 2])
 
 
-def _cut(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    whole = answer()
-    half = len(whole.body) // 2
-    return whole._replace(body=whole.body[:half], cut=len(whole.body) - half)
+def _cut(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    normal = respond()
+    half = len(normal.body) // 2
+    return normal._replace(body=normal.body[:half], cut=len(normal.body) - half)
 
 
-def _slow(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    return answer()._replace(wait=fault.seconds)
+def _slow(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return respond()._replace(wait=fault.seconds)
 
 
-def _repeated_cursor(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    """The page points at itself: the cursor that it was asked with comes back."""
-    given = asked.query.get("page") or asked.query.get("after")
+def _repeated_cursor(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    """Return the cursor of the request as the next cursor, so that paging never ends."""
+    given = info.query.get("page") or info.query.get("after")
 
     def repeat(page: dict[str, Any]) -> None:
         page["has_more"] = True
-        for name in REPEATED & page.keys():
+        for name in CURSOR_FIELDS & page.keys():
             page[name] = given[-1] if given else page[name] or "page_AAAA"
 
-    return _edited(answer(), repeat)
+    return _edited(respond(), repeat)
 
 
-def _no_cursor(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
+def _no_cursor(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
     def remove(page: dict[str, Any]) -> None:
         page["has_more"] = True
-        for name in REPEATED & page.keys():
+        for name in CURSOR_FIELDS & page.keys():
             page[name] = None
 
-    return _edited(answer(), remove)
+    return _edited(respond(), remove)
 
 
-def _missing(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    return _edited(answer(), lambda page: _take_out(page, fault.field))
+def _missing(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return _edited(respond(), lambda page: _remove(page, fault.field))
 
 
-def _take_out(value: Any, field: str) -> None:
+def _remove(value: Any, field: str) -> None:
     if isinstance(value, dict):
         value.pop(field, None)
         value = list(value.values())
     if isinstance(value, list):
         for part in value:
-            _take_out(part, field)
+            _remove(part, field)
 
 
-def _huge(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    whole = answer()
-    return whole._replace(body=b" " * (fault.size * MEBIBYTE) + whole.body)
+def _huge(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    normal = respond()
+    return normal._replace(body=b" " * (fault.size * MEBIBYTE) + normal.body)
 
 
-def _redirect(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    return Answer(302, b"", content_type="text/html", headers=(("Location", fault.location),))
+def _redirect(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return Response(302, b"", content_type="text/html", headers=(("Location", fault.location),))
 
 
-def _closed(fault: Fault, asked: Asked, answer: Callable[[], Answer]) -> Answer:
-    return Answer(0, b"")
+def _closed(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return Response(0, b"")
 
 
-def _edited(answer: Answer, edit: Callable[[dict[str, Any]], None]) -> Answer:
-    page = json.loads(answer.body)
+def _edited(response: Response, edit: Callable[[dict[str, Any]], None]) -> Response:
+    page = json.loads(response.body)
     edit(page)
-    return answer._replace(body=json.dumps(page).encode())
+    return response._replace(body=json.dumps(page).encode())
 
 
-def _concerns(fault: Fault, asked: Asked) -> bool:
-    """Two kinds wait for the request that they are about."""
+def _applies(fault: Fault, info: RequestInfo) -> bool:
+    """Return True if the fault applies to the request; two kinds depend on its query."""
     if fault.kind == "expired-page":
-        return "page" in asked.query
+        return "page" in info.query
     if fault.kind == "grouping":
-        grouped = ",".join(asked.query.get("group_by", []) + asked.query.get("group_by[]", []))
+        grouped = ",".join(info.query.get("group_by", []) + info.query.get("group_by[]", []))
         by_project = "project_id" in grouped or any(
-            name.startswith("project_ids") for name in asked.query
+            name.startswith("project_ids") for name in info.query
         )
         return "user_id" in grouped and by_project
     return True
 
 
 def _parts(text: str) -> list[str]:
-    """Split at the colons, but not at those inside a value."""
+    """Split at colons, except at those inside a value."""
     head, *settings = re.split(r":(?=\w+=)", text)
     return [*head.split(":", 1), *settings]
 
@@ -271,20 +273,20 @@ def _converted(name: str, value: str) -> Any:
     try:
         return numbers.get(name, str)(value)
     except ValueError:
-        raise ValueError(f"{name}={value} of a fault is not a number") from None
+        raise ValueError(f"fault setting {name}: '{value}' is not a valid number") from None
 
 
 def _is_status(kind: str) -> bool:
     return kind.isdigit() and 400 <= int(kind) <= 599
 
 
-def _unknown(what: str, word: str, known: Any) -> str:
+def _unknown(noun: str, word: str, known: Any) -> str:
     near = get_close_matches(word, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-    return f"unknown {what} '{word}': {hint}"
+    hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    return f"unknown {noun} '{word}'; {hint}"
 
 
-KINDS: dict[str, Callable[[Fault, Asked, Callable[[], Answer]], Answer]] = {
+KINDS: dict[str, Callable[[Fault, RequestInfo, Callable[[], Response]], Response]] = {
     "quota": _quota,
     "scope": _scope,
     "expired-page": _expired,
@@ -301,4 +303,4 @@ KINDS: dict[str, Callable[[Fault, Asked, Callable[[], Answer]], Answer]] = {
     "redirect": _redirect,
     "closed": _closed,
 }
-"""The kinds by name; besides these, any status from 400 to 599 is a kind."""
+"""Fault kinds by name; any status from 400 to 599 is a kind as well."""

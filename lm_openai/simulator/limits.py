@@ -1,4 +1,4 @@
-"""What a project may use per minute and day: its rate limit rows in the API's wire form."""
+"""Rate limit rows of a project, per minute and per day, in the API's wire form."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 Row = dict[str, Any]
 
-UNLIMITED = 2147483647  # how the API writes it
+UNLIMITED = 2147483647  # the API's value for "no limit"
 
 
 def rows(case: str, models: Sequence[str]) -> list[Row]:
-    """All rows of a project; `models` are the organization's, made-up ones get rows too."""
+    """Return all rows of a project, including rows for the generated names in `models`."""
     changes = CHANGES.get(case, {})
-    made_up = tuple(model for model in models if model.startswith("gpt-sim-"))
+    generated = tuple(model for model in models if model.startswith("gpt-sim-"))
     return [
         {"object": "project.rate_limit", "id": f"rl-{name}", "model": name, **limits, **change}
-        for name, limits in _usual(made_up)
+        for name, limits in _usual(generated)
         for change in (changes.get(name, {}),)
     ]
 
 
 @lru_cache(maxsize=8)
-def _usual(made_up: tuple[str, ...]) -> tuple[tuple[str, dict[str, int]], ...]:
-    extra = tuple((MADE_UP, f"{name[: -len(DATE)]} {name}") for name in made_up)
+def _usual(generated: tuple[str, ...]) -> tuple[tuple[str, dict[str, int]], ...]:
+    extra = tuple((GENERATED_LIMITS, f"{name[: -len(DATE)]} {name}") for name in generated)
     return tuple(
         (name, _limits(numbers)) for numbers, names in (*LIMITS, *extra) for name in _names(names)
     )
@@ -36,7 +36,7 @@ def _limits(numbers: str) -> dict[str, int]:
 
 
 def _names(words: str) -> Iterator[str]:
-    """A word that begins with `-` follows the last full name: `gpt-4o -2024-05-13`."""
+    """Yield full names; a word that begins with `-` extends the last one: `gpt-4o -2024-05-13`."""
     full = ""
     for word in words.split():
         full = full if word.startswith("-") else word
@@ -52,23 +52,23 @@ FIELDS = (
     "max_audio_megabytes_per_1_minute",
 )
 
-# What a project has instead of the usual, to show something: by case and row.
+# Limits that differ from the usual ones, by project case and row; they demonstrate the case.
 HOT = {"max_requests_per_1_minute": 2_000, "max_tokens_per_1_minute": 400_000}
-NONE = {"max_requests_per_1_minute": 0, "max_tokens_per_1_minute": 0}
-ALL = {"max_requests_per_1_minute": UNLIMITED, "max_tokens_per_1_minute": UNLIMITED}
+BLOCKED = {"max_requests_per_1_minute": 0, "max_tokens_per_1_minute": 0}
+NO_LIMIT = {"max_requests_per_1_minute": UNLIMITED, "max_tokens_per_1_minute": UNLIMITED}
 CHANGES: dict[str, dict[str, dict[str, int]]] = {
     "hot": {"gpt-4o-mini": HOT, "gpt-4o-mini-2024-07-18": HOT},
-    "blocked": {"o3": NONE, "o3-2025-04-16": NONE},
+    "blocked": {"o3": BLOCKED, "o3-2025-04-16": BLOCKED},
     "unlimited": dict.fromkeys(
-        ("gpt-4o", "gpt-4o-2024-05-13", "gpt-4o-2024-08-06", "gpt-4o-2024-11-20"), ALL
+        ("gpt-4o", "gpt-4o-2024-05-13", "gpt-4o-2024-08-06", "gpt-4o-2024-11-20"), NO_LIMIT
     ),
     "translation": {"gpt-4.1-2025-04-14": {"max_tokens_per_1_minute": 120_000}},
 }
 
 DATE = "-2026-01-15"
-MADE_UP = "5000 2_000_000 50000 - 100_000_000"
+GENERATED_LIMITS = "5000 2_000_000 50000 - 100_000_000"
 
-# The numbers in the order of FIELDS (`-`: the row does not have it), and the rows that have them.
+# Limits in the order of FIELDS (`-`: the rows lack this field), and the rows that have them.
 LIMITS = (
     ("10000 2_000_000 50000 - 200_000_000", "gpt-4o -2024-05-13 -2024-08-06 -2024-11-20"),
     ("10000 4_000_000 50000 - 40_000_000", "gpt-4o-mini -2024-07-18"),

@@ -1,4 +1,4 @@
-"""What the admin endpoints say of the organization's projects, people, keys and settings."""
+"""Admin endpoints: the organization's projects, people, keys and settings in wire form."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def is_archived(project: Project, now: int) -> bool:
 
 
 def project(entity: Project, now: int, settings: Settings) -> Wire:
-    gone = is_archived(entity, now)
+    archived = is_archived(entity, now)
     return {
         "id": entity.id,
         "object": "organization.project",
         "name": demo.project_name(entity, now, settings),
         "created_at": entity.created_at,
-        "archived_at": entity.archived_at if gone else None,
-        "status": "archived" if gone else "active",
+        "archived_at": entity.archived_at if archived else None,
+        "status": "archived" if archived else "active",
         "external_key_id": None,
         "residency": "GLOBAL",
     }
@@ -59,7 +59,7 @@ def api_key(entity: ApiKey, now: int) -> Wire:
 
 def admin_key(entity: AdminKey) -> Wire:
     owner = entity.owner
-    person = isinstance(owner, User)
+    is_user = isinstance(owner, User)
     return {
         "object": "organization.admin_api_key",
         "id": entity.id,
@@ -69,11 +69,11 @@ def admin_key(entity: AdminKey) -> Wire:
         "last_used_at": entity.last_used_at,
         "expires_at": entity.expires_at,
         "owner": {
-            "type": "user" if person else "service_account",
-            "object": "organization.user" if person else "organization.service_account",
+            "type": "user" if is_user else "service_account",
+            "object": "organization.user" if is_user else "organization.service_account",
             "id": owner.id,
             "name": owner.name,
-            "created_at": _since(owner),
+            "created_at": _created_at(owner),
             "role": owner.role,
         },
     }
@@ -128,7 +128,7 @@ def project_user(entity: User) -> Wire:
 
 
 def members(organization: Organization, project_id: str) -> list[User]:
-    """The organization's owners and whoever has a key in the project, without those who left."""
+    """Return the organization's owners and the users with a key in the project, if active."""
     holders = {key.owner.id for key in keys_by_project(organization).get(project_id, ())}
     return [
         person
@@ -172,7 +172,7 @@ def spend_alerts(organization: Organization) -> list[Wire]:
 
 
 def project_spend_alerts(organization: Organization, project_id: str) -> list[Wire]:
-    """At 80 % of the project's spend limit; no limit, no alert."""
+    """Return one alert at 80 % of the project's spend limit; no alert if it has no limit."""
     limit = demo.spend_limits(organization).get(project_id)
     if limit is None:
         return []
@@ -181,7 +181,7 @@ def project_spend_alerts(organization: Organization, project_id: str) -> list[Wi
 
 
 def invites(organization: Organization, now: int) -> list[Wire]:
-    """One accepted, one expired, one that still waits and one that no longer can."""
+    """Return four invites: accepted, expired, pending, and still pending after its expiry."""
     start = organization.epoch - 30 * DAY
     rows = (
         ("accepted", "dmitri.volkov@acme.example", "owner", start, start + DAY),
@@ -243,7 +243,7 @@ def roles(organization: Organization) -> list[Wire]:
 
 
 def certificates(organization: Organization) -> list[Wire]:
-    """In ascending order of creation; one runs out soon after the epoch."""
+    """Return the certificates, oldest first; one expires soon after the epoch."""
     rows = (("gateway 2025", -370, -5, False), ("gateway 2026", -350, 15, True))
     return [
         {
@@ -266,14 +266,14 @@ def _key_owner(owner: User | ServiceAccount) -> Wire:
         "id": owner.id,
         "name": owner.name,
         "role": owner.role,
-        "created_at": _since(owner),
+        "created_at": _created_at(owner),
     }
     if isinstance(owner, User):
         return {"type": "user", "user": {**inner, "email": owner.email}}
     return {"type": "service_account", "service_account": inner}
 
 
-def _since(owner: User | ServiceAccount) -> int:
+def _created_at(owner: User | ServiceAccount) -> int:
     return owner.added_at if isinstance(owner, User) else owner.created_at
 
 

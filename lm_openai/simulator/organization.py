@@ -1,4 +1,4 @@
-"""Who is in the demo organization: its projects, models, people, keys and vector stores."""
+"""Contents of the demo organization: projects, models, people, keys and vector stores."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ DAY = 86400
 
 
 class Settings(NamedTuple):
-    """What a demo turns while it runs.
+    """Settings that may change while a demo runs.
 
-    `lag` scales how late usage arrives (0: a minute is complete when it is over), `delays` replaces
-    the seconds before a kind's first counts (the kind `costs` too), `rename_at` is the moment at
-    which one project takes its other name.
+    `lag` scales the delay of usage (0: a minute is complete when it ends). `delays` replaces the
+    seconds before a kind's first counts; `costs` is a kind here, too. `rename_at` is the Unix time
+    at which one project changes its name.
     """
 
     lag: float = 1.0
@@ -32,7 +32,7 @@ DEFAULT_SETTINGS = Settings()
 
 
 class Project(NamedTuple):
-    """`case` says what the project is there to show; `other_name` is its name after the rename."""
+    """Project; `case` is the situation it demonstrates, `other_name` its name after the rename."""
 
     id: str
     name: str
@@ -47,7 +47,7 @@ class Project(NamedTuple):
 
 
 class User(NamedTuple):
-    """A member; `active` is False for one who has left and whose keys still exist."""
+    """Organization member; `active` is False for one who left but whose keys still exist."""
 
     id: str
     name: str
@@ -66,7 +66,7 @@ class ServiceAccount(NamedTuple):
 
 
 class ApiKey(NamedTuple):
-    """A project's key; `in_use` keys carry the usage, so that their last use moves on."""
+    """API key of a project; an `in_use` key carries usage, so its last use follows the clock."""
 
     id: str
     name: str
@@ -97,7 +97,7 @@ class VectorStore(NamedTuple):
 
 
 class Organization(NamedTuple):
-    """Everything that does not move with the time; hashed by what it was built from."""
+    """Facts that do not change over time; the hash covers the arguments of `organization`."""
 
     seed: int
     epoch: int
@@ -122,10 +122,11 @@ def organization(
     epoch: int = EPOCH,
     breadth: int | None = None,
 ) -> Organization:
-    """The organization of a seed.
+    """Return the organization of a seed.
 
-    Creation, archiving and expiry lie around `epoch`. `breadth` is the number of models that each
-    project beyond the dozen named ones uses: by default all, in more than 100 projects 5.
+    Creation, archiving and expiry dates are near `epoch`. `breadth` is the number of models that
+    each project uses, except the dozen named ones; the default is all models, or 5 models if there
+    are more than 100 projects.
     """
     members = _users(seed, max(len(roster.PEOPLE), projects // 4), epoch)
     all_projects = tuple(_project(seed, number, epoch) for number in range(projects))
@@ -145,21 +146,21 @@ def organization(
 
 
 def project_name(project: Project, now: int, settings: Settings = DEFAULT_SETTINGS) -> str:
-    """The project's name at `now`."""
+    """Return the project's name at `now`."""
     moment = settings.rename_at
     renamed = project.other_name is not None and moment is not None and now >= moment
     return str(project.other_name) if renamed else project.name
 
 
 def last_used(key: ApiKey, now: int) -> int | None:
-    """When the key was last used, seen at `now`: a key in use was used within the last hour."""
+    """Return the time of the last use at `now`; a key in use was used within the last hour."""
     return now - now % 3600 if key.in_use else key.last_used_at
 
 
 def rate_limits(organization: Organization, project_id: str) -> list[dict[str, Any]]:
-    """The limit rows of a project in the API's wire form, in the order in which it lists them.
+    """Return the limit rows of a project in the API's wire form and order.
 
-    Raises KeyError for a project that the organization has not.
+    Raises KeyError for an unknown project.
     """
     for project in organization.projects:
         if project.id == project_id:
@@ -168,7 +169,7 @@ def rate_limits(organization: Organization, project_id: str) -> list[dict[str, A
 
 
 def spend_limits(organization: Organization) -> dict[str | None, dict[str, Any]]:
-    """Spend limits in wire form by project id; None is the organization's own."""
+    """Return spend limits in wire form by project id; the organization's own id is None."""
     found: dict[str | None, dict[str, Any]] = {
         project.id: _spend_limit("project.spend_limit", PROJECT_SPEND_LIMITS[project.case])
         for project in organization.projects
@@ -177,8 +178,8 @@ def spend_limits(organization: Organization) -> dict[str | None, dict[str, Any]]
     return {None: _spend_limit("organization.spend_limit", ORGANIZATION_SPEND_LIMIT), **found}
 
 
-def scattered(*parts: object) -> int:
-    """A number of 144 bits that depends on nothing but the parts."""
+def stable_hash(*parts: object) -> int:
+    """Return a 144-bit number that depends only on the parts."""
     digest = blake2b("/".join(map(str, parts)).encode(), digest_size=18).digest()
     return int.from_bytes(digest, "big")
 
@@ -194,7 +195,7 @@ def _spend_limit(kind: str, cents: int) -> dict[str, Any]:
 
 
 def _project(seed: int, number: int, epoch: int) -> Project:
-    created = epoch - (700 - 37 * number % 400) * DAY - scattered(seed, "created", number) % DAY
+    created = epoch - (700 - 37 * number % 400) * DAY - stable_hash(seed, "created", number) % DAY
     name, case = (
         roster.PROJECTS[number]
         if number < len(roster.PROJECTS)
@@ -246,7 +247,7 @@ def _keys(
     members: Sequence[User],
     epoch: int,
 ) -> Iterator[ApiKey]:
-    """Per project: the service's key, a person's key, and for some one that needs care."""
+    """Yield the keys of each project: a service's, a person's and, in some, one that needs care."""
     staff = [member for member in members if member.active]
     for number, (project, account) in enumerate(zip(projects, accounts)):
         in_use = project.case != "idle"
@@ -315,7 +316,7 @@ def _vector_stores(seed: int, projects: Sequence[Project]) -> Iterator[VectorSto
 
 
 def _identifier(length: int, *parts: object) -> str:
-    value, found = scattered(*parts), []
+    value, found = stable_hash(*parts), []
     for _ in range(length):
         value, place = divmod(value, len(ALPHABET))
         found.append(ALPHABET[place])

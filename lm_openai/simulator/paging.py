@@ -1,4 +1,4 @@
-"""The API's four ways of cutting a long answer into pages."""
+"""Four ways in which the API splits a long list into pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PREFIX = "page_"
 
 
 class Widths(NamedTuple):
-    """A bucket's seconds, and how many buckets a page has by default and at most."""
+    """Bucket width in seconds, and the default and maximum number of buckets per page."""
 
     seconds: int
     default: int
@@ -28,7 +28,10 @@ class Widths(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The time of one page, `start` inclusive and `end` exclusive; `next` starts the next one."""
+    """Time range of one page in Unix seconds, `start` inclusive and `end` exclusive.
+
+    `next` is the start of the next page; None on the last page.
+    """
 
     start: int
     end: int
@@ -38,9 +41,10 @@ class Span(NamedTuple):
 def span(
     query: Query, path: str, start: int, end: int, widths: Widths, now: int, life: float | None
 ) -> Span:
-    """Which part of the asked range this page holds.
+    """Return the part of the requested range that this page holds.
 
-    A clipped first bucket counts towards `limit`. `life` is how many seconds a token is good for.
+    A clipped first bucket counts towards `limit`. `life` is the lifetime of a token in seconds.
+    Raises Refusal for an invalid limit or page token.
     """
     limit = integer(query, "limit", 1, widths.maximum) or widths.default
     token = text(query, "page")
@@ -51,7 +55,7 @@ def span(
 
 
 def bucketed(buckets: Iterable[Wire], query: Query, path: str, page: Span, now: int) -> Wire:
-    """Family A: pages of buckets, joined by a token that belongs to its query."""
+    """Return a page of buckets (family A); its token is valid only for the same query."""
     token = None if page.next is None else _token(query, path, now, page.next)
     return {
         "object": "page",
@@ -70,11 +74,14 @@ def by_last_id(
     maximum: int | None = 100,
     minimum: int = 1,
 ) -> Wire:
-    """Families B and C: `after` an id, and `before` one where the endpoint declares it."""
+    """Return a page of families B and C: the rows after the id in `after`.
+
+    With `before`, which only some endpoints declare, the rows end before that id.
+    """
     limit = _limit(query, default, maximum, minimum)
     before, after = text(query, "before"), text(query, "after")
-    stop = len(rows) if before is None else _place(rows, "before", before, identify)
-    start = 0 if after is None else _place(rows, "after", after, identify) + 1
+    stop = len(rows) if before is None else _index(rows, "before", before, identify)
+    start = 0 if after is None else _index(rows, "after", after, identify) + 1
     if before is not None and after is None:
         chosen, more = rows[max(start, stop - limit) : stop], stop - limit > start
     else:
@@ -83,7 +90,7 @@ def by_last_id(
 
 
 def listed(items: list[Wire], identifiers: Sequence[str], more: bool) -> Wire:
-    """The envelope of families B and C."""
+    """Return the page object of families B and C."""
     return {
         "object": "list",
         "data": items,
@@ -101,10 +108,10 @@ def by_next(
     default: int = 100,
     maximum: int | None = 1000,
 ) -> Wire:
-    """Family D: a cursor that is nobody's id, given in `next` and returned in `after`."""
+    """Return a page of family D: `next` holds the value for `after`, a cursor that is not an id."""
     limit = _limit(query, default, maximum, 0)
     after = text(query, "after")
-    start = 0 if after is None else _place(rows, "after", after, lambda row: _next(identify(row)))
+    start = 0 if after is None else _index(rows, "after", after, lambda row: _next(identify(row)))
     start += after is not None
     chosen = rows[start : start + limit]
     more = bool(chosen) and start + limit < len(rows)
@@ -117,7 +124,7 @@ def by_next(
 
 
 def ordered(rows: Sequence[Row], query: Query, default: str = "asc") -> Sequence[Row]:
-    """Rows that stand in ascending order, in the order asked for."""
+    """Return rows, given in ascending order, in the order that the query requests."""
     wanted = choice(query, "order", ("asc", "desc"), default)
     return rows if wanted == "asc" else rows[::-1]
 
@@ -127,10 +134,10 @@ def _limit(query: Query, default: int, maximum: int | None, minimum: int) -> int
     return default if given is None else given
 
 
-def _place(rows: Sequence[Row], name: str, cursor: str, identify: Callable[[Row], str]) -> int:
-    for place, row in enumerate(rows):
+def _index(rows: Sequence[Row], name: str, cursor: str, identify: Callable[[Row], str]) -> int:
+    for index, row in enumerate(rows):
         if identify(row) == cursor:
-            return place
+            return index
     raise refusals.bad_cursor(name, cursor)
 
 
@@ -159,5 +166,5 @@ def _next_start(token: str, query: Query, path: str, now: int, life: float | Non
 
 def _check(query: Query, path: str, issued: int, start: int) -> int:
     pairs = sorted((name, value) for name, value in query.items() if name != "page")
-    text = repr((path, pairs, issued, start))
-    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big")
+    signed = repr((path, pairs, issued, start))
+    return int.from_bytes(blake2b(signed.encode(), digest_size=4).digest(), "big")

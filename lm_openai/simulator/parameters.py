@@ -1,4 +1,4 @@
-"""How a query string is read: arrays in three spellings, and every wrong value refused."""
+"""Query string parameters: three spellings of arrays, and a refusal for each wrong value."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def parse(text: str) -> dict[str, list[str]]:
     return parse_qs(text, keep_blank_values=True)
 
 
-def only(query: Query, names: Collection[str]) -> None:
-    """Refuse the first parameter that the endpoint does not have."""
+def refuse_unknown(query: Query, names: Collection[str]) -> None:
+    """Raise Refusal for the first parameter that the endpoint does not have."""
     for name in query:
         if name.removesuffix("[]") not in names:
             raise refusals.unknown_parameter(name)
 
 
 def values(query: Query, name: str, split: bool = True) -> tuple[str, ...]:
-    """An array given as `name=a&name=b`, as `name[]=a&name[]=b` or as `name=a,b`.
+    """Return an array given as `name=a&name=b`, as `name[]=a&name[]=b` or as `name=a,b`.
 
-    `split=False` keeps commas, for values that contain them.
+    `split=False` keeps commas, for values that contain them. Empty and repeated values are omitted.
     """
     given = [*query.get(name, ()), *query.get(f"{name}[]", ())]
     parts = [part for value in given for part in (value.split(",") if split else [value])]
@@ -32,7 +32,7 @@ def values(query: Query, name: str, split: bool = True) -> tuple[str, ...]:
 
 
 def choices(query: Query, name: str, allowed: Sequence[str]) -> tuple[str, ...]:
-    """As `values`, each one of `allowed`."""
+    """Return an array as `values` does. Raises Refusal for a value that is not in `allowed`."""
     found = values(query, name)
     for position, value in enumerate(found):
         if value not in allowed:
@@ -77,6 +77,6 @@ def required_integer(query: Query, name: str) -> int:
 
 
 def text(query: Query, name: str) -> str | None:
-    """The last value of a parameter that is given once."""
+    """Return the last value of a parameter that is not an array; None if it is missing."""
     given = query.get(name)
     return given[-1] if given else None

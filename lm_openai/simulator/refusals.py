@@ -1,14 +1,14 @@
-"""How the API says no: the error bodies of the contract, each with its status."""
+"""Error responses of the vendor's API: status and body of each, as in its contract."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-LARGEST_LISTED = 20
+MAX_LISTED = 20
 
 
 class Refusal(Exception):
-    """An answer that is an error; `param` is left out of the body where the API leaves it out."""
+    """Error response; `omit_param` omits `param` from the body where the API omits it."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ def archived(project_id: str) -> Refusal:
 
 
 def bad_page() -> Refusal:
-    """The one body without `param`, word for word."""
+    """Return the refusal of a page token: the API's verbatim body, the only one without `param`."""
     return Refusal(
         400,
         "The page token is invalid, have you modified the query parameters?",
@@ -136,7 +136,7 @@ def wrong_type(name: str, expected: str) -> Refusal:
 
 
 def wrong_value(name: str, value: str, allowed: Iterable[str]) -> Refusal:
-    listed = ", ".join(f"'{choice}'" for choice in list(allowed)[:LARGEST_LISTED])
+    listed = ", ".join(f"'{choice}'" for choice in list(allowed)[:MAX_LISTED])
     return Refusal(
         400,
         f"Invalid value: '{value}'. Supported values are: {listed}.",
@@ -193,7 +193,7 @@ def overloaded() -> Refusal:
 
 
 def failed(status: int) -> Refusal:
-    """An error of any other status, in the API's shape."""
+    """Return an error of any other status, in the API's shape."""
     return Refusal(
         status,
         "The server had an error while processing your request.",
@@ -202,7 +202,7 @@ def failed(status: int) -> Refusal:
 
 
 def masked(key: str) -> str:
-    """The first eight and the last four characters of a key; nothing of a short one."""
+    """Mask a key except its first eight and last four characters; mask a short key completely."""
     if len(key) <= 12:
         return "*" * len(key)
     return key[:8] + "*" * (len(key) - 12) + key[-4:]

@@ -1,4 +1,4 @@
-"""When usage happens and when it becomes visible: exact splits of a day, and late arrival."""
+"""Timing of usage: exact splits of a day into hours and minutes, and its late arrival."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import NamedTuple
 DAY = 86400
 HOUR = 3600
 MINUTE = 60
-ALL = 1024  # the share of a unit of time that is wholly visible
+ALL = 1024  # the share of a unit of time that is fully visible
 
 Columns = Sequence[Sequence[int]]
 
 
 class Leaf(NamedTuple):
-    """One source of usage: its dimensions, its count a day, and `rates` of `fields` a 1000 counts.
+    """Source of usage: dimensions, counts per day, and `rates` of `fields` per 1000 counts.
 
-    `first_day` and `last_day` (exclusive) are days since 1970.
+    `first_day` (inclusive) and `last_day` (exclusive) are days since 1970.
     """
 
     number: int
@@ -39,7 +39,10 @@ class Leaf(NamedTuple):
 
 
 class View(NamedTuple):
-    """What is visible at `now`: `steps` are (seconds after a unit's end, share), in lumps."""
+    """Visibility of usage at `now`: `steps` are (seconds after a unit's end, visible share).
+
+    Usage arrives in lumps, one every `period` seconds.
+    """
 
     now: int
     period: int
@@ -47,20 +50,20 @@ class View(NamedTuple):
 
     @property
     def settled(self) -> int:
-        """Nothing before this moment changes any more."""
+        """Unix time before which usage no longer changes."""
         return self.now - self.period - self.steps[-1][0]
 
 
 def view(now: int, lag: float, delay: int, steps: Iterable[tuple[int, int]], period: int) -> View:
-    """A view whose first step is `delay` after a unit's end; `lag` scales the rest."""
+    """Return a view whose first step is `delay` after a unit's end; `lag` scales the rest."""
     scaled = tuple((delay + int(lag * after), share) for after, share in steps)
     return View(now, int(lag * period), scaled)
 
 
 def span(leaf: Leaf, start: int, end: int, seen: View) -> Sequence[int]:
-    """The visible count and fields of the minutes that start in [start, end) of one UTC day."""
+    """Return visible count and fields of the minutes that start in [start, end) of one UTC day."""
     day = start // DAY
-    if not _lives(leaf, day) or (end - start == DAY and end <= seen.settled):
+    if not _is_active(leaf, day) or (end - start == DAY and end <= seen.settled):
         return totals(leaf, day)
     first = -(-start // HOUR)
     settled = max(first, min(end, seen.settled) // HOUR)
@@ -75,20 +78,20 @@ def span(leaf: Leaf, start: int, end: int, seen: View) -> Sequence[int]:
 
 
 def level(leaf: Leaf, start: int, end: int, seen: View) -> int:
-    """How much a source that is measured, not counted, holds in the newest visible minute.
+    """Return the value of a measured (not counted) source in its newest visible minute.
 
-    That minute starts in [start, end), both within one UTC day; 0 when there is none.
+    That minute starts in [start, end), both within one UTC day; 0 if no minute is visible.
     """
     shown = min(end + -end % MINUTE, seen.now - seen.steps[0][0])
     newest = shown // MINUTE - 1
-    if newest * MINUTE < start or not _lives(leaf, start // DAY):
+    if newest * MINUTE < start or not _is_active(leaf, start // DAY):
         return 0
     age = newest - leaf.first_day * DAY // MINUTE
     return leaf.daily + leaf.daily * age // GROWTH
 
 
 def minutes(leaf: Leaf, hour: int, seen: View) -> Columns | None:
-    """The visible count and fields of the 60 minutes of an hour since 1970; None without usage."""
+    """Return visible count and fields per minute of an hour since 1970; None without usage."""
     whole = [column[hour % 24] for column in hours(leaf, hour // 24)]
     if not whole[0]:
         return None
@@ -101,14 +104,14 @@ def minutes(leaf: Leaf, hour: int, seen: View) -> Columns | None:
 
 @lru_cache(maxsize=8192)
 def hours(leaf: Leaf, day: int) -> Columns:
-    """The final count and fields of the 24 hours of a day since 1970."""
+    """Return the final count and fields per hour of a day since 1970."""
     mix = scatter(leaf.number, ~day)
     return _split_all(totals(leaf, day), RHYTHMS[leaf.rhythm].hours[mix % TABLES], leaf, mix)
 
 
 def totals(leaf: Leaf, day: int) -> Sequence[int]:
-    """The final count and fields of a day since 1970."""
-    if not _lives(leaf, day):
+    """Return the final count and fields of a day since 1970."""
+    if not _is_active(leaf, day):
         return (0,) * (1 + len(leaf.fields))
     rhythm = RHYTHMS[leaf.rhythm]
     mix = scatter(leaf.number, day)
@@ -121,7 +124,7 @@ def totals(leaf: Leaf, day: int) -> Sequence[int]:
 
 
 def visible(columns: Columns, seen: Sequence[int], mix: int) -> Columns:
-    """The part of the columns that has arrived: whole counts, each with its part of the fields."""
+    """Return the arrived part of the columns: whole counts, each with its part of the fields."""
     counts = columns[0]
     dither = DITHER[mix % TABLES]
     arrived = [(count * share + up) >> 10 for count, share, up in zip(counts, seen, dither)]
@@ -134,7 +137,7 @@ def visible(columns: Columns, seen: Sequence[int], mix: int) -> Columns:
 
 @lru_cache(maxsize=512)
 def shares(seen: View, phase: int, start: int, width: int, count: int) -> tuple[int, ...]:
-    """The visible shares of `count` units from `start`; `phase` moves the lumps."""
+    """Return the visible shares of `count` units from `start`; `phase` shifts the lumps."""
     late = phase * seen.period // LUMPS
     arrived = seen.now - (seen.now - late) % seen.period if seen.period else seen.now
     ends = range(start + width, start + width * count + 1, width)
@@ -142,13 +145,13 @@ def shares(seen: View, phase: int, start: int, width: int, count: int) -> tuple[
 
 
 def scatter(number: int, moment: int) -> int:
-    """A well mixed 64-bit number."""
+    """Return a 64-bit hash of both numbers."""
     mixed = (number ^ (moment * 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
     mixed = (mixed ^ mixed >> 29) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
     return mixed ^ mixed >> 32
 
 
-def _lives(leaf: Leaf, day: int) -> bool:
+def _is_active(leaf: Leaf, day: int) -> bool:
     return leaf.first_day <= day < leaf.last_day
 
 
@@ -164,7 +167,10 @@ def _split_all(whole: Sequence[int], marks: Sequence[int], leaf: Leaf, mix: int)
 
 
 def _split(amount: int, marks: Sequence[int], phase: int) -> list[int]:
-    """Integers by cumulative weights, exact in sum; `phase` < marks[-1] places the odd ones."""
+    """Split an amount into integers by cumulative weights; their sum is exact.
+
+    `phase` < marks[-1] places the remainders.
+    """
     whole = marks[-1]
     if not amount or not whole:
         return [0] * (len(marks) - 1)
@@ -181,7 +187,10 @@ def _share(age: int, steps: Iterable[tuple[int, int]]) -> int:
 
 
 class Rhythm(NamedTuple):
-    """Weights of days and hours; `spread` is a day's noise in 1024ths; tables are cumulative."""
+    """Weights of days, hours and minutes; `spread` is a day's noise in 1024ths.
+
+    The tables `hours` and `minutes` are cumulative.
+    """
 
     week: tuple[int, ...]
     spread: int
@@ -191,7 +200,10 @@ class Rhythm(NamedTuple):
 
 
 def _rhythm(name: str, week: str, day: str, noise: int) -> Rhythm:
-    """`week` and `day` are weights in percent; so is `noise`, how far a minute may be off."""
+    """Return a rhythm; `week` and `day` are weights in percent.
+
+    `noise` is the greatest deviation of an hour or a minute, also in percent.
+    """
     draw = random.Random(name)
 
     def noisy(weights: Sequence[int]) -> list[int]:
@@ -209,7 +221,7 @@ def _rhythm(name: str, week: str, day: str, noise: int) -> Rhythm:
 
 TABLES = 32
 LUMPS = 5
-GROWTH = 500 * DAY // MINUTE  # minutes in which what is measured doubles
+GROWTH = 500 * DAY // MINUTE  # minutes in which a measured level doubles
 DITHER = tuple(
     tuple(random.Random(number).randrange(ALL) for number in range(60 * table, 60 * table + 60))
     for table in range(TABLES)

@@ -1,8 +1,8 @@
-"""The names of the demo organization, and what its projects and keys are there to show."""
+"""Names in the demo organization, and the case that each project and key demonstrates."""
 
 from __future__ import annotations
 
-# name, case: the cases are what traffic, limits and keys go by
+# name, case; traffic, limits and keys depend on the case
 PROJECTS = (
     ("Customer Support", "support"),
     ("Data Platform", "hot"),
@@ -34,9 +34,9 @@ PEOPLE = (
     ("Yuki Tanaka", "yuki.tanaka@acme.example"),
     ("Zoë Ångström", "zoe.angstrom@acme.example"),
 )
-DEPARTED = 8  # the place of the one whose key outlived the membership
+DEPARTED = 8  # index of the person who left but whose key remains
 
-# name, days since the last use (None: never used), days until it expires (None: never)
+# name, days since the last use (None: never used), days until expiry (None: never)
 SPECIAL_KEYS: dict[str, tuple[str, int | None, int | None]] = {
     "support": ("rotation 2026", 3, 9),
     "hot": ("load test", 210, None),
@@ -45,7 +45,7 @@ SPECIAL_KEYS: dict[str, tuple[str, int | None, int | None]] = {
     "renamed": ("agency", 35, -12),
 }
 
-# name, days since created, days since the last use, days until it expires
+# name, days since creation, days since the last use, days until expiry
 ADMIN_KEYS: tuple[tuple[str | None, int, int | None, int | None], ...] = (
     ("monitoring", 90, 0, 275),
     ("terraform", 400, 1, None),

@@ -1,4 +1,4 @@
-"""Which path is answered by what, with which parameters, under which scope."""
+"""Endpoints of the demo organization: path, parameters, scope and function of each."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ FORWARD = ("limit", "after")
 BOTH_WAYS = ("limit", "after", "before")
 
 
-class Scene(NamedTuple):
-    """The organization at a moment, and how its feed and its page tokens behave.
+class State(NamedTuple):
+    """Organization at the Unix time `now`, with the behavior of its audit feed and page tokens.
 
-    `token_life` and `audit_delay` are seconds; a life of None never ends.
+    `token_life` and `audit_delay` are seconds; with a `token_life` of None, tokens never expire.
     """
 
     organization: Organization
@@ -53,14 +53,17 @@ class Scene(NamedTuple):
 
 
 class Route(NamedTuple):
-    """`answer` takes the scene, the query and the ids in the path."""
+    """Endpoint with the names of its parameters.
+
+    `respond` accepts the state, the query and the ids in the path.
+    """
 
     parameters: frozenset[str]
-    answer: Callable[..., Wire]
+    respond: Callable[..., Wire]
 
 
 def find(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
-    """The route of a path and the ids in it; raises Refusal as the API does."""
+    """Return the route of a path and the ids in it. Raises Refusal as the API does."""
     for pattern, route in ROUTES:
         match = pattern.fullmatch(path)
         if match:
@@ -71,35 +74,35 @@ def find(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
 
 
 def scope(path: str) -> str:
-    """The scope that a key needs for a path."""
+    """Return the scope that a key needs for a path."""
     if path.startswith((f"{ROOT}/usage/", f"{ROOT}/costs")):
         return USAGE_SCOPE
     return AUDIT_SCOPE if path.startswith(f"{ROOT}/audit_logs") else MANAGEMENT_SCOPE
 
 
-def _usage(kind: str, scene: Scene, query: Query) -> Wire:
+def _usage(kind: str, state: State, query: Query) -> Wire:
     declared = usage.KINDS[kind]
-    asked = _question(query, declared.dimensions, declared.filters, USAGE_WIDTHS)
+    wanted = _bucket_query(query, declared.dimensions, declared.filters, USAGE_WIDTHS)
     path = f"{ROOT}/usage/{kind}"
-    return _page(scene, query, path, asked, USAGE_WIDTHS, partial(_usage_buckets, scene, kind))
+    return _page(state, query, path, wanted, USAGE_WIDTHS, partial(_usage_buckets, state, kind))
 
 
-def _usage_buckets(scene: Scene, kind: str, asked: BucketQuery) -> Iterable[Wire]:
-    return usage.buckets(scene.organization, kind, asked, scene.now, scene.settings)
+def _usage_buckets(state: State, kind: str, wanted: BucketQuery) -> Iterable[Wire]:
+    return usage.buckets(state.organization, kind, wanted, state.now, state.settings)
 
 
-def _costs(scene: Scene, query: Query) -> Wire:
-    asked = _question(query, costs.DIMENSIONS, costs.FILTERS, COST_WIDTHS)
-    if asked.end_time is not None and asked.start_time // DAY == asked.end_time // DAY:
+def _costs(state: State, query: Query) -> Wire:
+    wanted = _bucket_query(query, costs.DIMENSIONS, costs.FILTERS, COST_WIDTHS)
+    if wanted.end_time is not None and wanted.start_time // DAY == wanted.end_time // DAY:
         raise refusals.same_day()
-    return _page(scene, query, f"{ROOT}/costs", asked, COST_WIDTHS, partial(_cost_buckets, scene))
+    return _page(state, query, f"{ROOT}/costs", wanted, COST_WIDTHS, partial(_cost_buckets, state))
 
 
-def _cost_buckets(scene: Scene, asked: BucketQuery) -> Iterable[Wire]:
-    return costs.buckets(scene.organization, asked, scene.now, scene.settings)
+def _cost_buckets(state: State, wanted: BucketQuery) -> Iterable[Wire]:
+    return costs.buckets(state.organization, wanted, state.now, state.settings)
 
 
-def _question(
+def _bucket_query(
     query: Query,
     dimensions: Sequence[str],
     filters: Collection[str],
@@ -125,22 +128,22 @@ def _filter(query: Query, name: str) -> tuple[str, ...]:
 
 
 def _page(
-    scene: Scene,
+    state: State,
     query: Query,
     path: str,
-    asked: BucketQuery,
+    wanted: BucketQuery,
     widths: Mapping[str, Widths],
     read: Callable[[BucketQuery], Iterable[Wire]],
 ) -> Wire:
-    end = scene.now if asked.end_time is None else min(asked.end_time, scene.now)
-    width = widths[asked.bucket_width]
-    span = paging.span(query, path, asked.start_time, end, width, scene.now, scene.token_life)
-    found = read(asked._replace(start_time=span.start, end_time=span.end))
-    return paging.bucketed(map(_with_iso_times, found), query, path, span, scene.now)
+    end = state.now if wanted.end_time is None else min(wanted.end_time, state.now)
+    width = widths[wanted.bucket_width]
+    span = paging.span(query, path, wanted.start_time, end, width, state.now, state.token_life)
+    found = read(wanted._replace(start_time=span.start, end_time=span.end))
+    return paging.bucketed(map(_with_iso_times, found), query, path, span, state.now)
 
 
 def _with_iso_times(bucket: Wire) -> Wire:
-    """The two members that the wire has and the contract does not declare."""
+    """Add the two fields that the API sends and the contract does not declare."""
     return {
         "object": bucket["object"],
         "start_time": bucket["start_time"],
@@ -155,134 +158,132 @@ def _iso(moment: int) -> str:
     return datetime.fromtimestamp(moment, timezone.utc).isoformat()
 
 
-def _projects(scene: Scene, query: Query) -> Wire:
-    everyone = parameters.flag(query, "include_archived")
+def _projects(state: State, query: Query) -> Wire:
+    with_archived = parameters.flag(query, "include_archived")
     rows = [
         project
-        for project in scene.organization.projects
-        if everyone or not lists.is_archived(project, scene.now)
+        for project in state.organization.projects
+        if with_archived or not lists.is_archived(project, state.now)
     ]
-    wire = partial(lists.project, now=scene.now, settings=scene.settings)
+    wire = partial(lists.project, now=state.now, settings=state.settings)
     return paging.by_last_id(rows, query, _id, wire)
 
 
-def _project(scene: Scene, query: Query, project_id: str) -> Wire:
-    return lists.project(_found(scene, project_id), scene.now, scene.settings)
+def _project(state: State, query: Query, project_id: str) -> Wire:
+    return lists.project(_known_project(state, project_id), state.now, state.settings)
 
 
-def _rate_limits(scene: Scene, query: Query, project_id: str) -> Wire:
-    rows = demo.rate_limits(scene.organization, _found(scene, project_id).id)
-    return paging.by_last_id(rows, query, _member_id, _as_is, default=100, maximum=None)
+def _rate_limits(state: State, query: Query, project_id: str) -> Wire:
+    rows = demo.rate_limits(state.organization, _known_project(state, project_id).id)
+    return paging.by_last_id(rows, query, _row_id, _as_is, default=100, maximum=None)
 
 
-def _api_keys(scene: Scene, query: Query, project_id: str) -> Wire:
-    keys = lists.keys_by_project(scene.organization).get(_found(scene, project_id).id, [])
+def _api_keys(state: State, query: Query, project_id: str) -> Wire:
+    keys = lists.keys_by_project(state.organization).get(_known_project(state, project_id).id, [])
     wanted = parameters.choice(
         query, "owner_project_access", ("active", "inactive", "any"), "active"
     )
     rows = [key for key in keys if wanted == "any" or key.owner_active == (wanted == "active")]
-    return paging.by_last_id(rows, query, _id, partial(lists.api_key, now=scene.now))
+    return paging.by_last_id(rows, query, _id, partial(lists.api_key, now=state.now))
 
 
-def _service_accounts(scene: Scene, query: Query, project_id: str) -> Wire:
-    project = _living(scene, project_id)
-    accounts = scene.organization.service_accounts
+def _service_accounts(state: State, query: Query, project_id: str) -> Wire:
+    project = _active_project(state, project_id)
+    accounts = state.organization.service_accounts
     rows = [account for account in accounts if account.project_id == project.id]
     return paging.by_last_id(rows, query, _id, lists.service_account)
 
 
-def _project_users(scene: Scene, query: Query, project_id: str) -> Wire:
-    rows = lists.members(scene.organization, _living(scene, project_id).id)
+def _project_users(state: State, query: Query, project_id: str) -> Wire:
+    rows = lists.members(state.organization, _active_project(state, project_id).id)
     return paging.by_last_id(rows, query, _id, lists.project_user)
 
 
-def _project_spend_limit(scene: Scene, query: Query, project_id: str) -> Wire:
-    return _spend_limit_of(scene, _found(scene, project_id).id)
+def _project_spend_limit(state: State, query: Query, project_id: str) -> Wire:
+    return _spend_limit_of(state, _known_project(state, project_id).id)
 
 
-def _project_spend_alerts(scene: Scene, query: Query, project_id: str) -> Wire:
-    rows = lists.project_spend_alerts(scene.organization, _found(scene, project_id).id)
+def _project_spend_alerts(state: State, query: Query, project_id: str) -> Wire:
+    rows = lists.project_spend_alerts(state.organization, _known_project(state, project_id).id)
     return _alerts(rows, query)
 
 
-def _project_retention(scene: Scene, query: Query, project_id: str) -> Wire:
-    return lists.project_retention(_found(scene, project_id))
+def _project_retention(state: State, query: Query, project_id: str) -> Wire:
+    return lists.project_retention(_known_project(state, project_id))
 
 
-def _model_permissions(scene: Scene, query: Query, project_id: str) -> Wire:
-    return lists.model_permissions(_found(scene, project_id))
+def _model_permissions(state: State, query: Query, project_id: str) -> Wire:
+    return lists.model_permissions(_known_project(state, project_id))
 
 
-def _users(scene: Scene, query: Query) -> Wire:
+def _users(state: State, query: Query) -> Wire:
     emails = parameters.values(query, "emails")
-    people = scene.organization.users
+    people = state.organization.users
     rows = [user for user in people if not emails or user.email in emails]
     return paging.by_last_id(rows, query, _id, lists.user)
 
 
-def _invites(scene: Scene, query: Query) -> Wire:
-    return paging.by_last_id(
-        lists.invites(scene.organization, scene.now), query, _member_id, _as_is
-    )
+def _invites(state: State, query: Query) -> Wire:
+    return paging.by_last_id(lists.invites(state.organization, state.now), query, _row_id, _as_is)
 
 
-def _admin_keys(scene: Scene, query: Query) -> Wire:
-    rows = sorted(scene.organization.admin_keys, key=lambda key: key.created_at)
+def _admin_keys(state: State, query: Query) -> Wire:
+    rows = sorted(state.organization.admin_keys, key=lambda key: key.created_at)
     return paging.by_last_id(paging.ordered(rows, query), query, _id, lists.admin_key)
 
 
-def _groups(scene: Scene, query: Query) -> Wire:
-    rows = paging.ordered(lists.groups(scene.organization), query)
-    return paging.by_next(rows, query, _member_id, _as_is)
+def _groups(state: State, query: Query) -> Wire:
+    rows = paging.ordered(lists.groups(state.organization), query)
+    return paging.by_next(rows, query, _row_id, _as_is)
 
 
-def _roles(scene: Scene, query: Query) -> Wire:
-    rows = paging.ordered(lists.roles(scene.organization), query)
-    return paging.by_next(rows, query, _member_id, _as_is, default=1000)
+def _roles(state: State, query: Query) -> Wire:
+    rows = paging.ordered(lists.roles(state.organization), query)
+    return paging.by_next(rows, query, _row_id, _as_is, default=1000)
 
 
-def _certificates(scene: Scene, query: Query) -> Wire:
-    rows = paging.ordered(lists.certificates(scene.organization), query, default="desc")
-    return paging.by_last_id(rows, query, _member_id, _as_is)
+def _certificates(state: State, query: Query) -> Wire:
+    rows = paging.ordered(lists.certificates(state.organization), query, default="desc")
+    return paging.by_last_id(rows, query, _row_id, _as_is)
 
 
-def _spend_limit(scene: Scene, query: Query) -> Wire:
-    return _spend_limit_of(scene, None)
+def _spend_limit(state: State, query: Query) -> Wire:
+    return _spend_limit_of(state, None)
 
 
-def _spend_alerts(scene: Scene, query: Query) -> Wire:
-    return _alerts(lists.spend_alerts(scene.organization), query)
+def _spend_alerts(state: State, query: Query) -> Wire:
+    return _alerts(lists.spend_alerts(state.organization), query)
 
 
-def _retention(scene: Scene, query: Query) -> Wire:
+def _retention(state: State, query: Query) -> Wire:
     return lists.organization_retention()
 
 
-def _audit_logs(scene: Scene, query: Query) -> Wire:
-    return audit.page(scene.organization, query, scene.now, scene.settings, scene.audit_delay)
+def _audit_logs(state: State, query: Query) -> Wire:
+    return audit.page(state.organization, query, state.now, state.settings, state.audit_delay)
 
 
-def _spend_limit_of(scene: Scene, project_id: str | None) -> Wire:
-    limit = demo.spend_limits(scene.organization).get(project_id)
+def _spend_limit_of(state: State, project_id: str | None) -> Wire:
+    limit = demo.spend_limits(state.organization).get(project_id)
     if limit is None:
         raise refusals.no_spend_limit()
     return limit
 
 
 def _alerts(rows: Sequence[Wire], query: Query) -> Wire:
-    return paging.by_last_id(paging.ordered(rows, query), query, _member_id, _as_is, minimum=0)
+    return paging.by_last_id(paging.ordered(rows, query), query, _row_id, _as_is, minimum=0)
 
 
-def _found(scene: Scene, project_id: str) -> Project:
-    project = lists.projects_by_id(scene.organization).get(project_id)
+def _known_project(state: State, project_id: str) -> Project:
+    project = lists.projects_by_id(state.organization).get(project_id)
     if project is None:
         raise refusals.not_found("project", project_id)
     return project
 
 
-def _living(scene: Scene, project_id: str) -> Project:
-    project = _found(scene, project_id)
-    if lists.is_archived(project, scene.now):
+def _active_project(state: State, project_id: str) -> Project:
+    project = _known_project(state, project_id)
+    if lists.is_archived(project, state.now):
         raise refusals.archived(project_id)
     return project
 
@@ -291,7 +292,7 @@ def _id(entity: Any) -> str:
     return str(entity.id)
 
 
-def _member_id(row: Wire) -> str:
+def _row_id(row: Wire) -> str:
     return str(row["id"])
 
 
@@ -299,9 +300,9 @@ def _as_is(row: Wire) -> Wire:
     return row
 
 
-def _route(path: str, answer: Callable[..., Wire], *names: str) -> tuple[re.Pattern[str], Route]:
+def _route(path: str, respond: Callable[..., Wire], *names: str) -> tuple[re.Pattern[str], Route]:
     pattern = re.escape(ROOT + path).replace(r"\{id\}", "([^/]+)")
-    return re.compile(pattern), Route(frozenset(names), answer)
+    return re.compile(pattern), Route(frozenset(names), respond)
 
 
 ROUTES = [

@@ -1,4 +1,4 @@
-"""The demo organization over HTTP: who may ask, and how bytes come and go."""
+"""HTTP server of the demo organization: keys, scopes, headers and connections."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from lm_openai.simulator import faults, parameters, refusals, routes
-from lm_openai.simulator.faults import Answer, Asked
+from lm_openai.simulator.faults import RequestInfo, Response
 from lm_openai.simulator.refusals import Refusal
-from lm_openai.simulator.routes import Scene
+from lm_openai.simulator.routes import State
 
-WORTH_COMPRESSING = 1024
+MIN_COMPRESSED_BYTES = 1024
 PROJECT_KEY = "sk-proj-"
 ADMIN_KEY = "sk-admin-demo"
 NO_AUDIT_KEY = "sk-admin-demo-no-audit"
@@ -32,11 +32,11 @@ MISSING_SCOPE = {
     NO_USAGE_KEY: routes.USAGE_SCOPE,
     NO_MANAGEMENT_KEY: routes.MANAGEMENT_SCOPE,
 }
-"""The keys that exist, and the one scope that each lacks."""
+"""Accepted keys, each with the one scope that it lacks; None if it has all scopes."""
 
 
 class Request(NamedTuple):
-    """One request as it came; a `status` of 0 is a connection closed without an answer."""
+    """Recorded request; a `status` of 0 means a connection closed without a response."""
 
     method: str
     path: str
@@ -44,10 +44,10 @@ class Request(NamedTuple):
     status: int
 
 
-class Desk(NamedTuple):
-    """What a connection needs of its simulator."""
+class Backend(NamedTuple):
+    """Parts of a simulator that its connections use; `latency` is in seconds."""
 
-    scene: Callable[[], Scene]
+    state: Callable[[], State]
     plan: faults.Plan
     record: Callable[[Request], None]
     latency: float
@@ -55,24 +55,24 @@ class Desk(NamedTuple):
 
 
 class Server(ThreadingHTTPServer):
-    """A server whose connections end with it, kept-alive ones too."""
+    """HTTP server that closes all its connections when it stops, also those kept alive."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, address: tuple[str, int], backend: Backend) -> None:
+        self.backend = backend
         self.connections: set[socket.socket] = set()
         super().__init__(address, Connection)
 
     def server_bind(self) -> None:
-        """Without the look-up of a host name that the library does here."""
+        """Bind without the host name lookup of the standard library."""
         TCPServer.server_bind(self)
         host, self.server_port = self.server_address[:2]
         self.server_name = str(host)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; anything else is told."""
+        """Report an error, unless the client only closed its connection or timed out."""
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
@@ -86,7 +86,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Connection(BaseHTTPRequestHandler):
-    """One client's connection, kept alive between its requests."""
+    """Connection of one client, kept alive between its requests."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -109,73 +109,73 @@ class Connection(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing is logged; the simulator keeps the requests."""
+        """Log nothing; the simulator records the requests."""
 
     def do_GET(self) -> None:
-        scene = self.server.desk.scene()
+        state = self.server.backend.state()
         target = urlsplit(self.path)
         query = parameters.parse(target.query)
         length = int(self.headers.get("Content-Length") or 0)
         self.rfile.read(min(length, faults.MEBIBYTE))
-        answer = self._answer(target.path, query, scene)
-        self.server.desk.record(Request(self.command, target.path, query, answer.status))
-        time.sleep(self.server.desk.latency + answer.wait)
-        self._send(answer, scene.now)
+        response = self._respond(target.path, query, state)
+        self.server.backend.record(Request(self.command, target.path, query, response.status))
+        time.sleep(self.server.backend.latency + response.wait)
+        self._send(response, state.now)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
-    def _answer(self, path: str, query: dict[str, list[str]], scene: Scene) -> Answer:
-        asked = Asked(query, routes.scope(path))
+    def _respond(self, path: str, query: dict[str, list[str]], state: State) -> Response:
+        info = RequestInfo(query, routes.scope(path))
 
-        def true_answer() -> Answer:
-            return answer(self.command, path, query, self.headers.get("Authorization"), scene)
+        def normal() -> Response:
+            return respond(self.command, path, query, self.headers.get("Authorization"), state)
 
-        fault = self.server.desk.plan.take(path, asked)
-        return true_answer() if fault is None else faults.spoil(fault, asked, true_answer)
+        fault = self.server.backend.plan.take(path, info)
+        return normal() if fault is None else faults.inject(fault, info, normal)
 
-    def _send(self, answer: Answer, now: int) -> None:
-        if answer.status == 0:
+    def _send(self, response: Response, now: int) -> None:
+        if response.status == 0:
             self.close_connection = True
             return
-        body, encoding = self._encoded(answer.body)
-        self.send_response_only(answer.status)
+        body, encoding = self._encoded(response.body)
+        self.send_response_only(response.status)
         self.send_header("Date", formatdate(now, usegmt=True))
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(body) + answer.cut))
-        self.send_header("x-request-id", _request_id(next(self.server.desk.numbers)))
-        for name, value in (*encoding, *answer.headers):
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(body) + response.cut))
+        self.send_header("x-request-id", _request_id(next(self.server.backend.numbers)))
+        for name, value in (*encoding, *response.headers):
             self.send_header(name, value)
-        if answer.cut:
+        if response.cut:
             self.close_connection = True
         self.end_headers()
         self.wfile.write(body)
 
     def _encoded(self, body: bytes) -> tuple[bytes, tuple[tuple[str, str], ...]]:
         accepted = self.headers.get("Accept-Encoding", "")
-        if "gzip" not in accepted or len(body) < WORTH_COMPRESSING:
+        if "gzip" not in accepted or len(body) < MIN_COMPRESSED_BYTES:
             return body, ()
         return gzip.compress(body, 1), (("Content-Encoding", "gzip"),)
 
 
-def answer(
+def respond(
     method: str,
     path: str,
     query: Mapping[str, list[str]],
     authorization: str | None,
-    scene: Scene,
-) -> Answer:
-    """What the organization says to a request; a refusal is an answer too."""
+    state: State,
+) -> Response:
+    """Return the normal response to a request; a Refusal becomes an error response."""
     try:
         route, identifiers = routes.find(method, path)
-        _admit(authorization, routes.scope(path))
-        parameters.only(query, route.parameters)
-        page = route.answer(scene, query, *identifiers)
+        _authorize(authorization, routes.scope(path))
+        parameters.refuse_unknown(query, route.parameters)
+        page = route.respond(state, query, *identifiers)
     except Refusal as refusal:
-        return faults.refused(refusal)
-    return Answer(200, json.dumps(page, separators=(",", ":")).encode())
+        return faults.error_response(refusal)
+    return Response(200, json.dumps(page, separators=(",", ":")).encode())
 
 
-def _admit(authorization: str | None, scope: str) -> None:
+def _authorize(authorization: str | None, scope: str) -> None:
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise refusals.no_key()

@@ -1,4 +1,4 @@
-"""Who in the demo organization calls what, how often, and with how many tokens a call."""
+"""Traffic of the demo organization: callers, models, calls per day and tokens per call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lm_openai.simulator.organization import (
     Project,
     User,
     VectorStore,
-    scattered,
+    stable_hash,
 )
 from lm_openai.simulator.rhythm import Leaf
 
@@ -22,7 +22,7 @@ FOREVER = 10**9
 
 
 class Flow(NamedTuple):
-    """One line of a project's traffic; `by` is who calls: its service, a person, the playground."""
+    """Flow of a project's traffic; `by` is the caller: `service`, `person` or `playground`."""
 
     kind: str
     model: str | None
@@ -35,7 +35,7 @@ class Flow(NamedTuple):
 
 @lru_cache(maxsize=64)
 def leaves(organization: Organization, kind: str) -> tuple[Leaf, ...]:
-    """All sources of a kind's usage."""
+    """Return all sources of a kind's usage."""
     keys: dict[str, list[ApiKey]] = {}
     for key in organization.keys:
         keys.setdefault(key.project_id, []).append(key)
@@ -58,11 +58,11 @@ def _flows(organization: Organization, project: Project, number: int) -> Iterato
 
 
 def _plain(organization: Organization, number: int) -> Iterator[Flow]:
-    """A generated project: `breadth` models, starting at another one in each project."""
+    """Yield the flows of a generated project: `breadth` models; the first differs by project."""
     models = organization.models
     for step in range(min(organization.breadth, len(models))):
         model = models[(number * organization.breadth + step) % len(models)]
-        daily = 4000 + scattered(organization.seed, number, model.name) % 12000
+        daily = 4000 + stable_hash(organization.seed, number, model.name) % 12000
         yield _plain_flow(model, daily)
 
 
@@ -77,7 +77,7 @@ def _leaf(
     rates = PROFILES[flow.profile]
     archived = project.archived_at
     return Leaf(
-        number=scattered(organization.seed, project.id, place) % 2**61,
+        number=stable_hash(organization.seed, project.id, place) % 2**61,
         kind=flow.kind,
         dimensions={
             "project_id": project.id,
@@ -115,7 +115,7 @@ def _more(flow: Flow, project: Project, stores: tuple[VectorStore, ...]) -> dict
     return more
 
 
-# Amounts a thousand counts. Text, audio and image tokens of completions are their uncached part.
+# Amounts per thousand counts. Input text, audio and image tokens are the uncached part.
 PROFILES: dict[str, dict[str, int]] = {
     "chat": {
         "input_text_tokens": 620_000,

@@ -1,4 +1,4 @@
-"""What the usage endpoints answer: per kind the dimensions, filters and fields, and its buckets."""
+"""Usage endpoints: the dimensions, filters and fields of each kind, and its buckets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDTHS = {"1m": MINUTE, "1h": HOUR, "1d": DAY}
 
 
 class BucketQuery(NamedTuple):
-    """A question to a bucketed endpoint; `filters` are the API's own, all values as strings."""
+    """Query of a bucketed endpoint; `filters` are the API's own, with all values as strings."""
 
     start_time: int
     end_time: int | None
@@ -41,11 +41,12 @@ Interval = tuple[int, int]
 
 
 class Kind(NamedTuple):
-    """A usage endpoint.
+    """Usage endpoint.
 
-    `filters` gives each filter's dimension, `counter` is the field that all usage has, `fields` are
-    those of a result in order, `delay` is the seconds after which a minute begins to show. A
-    `level` is not added up over time: a bucket has the value of its newest minute.
+    `filters` maps each filter to its dimension. `counter` is the field that all usage has. `fields`
+    are the fields of a result, in order. `delay` is the number of seconds after which a minute
+    begins to appear. A `level` is not summed over time: a bucket has the value of its newest
+    minute.
     """
 
     object: str
@@ -65,27 +66,27 @@ def buckets(
     now: int,
     settings: Settings = DEFAULT_SETTINGS,
 ) -> Iterator[dict[str, Any]]:
-    """The buckets of a query in wire form, ascending, computed as they are drawn.
+    """Yield the buckets of a query in wire form, oldest first, computed on demand.
 
-    The first is clipped to the start, floored to the minute, the last to the end or to now. Raises
-    KeyError for an unknown kind, width or filter.
+    The first bucket is clipped to the start, rounded down to the minute; the last one to the end or
+    to now. Raises KeyError for an unknown kind, width or filter.
     """
     declared = KINDS[kind]
     chosen = selected(leaves(organization, kind), query.filters, declared.filters)
     groups = _groups(chosen, query.group_by)
     seen = usage_view(kind, now, settings)
     for block in _blocks(intervals(query, now), seen.settled, len(chosen)):
-        yield from _answer(declared, query.group_by, block, groups, seen)
+        yield from _wire_buckets(declared, query.group_by, block, groups, seen)
 
 
 def usage_view(kind: str, now: int, settings: Settings) -> View:
-    """What of a kind's usage is visible at `now`."""
+    """Return the view of a kind's usage at `now`."""
     delay = settings.delays.get(kind, int(settings.lag * KINDS[kind].delay))
     return view(now, settings.lag, delay, ARRIVAL, LUMP)
 
 
 def intervals(query: BucketQuery, now: int) -> Iterator[Interval]:
-    """The buckets' start and end times."""
+    """Yield the start and end times of the buckets, oldest first."""
     width = WIDTHS[query.bucket_width]
     end = now if query.end_time is None else min(query.end_time, now)
     start = query.start_time - query.start_time % MINUTE
@@ -98,7 +99,7 @@ def intervals(query: BucketQuery, now: int) -> Iterator[Interval]:
 def selected(
     sources: Iterable[Leaf], filters: Mapping[str, tuple[str, ...]], dimensions: Mapping[str, str]
 ) -> list[Leaf]:
-    """The leaves that pass all filters; an empty filter passes everything."""
+    """Return the leaves that pass all filters; an empty filter passes everything."""
     wanted = [(dimensions[name], frozenset(values)) for name, values in filters.items() if values]
     return [
         leaf
@@ -122,8 +123,8 @@ def _groups(
 
 
 def _blocks(found: Iterable[Interval], settled: int, sources: int) -> Iterator[list[Interval]]:
-    """Buckets that are computed at once: minutes of an hour, settled hours of a day, else one."""
-    most = min(60, max(6, HELD // max(sources, 1))) * MINUTE
+    """Yield buckets to compute together: minutes of an hour, settled hours of a day, else one."""
+    most = min(60, max(6, MAX_LEAF_MINUTES // max(sources, 1))) * MINUTE
 
     def block(interval: Interval) -> tuple[int, int]:
         start, end = interval
@@ -136,7 +137,7 @@ def _blocks(found: Iterable[Interval], settled: int, sources: int) -> Iterator[l
         yield list(intervals_of_block)
 
 
-def _answer(
+def _wire_buckets(
     declared: Kind,
     group_by: tuple[str, ...],
     block: list[Interval],
@@ -164,7 +165,7 @@ def _answer(
 
 
 def _columns(declared: Kind, members: Iterable[Leaf], block: list[Interval], seen: View) -> Columns:
-    """Each field's values by bucket of the block, summed over the leaves."""
+    """Return each field's values by bucket of the block, summed over the leaves."""
     total: Columns = {}
     for leaf in members:
         if declared.level:
@@ -203,7 +204,7 @@ def _fields(declared: Kind, columns: Columns, length: int) -> list[Sequence[int]
 
 
 def _token_sums(columns: Columns, zeros: Sequence[int]) -> Columns:
-    """Adds to the split counts what the contract defines as their sums."""
+    """Add the sums that the contract defines to the split counts."""
     total = dict(columns)
     for name, parts in TOKEN_SUMS.items():
         present = [total[part] for part in parts if part in total] or [zeros]
@@ -223,12 +224,12 @@ TOKEN_SUMS = {
     "output_tokens": ("output_text_tokens", "output_audio_tokens", "output_image_tokens"),
 }
 
-# Seconds after a kind's first counts and the visible share in 1024ths: the last of it comes hours
-# later, as seen on the real API, whose counts grow in lumps.
+# Seconds after a kind's first counts, and the visible share in 1024ths. The real API's counts grow
+# in lumps as well, the last ones hours later.
 ARRIVAL = ((0, 512), (240, 930), (600, 990), (2700, 1019), (7500, 1024))
 LUMP = 240
 
-HELD = 500_000  # minutes of leaves computed at once, so that 2,000 projects fit into memory
+MAX_LEAF_MINUTES = 500_000  # computed at once, so that 2,000 projects fit into memory
 
 CALLER = ("project_id", "user_id", "api_key_id")
 CALLERS = {"project_ids": "project_id", "user_ids": "user_id", "api_key_ids": "api_key_id"}

@@ -1,4 +1,4 @@
-"""The demo organization checked from outside: the vendor's SDK and the vendor's contract."""
+"""The simulator compared with the vendor's SDK and with the vendor's published contract."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from referencing.jsonschema import DRAFT202012
 from lm_openai.simulator import ADMIN_KEY, NO_AUDIT_KEY, Simulator
 from lm_openai.simulator.audit_types import KNOWN, UNKNOWN
 
-# jsonschema of the floors knows no registry of schemas
+# the oldest supported jsonschema has no registry of schemas
 pytestmark = pytest.mark.slow
 
 NOON = 1795348800
@@ -40,25 +40,25 @@ DIMENSIONS = {
 
 
 class Contract:
-    """The published contract, asked which of its schemas an answer breaks."""
+    """Published contract that responses are checked against."""
 
     def __init__(self, specification: dict[str, Any]) -> None:
         self.paths = specification["paths"]
-        _accept_what_the_wire_sends(specification["components"]["schemas"])
+        _allow_known_differences(specification["components"]["schemas"])
         resource = DRAFT202012.create_resource(specification)
         self.registry: Registry[Any] = Registry().with_resource("urn:spec", resource)
 
-    def complaints(self, path: str, status: int, answer: Any) -> list[str]:
+    def violations(self, path: str, status: int, body: Any) -> list[str]:
         reference = "#/components/schemas/ErrorResponse"
         if status == 200:
-            reference = self._answer_schema(path.removeprefix("/v1"))
+            reference = self._response_schema(path.removeprefix("/v1"))
         validator = Draft202012Validator({"$ref": f"urn:spec{reference}"}, registry=self.registry)
         return [
-            f"{path}: {error.json_path} {error.message}" for error in validator.iter_errors(answer)
+            f"{path}: {error.json_path} {error.message}" for error in validator.iter_errors(body)
         ]
 
-    def _answer_schema(self, path: str) -> str:
-        """The newer decisions endpoint answers as completions does."""
+    def _response_schema(self, path: str) -> str:
+        """Return the schema of a path; decisions, a newer endpoint, has that of completions."""
         path = path.replace("/usage/decisions", "/usage/completions")
         for template, operations in self.paths.items():
             if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
@@ -67,8 +67,8 @@ class Contract:
         raise AssertionError(f"the contract has no path for {path}")
 
 
-def _accept_what_the_wire_sends(schemas: dict[str, Any]) -> None:
-    """Amounts are strings on today's wire, audit types are open, decisions came later."""
+def _allow_known_differences(schemas: dict[str, Any]) -> None:
+    """Allow string amounts, unknown audit types and decisions, which the API sends today."""
     amount = schemas["CostsResult"]["properties"]["amount"]["properties"]
     amount["value"] = {"type": "string", "pattern": r"^-?\d+\.\d+$"}
     schemas["AuditLogEventType"]["enum"] += [UNKNOWN, *KNOWN]
@@ -77,15 +77,15 @@ def _accept_what_the_wire_sends(schemas: dict[str, Any]) -> None:
 
 
 class Recorder:
-    """Keeps what went over the wire beneath the SDK."""
+    """Response hook of the SDK's HTTP client that keeps every response."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[str, int, Any]] = []
+        self.responses: list[tuple[str, int, Any]] = []
 
     def __call__(self, response: Any) -> None:
         response.read()
         path = urlsplit(str(response.request.url)).path
-        self.answers.append((path, response.status_code, json.loads(response.text)))
+        self.responses.append((path, response.status_code, json.loads(response.text)))
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +101,14 @@ def simulator():
 
 @pytest.fixture
 def recorder(contract):
-    """What the SDK was answered in a test; every answer is held against the contract."""
+    """Recorder of a test's responses; each one must match the contract."""
     recorder = Recorder()
     yield recorder
-    assert recorder.answers
-    complaints = [found for answer in recorder.answers for found in contract.complaints(*answer)]
-    assert complaints == []
+    assert recorder.responses
+    violations = [
+        found for response in recorder.responses for found in contract.violations(*response)
+    ]
+    assert violations == []
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ class TestUsage:
         for dimension in DIMENSIONS[kind].split():
             endpoint(start_time=START, group_by=[dimension], limit=31)
         endpoint(start_time=START, group_by=DIMENSIONS[kind].split(), limit=31)
-        results = [rows_of(answer) for _, _, answer in recorder.answers]
+        results = [rows_of(body) for _, _, body in recorder.responses]
         name = RESULT_OBJECTS.get(kind, kind)
         for rows in results:
             assert {row["object"] for row in rows} == {f"organization.usage.{name}.result"}
@@ -143,7 +145,7 @@ class TestUsage:
             others = set(DIMENSIONS[kind].split()) - {dimension}
             assert all(row[other] is None for row in rows for other in others)
 
-    def test_pages_the_way_the_documentation_shows(self, organization, recorder):
+    def test_paging_works_as_the_documentation_shows(self, organization, recorder):
         query = {
             "start_time": NOON - 3600,
             "bucket_width": "1m",
@@ -159,7 +161,7 @@ class TestUsage:
             page = organization.usage.completions(**query, page=page.next_page)
             starts += [bucket.start_time for bucket in page.data]
         assert starts == list(range(NOON - 3600, NOON, 60))
-        assert len(recorder.answers) == 3
+        assert len(recorder.responses) == 3
 
     def test_filters_reach_the_server(self, organization, simulator):
         project = simulator.organization.projects[0].id
@@ -174,9 +176,9 @@ class TestUsage:
             "image.generation"
         }
 
-    def test_the_sums_that_the_contract_promises_hold(self, organization, recorder):
+    def test_token_fields_add_up_as_the_contract_states(self, organization, recorder):
         organization.usage.completions(start_time=START, group_by=["model"], limit=31)
-        rows = rows_of(recorder.answers[0][2])
+        rows = rows_of(recorder.responses[0][2])
         assert rows
         for row in rows:
             assert row["input_tokens"] == (
@@ -196,16 +198,16 @@ class TestCosts:
         for dimension in dimensions:
             organization.usage.costs(start_time=START, group_by=[dimension], limit=180)
         organization.usage.costs(start_time=START, group_by=["project_id", "line_item"])
-        for _, _, answer in recorder.answers:
-            rows = rows_of(answer)
+        for _, _, body in recorder.responses:
+            rows = rows_of(body)
             assert {row["object"] for row in rows} == {"organization.costs.result"}
             assert all(row["organization_id"] for row in rows)
-        for dimension, (_, _, answer) in zip(dimensions, recorder.answers[1:]):
-            assert any(row[dimension] is not None for row in rows_of(answer)), dimension
+        for dimension, (_, _, body) in zip(dimensions, recorder.responses[1:]):
+            assert any(row[dimension] is not None for row in rows_of(body)), dimension
 
     def test_amounts_are_strings_in_dollars(self, organization, recorder):
         organization.usage.costs(start_time=START, group_by=["line_item"])
-        amounts = [row["amount"] for row in rows_of(recorder.answers[0][2])]
+        amounts = [row["amount"] for row in rows_of(recorder.responses[0][2])]
         assert {type(amount["value"]) for amount in amounts} == {str}
         assert {amount["currency"] for amount in amounts} == {"usd"}
 
@@ -220,12 +222,12 @@ class TestLists:
         assert [project.id for project in found] == [
             project.id for project in simulator.organization.projects
         ]
-        assert len(recorder.answers) == 3
-        living = list(organization.projects.list(limit=100))
-        assert {project.status for project in living} == {"active"}
+        assert len(recorder.responses) == 3
+        active = list(organization.projects.list(limit=100))
+        assert {project.status for project in active} == {"active"}
         assert organization.projects.retrieve(found[0].id).name == found[0].name
 
-    def test_everything_below_a_project(self, organization, simulator):
+    def test_all_lists_of_a_project(self, organization, simulator):
         project = simulator.organization.projects[0].id
         below = organization.projects
         limits = list(below.rate_limits.list_rate_limits(project, limit=7))
@@ -236,7 +238,7 @@ class TestLists:
         assert below.model_permissions.retrieve(project).mode == "deny_list"
         assert below.data_retention.retrieve(project).type == "organization_default"
 
-    def test_every_project_answers_within_the_contract(self, organization, simulator):
+    def test_every_project_matches_the_contract(self, organization, simulator):
         for project in simulator.organization.projects:
             list(organization.projects.rate_limits.list_rate_limits(project.id, limit=1000))
             list(organization.projects.api_keys.list(project.id, owner_project_access="any"))
@@ -274,7 +276,7 @@ class TestLists:
         }
         assert organization.data_retention.retrieve().type == "modified_abuse_monitoring"
 
-    def test_an_archived_project_has_no_members(self, organization, simulator):
+    def test_members_of_an_archived_project_are_a_bad_request(self, organization, simulator):
         archived = next(
             project for project in simulator.organization.projects if project.archived_at
         )
@@ -284,14 +286,14 @@ class TestLists:
 
 
 class TestAudit:
-    def test_the_feed_page_by_page_with_every_type(self, organization):
+    def test_the_feed_has_every_known_type_newest_first(self, organization):
         since = {"gte": NOON - 2 * DAY}
         feed = organization.audit_logs.list(limit=100, effective_at=since, event_types=list(KNOWN))
         events = list(islice(feed, 2000))
         assert {event.type for event in events} == set(KNOWN)
         assert events == sorted(events, key=lambda event: -event.effective_at)
 
-    def test_a_type_newer_than_the_sdk_passes_where_it_is_not_strict(self, simulator, recorder):
+    def test_a_type_unknown_to_the_sdk_passes_only_if_it_is_not_strict(self, simulator, recorder):
         with client(simulator, recorder, strict=False) as sdk:
             logs = sdk.admin.organization.audit_logs
             assert next(iter(logs.list(event_types=[UNKNOWN]))).type == UNKNOWN
@@ -315,7 +317,7 @@ class TestRefusals:
             assert refused.value.code == "invalid_api_key"
             assert str(refused.value.request_id).startswith("req_")
 
-    def test_a_missing_scope_is_a_denied_permission(self, simulator, recorder):
+    def test_a_missing_scope_is_a_permission_denied_error(self, simulator, recorder):
         denied = pytest.raises(openai.PermissionDeniedError, match=r"api\.audit_logs\.read")
         with client(simulator, recorder, key=NO_AUDIT_KEY) as sdk, denied:
             sdk.admin.organization.audit_logs.list()
@@ -324,16 +326,16 @@ class TestRefusals:
         with pytest.raises(openai.NotFoundError):
             organization.projects.retrieve("proj_none")
 
-    def test_the_sdk_comes_back_after_throttling(self, simulator, recorder):
+    def test_the_sdk_retries_after_throttling(self, simulator, recorder):
         simulator.fault("429", path="*/data_retention", times=2, retry_after=0.01)
         with client(simulator, recorder) as sdk:
             patient = sdk.with_options(max_retries=2)
             assert patient.admin.organization.data_retention.retrieve().type
-        assert [status for _, status, _ in recorder.answers] == [429, 429, 200]
+        assert [status for _, status, _ in recorder.responses] == [429, 429, 200]
 
-    def test_the_contract_notices_what_is_wrong(self, contract):
-        assert contract.complaints("/v1/organization/projects", 200, {"object": "list"})
-        assert contract.complaints("/v1/organization/costs", 400, {"error": {"message": "no"}})
+    def test_the_contract_check_finds_violations(self, contract):
+        assert contract.violations("/v1/organization/projects", 200, {"object": "list"})
+        assert contract.violations("/v1/organization/costs", 400, {"error": {"message": "no"}})
 
 
 def rows_of(page):

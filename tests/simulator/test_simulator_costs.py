@@ -1,4 +1,4 @@
-"""The demo organization's costs are exact in every grouping and follow from its usage."""
+"""Costs of the demo organization: exact in every grouping, and consistent with its usage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINE_ITEM = re.compile(
 )
 
 
-def asked(
+def fetch(
     start: int,
     *more: Any,
     end: int = MIDNIGHT,
@@ -46,10 +46,10 @@ def total(found: list[Any]) -> Decimal:
 
 def test_every_grouping_adds_up_to_the_same_exact_amount():
     start = EPOCH - 12 * DAY
-    plain = asked(start)
+    plain = fetch(start)
     for size in range(1, len(costs.DIMENSIONS) + 1):
         for dimensions in combinations(costs.DIMENSIONS, size):
-            grouped = asked(start, dimensions)
+            grouped = fetch(start, dimensions)
             for whole, parts in zip(plain, grouped):
                 assert total([whole]) == total([parts])
                 keys = [tuple(row[name] for name in dimensions) for row in parts["results"]]
@@ -57,14 +57,14 @@ def test_every_grouping_adds_up_to_the_same_exact_amount():
 
 
 def test_amounts_are_strings_with_many_digits_in_dollars():
-    for row in rows(asked(EPOCH - 3 * DAY, ("line_item",))):
+    for row in rows(fetch(EPOCH - 3 * DAY, ("line_item",))):
         assert isinstance(row["amount"]["value"], str)
         assert re.fullmatch(r"-?\d+\.\d{16}", row["amount"]["value"])
         assert row["amount"]["currency"] == "usd"
 
 
-def test_line_items_follow_the_grammar_and_carry_a_quantity_only_when_grouped():
-    found = rows(asked(EPOCH - 14 * DAY, ("line_item",)))
+def test_line_items_follow_the_grammar_and_have_a_quantity_only_when_grouped():
+    found = rows(fetch(EPOCH - 14 * DAY, ("line_item",)))
     items = {row["line_item"] for row in found}
     for item in items:
         assert LINE_ITEM.fullmatch(item), item
@@ -79,11 +79,11 @@ def test_line_items_follow_the_grammar_and_carry_a_quantity_only_when_grouped():
         costs.CREDIT,
     } < items
     assert all((row["quantity"] is None) == (row["line_item"] == costs.CREDIT) for row in found)
-    assert all(row["quantity"] is None for row in rows(asked(EPOCH - DAY, ("project_id",))))
+    assert all(row["quantity"] is None for row in rows(fetch(EPOCH - DAY, ("project_id",))))
 
 
-def test_quantities_are_the_usage_of_the_complete_days():
-    found = rows(asked(EPOCH - 2 * DAY, ("line_item",), end=EPOCH, now=EPOCH + 2 * DAY))
+def test_quantities_equal_the_usage_of_complete_days():
+    found = rows(fetch(EPOCH - 2 * DAY, ("line_item",), end=EPOCH, now=EPOCH + 2 * DAY))
     billed: Counter[str] = Counter()
     for row in found:
         billed[row["line_item"]] += row["quantity"] or 0
@@ -99,15 +99,15 @@ def test_quantities_are_the_usage_of_the_complete_days():
         assert billed[f"{model}, output"] == counted[model]["output_text_tokens"] > 0
 
 
-def test_an_amount_is_its_quantity_at_the_models_price():
+def test_an_amount_equals_quantity_times_price():
     wanted = {"line_items": ("gpt-5-nano-2025-08-07, output",)}
-    (row,) = rows(asked(EPOCH - DAY, ("line_item",), wanted, end=EPOCH))
+    (row,) = rows(fetch(EPOCH - DAY, ("line_item",), wanted, end=EPOCH))
     assert Decimal(row["amount"]["value"]) == Decimal("0.40") * row["quantity"] / 1_000_000
 
 
 def test_the_archived_project_has_costs_until_it_was_archived():
     project = next(each for each in ORGANIZATION.projects if each.case == "archived")
-    found = asked(EPOCH - 40 * DAY, ("project_id",), {"project_ids": (project.id,)})
+    found = fetch(EPOCH - 40 * DAY, ("project_id",), {"project_ids": (project.id,)})
     billed = [bucket["start_time"] for bucket in found if bucket["results"]]
     assert len(found) == 41
     assert project.archived_at is not None
@@ -115,7 +115,7 @@ def test_the_archived_project_has_costs_until_it_was_archived():
 
 
 def test_a_credit_belongs_to_no_project_and_is_negative():
-    found = rows(asked(EPOCH - 30 * DAY, ("project_id", "line_item", "api_key_id")))
+    found = rows(fetch(EPOCH - 30 * DAY, ("project_id", "line_item", "api_key_id")))
     credits = [row for row in found if row["line_item"] == costs.CREDIT]
     assert credits
     for row in credits:
@@ -128,36 +128,36 @@ def test_a_credit_belongs_to_no_project_and_is_negative():
 def test_the_running_day_grows_and_a_day_is_final_a_day_later():
     start = EPOCH
     totals = [
-        total(asked(start, ("project_id",), end=start + DAY, now=start + moment))
+        total(fetch(start, ("project_id",), end=start + DAY, now=start + moment))
         for moment in range(3600, 50 * 3600, 3 * 3600)
     ]
     assert totals == sorted(totals)
     assert 0 < totals[2] < totals[7]
-    final = total(asked(start, end=start + DAY, now=start + 9 * DAY))
+    final = total(fetch(start, end=start + DAY, now=start + 9 * DAY))
     assert totals[7] != final
-    assert total(asked(start, end=start + DAY, now=start + 2 * DAY)) == final
+    assert total(fetch(start, end=start + DAY, now=start + 2 * DAY)) == final
 
 
 def test_a_delay_of_costs_can_be_set():
     late = Settings(delays={"costs": 6 * 3600})
-    assert total(asked(EPOCH)) > total(asked(EPOCH, settings=late)) > 0
+    assert total(fetch(EPOCH)) > total(fetch(EPOCH, settings=late)) > 0
 
 
-def test_filters_leave_exactly_what_they_name():
+def test_a_filter_returns_exactly_the_rows_it_names():
     for name, dimension in (
         ("project_ids", "project_id"),
         ("api_key_ids", "api_key_id"),
         ("line_items", "line_item"),
     ):
         query = (EPOCH - DAY, (dimension,))
-        for row in rows(asked(*query, end=EPOCH)):
+        for row in rows(fetch(*query, end=EPOCH)):
             if row[dimension] is not None:
-                assert rows(asked(*query, {name: (row[dimension],)}, end=EPOCH)) == [row]
-        assert rows(asked(*query, {name: ("no such value",)}, end=EPOCH)) == []
+                assert rows(fetch(*query, {name: (row[dimension],)}, end=EPOCH)) == [row]
+        assert rows(fetch(*query, {name: ("no such value",)}, end=EPOCH)) == []
 
 
 def test_buckets_are_utc_days_clipped_to_the_start_and_to_now():
-    found = asked(EPOCH - 3 * DAY + 3600)
+    found = fetch(EPOCH - 3 * DAY + 3600)
     assert [bucket["start_time"] for bucket in found] == [
         EPOCH - 3 * DAY + 3600,
         *(EPOCH - day * DAY for day in (2, 1, 0)),
@@ -165,9 +165,9 @@ def test_buckets_are_utc_days_clipped_to_the_start_and_to_now():
     assert found[-1]["end_time"] == NOW
 
 
-def test_the_organizations_month_is_below_its_spend_limit_and_one_projects_is_not():
-    month = {row["project_id"]: Decimal(0) for row in rows(asked(EPOCH, ("project_id",)))}
-    for row in rows(asked(EPOCH - 31 * DAY, ("project_id",), end=EPOCH)):
+def test_one_project_exceeds_its_spend_limit_and_the_organization_does_not():
+    month = {row["project_id"]: Decimal(0) for row in rows(fetch(EPOCH, ("project_id",)))}
+    for row in rows(fetch(EPOCH - 31 * DAY, ("project_id",), end=EPOCH)):
         month[row["project_id"]] = month.get(row["project_id"], Decimal(0)) + Decimal(
             row["amount"]["value"]
         )
@@ -181,11 +181,11 @@ def test_the_organizations_month_is_below_its_spend_limit_and_one_projects_is_no
     assert [each.case for each in ORGANIZATION.projects if each.id in over] == ["hot"]
 
 
-def test_results_obey_the_published_contract_but_for_amounts_that_are_strings(oracle):
+def test_results_match_the_published_contract_except_that_amounts_are_strings(oracle):
     document = oracle("openai-admin.openapi.json")
     result = document["components"]["schemas"]["CostsResult"]
     result["properties"]["amount"]["properties"]["value"] = {"type": "string"}
     schema = {**document, "$ref": "#/components/schemas/CostsResult"}
     validator = jsonschema.Draft202012Validator(schema)
-    for row in rows(asked(EPOCH - 2 * DAY, costs.DIMENSIONS)):
+    for row in rows(fetch(EPOCH - 2 * DAY, costs.DIMENSIONS)):
         validator.validate(row)
