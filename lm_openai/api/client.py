@@ -1,4 +1,4 @@
-"""The admin API's endpoints as records: which question, and how its pages follow one another."""
+"""Client of the admin API: the query of each request and the paging of its responses."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ Query = list[tuple[str, str]]
 MOST_PAGES = 1000
 PAGE_BYTES = 10_000_000
 ROW_BYTES = 363
-"""One row of usage as text, measured; with PAGE_BYTES it says how many buckets fit on a page."""
+"""Measured size of one usage row as text; a page holds at most PAGE_BYTES / ROW_BYTES rows."""
 
 
 class Client:
-    """One poll's questions to one organization, all within `deadline_seconds` from now.
+    """Requests of one poll to one organization, all within `deadline_seconds` from now.
 
-    Every method raises ApiFailure when the API does not answer; the generators ask as they are
-    read, a page at a time, and keep nothing. Safe to use from threads. `pauses` is shared with
-    other processes, see `retry.SharedPauses`.
+    Every method raises ApiFailure if a request fails. The generators request one page at a time,
+    as they are read, and keep no rows. Safe to use from threads. `pauses` is shared with other
+    processes, see `retry.SharedPauses`.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class Client:
 
     @property
     def counters(self) -> Counters:
-        """What the poll cost so far."""
+        """Counts of the requests sent so far."""
         return self._requester.counters
 
     @contextmanager
     def counting(self) -> Iterator[Counters]:
-        """Count what is endpoint within apart; in the end it is part of `counters` too."""
+        """Count the requests of the `with` block separately, then add them to `counters`."""
         whole, part = self._requester.counters, Counters()
         self._requester.counters = part
         try:
@@ -91,15 +91,16 @@ class Client:
         filters: Mapping[str, Values] = {},
         groups: int | None = None,
     ) -> Iterator[Bucket]:
-        """Usage from `start` to `end` (Unix seconds) in buckets of `width`, oldest first.
+        """Return the buckets from `start` to `end` (Unix seconds), oldest first.
 
-        `groups` is how many rows a bucket is expected to have; it keeps pages under about 10 MB.
-        Raises WrongUsage for a dimension or filter that the kind lacks.
+        `width` is a bucket's width, such as `1h`. `groups` is the expected number of rows in a
+        bucket; it keeps pages under about 10 MB. Raises WrongUsage for a dimension or filter that
+        the usage kind does not support.
         """
         known = USAGE_KINDS[kind]
         query = [
             ("bucket_width", width),
-            *_narrowed(known.name, group_by, known.dimensions, filters, known.filters),
+            *_restrictions(known.name, group_by, known.dimensions, filters, known.filters),
             ("limit", _limit(MAXIMUM_BUCKETS[width], groups)),
         ]
         path = f"{PREFIX}usage/{kind}"
@@ -115,13 +116,14 @@ class Client:
         filters: Mapping[str, Values] = {},
         groups: int | None = None,
     ) -> Iterator[Day]:
-        """(UTC midnight, costs) for each day, oldest first; `end` lies on a later day than `start`.
+        """Return (UTC midnight, costs) of each day from `start` to `end`, oldest first.
 
-        A row without an amount states no money and is left out.
+        `end` must be on a later day than `start`. Rows without an amount state no money and are
+        left out. Raises WrongUsage for a dimension or filter that `costs` does not support.
         """
         query = [
             ("bucket_width", "1d"),
-            *_narrowed(
+            *_restrictions(
                 "costs", group_by, endpoints.COST_DIMENSIONS, filters, endpoints.COST_FILTERS
             ),
             ("limit", _limit(endpoints.MAXIMUM_COST_BUCKETS, groups)),
@@ -130,10 +132,10 @@ class Client:
         return (records.costs(entry, "costs") for entry in raw)
 
     def list(self, name: str, **ids_and_query: Any) -> Iterator[Record]:
-        """Every row of the list `name` (a key of endpoints.LISTS), its required fields present.
+        """Yield all rows of the list `name` (a key of endpoints.LISTS).
 
-        `ids_and_query` are the ids of its path and further parameters: a sequence is sent as
-        `name[]`, a mapping as `name[key]`, None not at all.
+        Each row has the required fields. `ids_and_query` holds the ids in the path and further
+        parameters: a sequence is sent as `name[]`, a mapping as `name[key]`; None is not sent.
         """
         listing = LISTS[name]
         path = _path(listing.path, ids_and_query)
@@ -149,7 +151,10 @@ class Client:
             yield row
 
     def record(self, name: str, **ids: str) -> Record:
-        """The record `name` (a key of endpoints.SINGLES); none there is ApiFailure `not_found`."""
+        """Return the record `name` (a key of endpoints.SINGLES).
+
+        Raises ApiFailure, of kind `not_found` if there is no such record.
+        """
         template, required = SINGLES[name]
         path = _path(template, ids)
         row = self._requester.request(path, [])
@@ -157,9 +162,10 @@ class Client:
         return row
 
     def together(self, calls: Iterable[Callable[[], T]]) -> Outcomes[T]:
-        """What the calls return, in their order and in parallel, an ApiFailure in its place.
+        """Run the calls in parallel and return their results in the order of the calls.
 
-        A call must read its generator to the end. Other exceptions are raised.
+        The result of a call that raises ApiFailure is that ApiFailure; other exceptions are raised.
+        A call must read its generator to the end.
         """
         waiting = [*calls]
         if len(waiting) < 2:
@@ -172,10 +178,10 @@ class Client:
     def _buckets(
         self, path: str, start: int, end: int, query: Query, exact: bool
     ) -> Iterator[Record]:
-        """Raw buckets in ascending order.
+        """Yield raw buckets in ascending order.
 
-        A page token that the API refuses though nothing was changed (seen on costs over old, empty
-        ranges) is answered once by asking anew from the end of the last bucket.
+        The API may refuse a page token although the query is unchanged (seen on costs over old,
+        empty ranges). Then a new query continues, once, from the end of the last bucket.
         """
         endpoint = endpoints.endpoint_name(path)
         last_start, last_end = -1, start
@@ -187,7 +193,7 @@ class Client:
                     before, last_start = last_start, records.count(raw, "start_time", endpoint)
                     last_end = records.count(raw, "end_time", endpoint)
                     if last_start <= before:
-                        raise ApiFailure("contract", endpoint, "its buckets are out of order")
+                        raise ApiFailure("contract", endpoint, "the buckets are out of order")
                     yield raw
                 return
             except StalePage:
@@ -204,12 +210,12 @@ class Client:
         cursor_of: Callable[[Record], Any],
         exact: bool = False,
     ) -> Iterator[Any]:
-        """The rows of all pages, each dropped once it was read; fails rather than ending early."""
+        """Yield and drop the rows of all pages; raise ApiFailure rather than end early."""
         endpoint = endpoints.endpoint_name(path)
         used = set()
-        more: Query = []
+        following: Query = []
         for _ in range(MOST_PAGES):
-            page = self._requester.request(path, query + more, exact)
+            page = self._requester.request(path, query + following, exact)
             cursor = _checked_cursor(page, cursor_of, endpoint)
             rows = page.pop("data")
             rows.reverse()
@@ -218,22 +224,22 @@ class Client:
             if cursor is None:
                 return
             if cursor in used:
-                raise ApiFailure("contract", endpoint, "its next page is one that was read already")
+                raise ApiFailure("contract", endpoint, "the next page's cursor was already used")
             used.add(cursor)
-            more = [(parameter, cursor)]
+            following = [(parameter, cursor)]
         raise ApiFailure("too_large", endpoint, f"more than {MOST_PAGES} pages")
 
 
 def _checked_cursor(page: Record, cursor_of: Callable[[Record], Any], endpoint: str) -> str | None:
-    """Where the next page begins; None when this one is the last by the answer's own word."""
+    """Return the cursor of the next page, or None if `has_more` is false; raises ApiFailure."""
     records.require(page, ("data", "has_more"), endpoint)
     if type(page["data"]) is not list or type(page["has_more"]) is not bool:
-        raise ApiFailure("contract", endpoint, "data or has_more is of the wrong type")
+        raise ApiFailure("contract", endpoint, "data or has_more has the wrong type")
     if not page["has_more"]:
         return None
     cursor = cursor_of(page)
     if not cursor or type(cursor) is not str:
-        raise ApiFailure("contract", endpoint, "more pages are promised and no cursor is given")
+        raise ApiFailure("contract", endpoint, "has_more is true, but the cursor is missing")
     return cursor
 
 
@@ -251,35 +257,35 @@ def _last_item(page: Record) -> Any:
 
 
 def _last_id(page: Record) -> Any:
-    """The contract lets `last_id` be absent; the last row has the same id."""
+    """Return `last_id`, or the same id from the last row: the contract lets `last_id` be absent."""
     return page.get("last_id") or _last_item(page)
 
 
 _CURSORS = {"last_id": _last_id, "last_item": _last_item, "next": _next}
 
 
-def _narrowed(
+def _restrictions(
     name: str,
     group_by: Sequence[str],
     dimensions: Sequence[str],
     filters: Mapping[str, Values],
     known: Sequence[str],
 ) -> Query:
-    """group_by and filters as sent; raises WrongUsage for what the endpoint does not know."""
+    """Return the parameters of group_by and filters; raises WrongUsage for unsupported ones."""
     for given, allowed in ((group_by, dimensions), (filters, known)):
         for word in given:
             if word not in allowed:
-                raise WrongUsage(f"{name} has no {word!r}; allowed are {', '.join(allowed)}")
+                raise WrongUsage(f"{name} does not support {word!r}; allowed: {', '.join(allowed)}")
     query = [("group_by[]", dimension) for dimension in group_by]
     for field, values in filters.items():
-        every = (values,) if isinstance(values, (str, bool)) else values
-        sent = field if field == "batch" else f"{field}[]"
-        query += [(sent, _word(value)) for value in every]
+        sent_values = (values,) if isinstance(values, (str, bool)) else values
+        parameter = field if field == "batch" else f"{field}[]"
+        query += [(parameter, _text(value)) for value in sent_values]
     return query
 
 
 def _limit(most: int, groups: int | None) -> str:
-    """Buckets a page: all that the API allows, fewer where a page would grow too large."""
+    """Return the buckets per page: the API's maximum, or fewer if a page would be too large."""
     fitting = PAGE_BYTES // (ROW_BYTES * groups) if groups else most
     return str(max(1, min(most, fitting)))
 
@@ -288,15 +294,15 @@ def _encoded(parameters: Mapping[str, Any]) -> Query:
     query: Query = []
     for name, value in parameters.items():
         if isinstance(value, Mapping):
-            query += [(f"{name}[{key}]", _word(each)) for key, each in value.items()]
+            query += [(f"{name}[{key}]", _text(item)) for key, item in value.items()]
         elif isinstance(value, (tuple, list, set, frozenset)):
-            query += [(f"{name}[]", _word(each)) for each in value]
+            query += [(f"{name}[]", _text(item)) for item in value]
         elif value is not None:
-            query.append((name, _word(value)))
+            query.append((name, _text(value)))
     return query
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""The API's words: what each endpoint is called, takes and gives, and the records read from it."""
+"""Records of the API: the fields read from each response, their types and exact numbers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TEXTS = ("id", "model", "type", "status", "interval", "currency")
 
 
 class Bucket(NamedTuple):
-    """Usage between two instants (Unix seconds); the first and the last may be clipped.
+    """Usage from `start` to `end` (Unix seconds); the first and last bucket may be clipped.
 
-    `results` are the rows as the API sent them: dimensions that were not endpoint for are None,
-    quantities beyond the kind's required ones may be absent or None.
+    `results` are the rows as the API sent them. Dimensions that are not in the request's group_by
+    are None; quantities that the usage kind does not require may be missing or None.
     """
 
     start: int
@@ -28,7 +28,7 @@ class Bucket(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Money of one group in one UTC day; a negative amount is a credit."""
+    """Cost of one group in one UTC day; a negative amount is a credit."""
 
     amount: Decimal
     currency: str
@@ -42,7 +42,7 @@ class Cost(NamedTuple):
 
 
 class Project(NamedTuple):
-    """One project; its id stands in for a name that it lacks."""
+    """One project; `name` is the id if the project has no name."""
 
     id: str
     name: str
@@ -51,7 +51,7 @@ class Project(NamedTuple):
 
 
 class RateLimit(NamedTuple):
-    """One model's limits in one project; None where the API gives no such limit."""
+    """Limits of one model in one project; None if the API sends no such limit."""
 
     id: str
     model: str
@@ -64,7 +64,7 @@ class RateLimit(NamedTuple):
 
 
 class SpendLimit(NamedTuple):
-    """A hard limit in dollars (the wire has cents) over its interval, usually `month`."""
+    """Hard limit in dollars (the API sends cents) per interval, usually `month`."""
 
     amount: Decimal
     currency: str
@@ -73,7 +73,10 @@ class SpendLimit(NamedTuple):
 
 
 def bucket(raw: Any, kind: UsageKind, endpoint: str) -> Bucket:
-    """One time bucket of `usage/*`, its rows holding every required quantity as an int."""
+    """Return a time bucket of `usage/*`; its rows hold each required quantity as an int.
+
+    Raises ApiFailure if a required field is missing or has the wrong type.
+    """
     require(raw, ("start_time", "end_time", "results"), endpoint)
     results = raw["results"]
     if type(results) is not list:
@@ -81,14 +84,15 @@ def bucket(raw: Any, kind: UsageKind, endpoint: str) -> Bucket:
     for row in results:
         for field in kind.required:
             if type(row) is not dict or type(row.get(field)) is not int:
-                _mend(row, field, endpoint)
+                _normalize(row, field, endpoint)
     return Bucket(count(raw, "start_time", endpoint), count(raw, "end_time", endpoint), results)
 
 
 def costs(raw: Any, endpoint: str) -> tuple[int, list[Cost]]:
-    """The UTC day of a costs bucket and what it cost.
+    """Return the UTC midnight (Unix seconds) and the costs of a bucket of `costs`.
 
-    Rows without an amount state no money (the contract allows them) and are left out.
+    Rows without an amount are left out: the contract allows them and they state no money. Raises
+    ApiFailure.
     """
     require(raw, ("start_time", "results"), endpoint)
     if type(raw["results"]) is not list:
@@ -99,13 +103,16 @@ def costs(raw: Any, endpoint: str) -> tuple[int, list[Cost]]:
 
 
 def project(row: Record) -> Project:
-    """A row of `projects`."""
-    gone = row.get("archived_at") is not None or row.get("status") == "archived"
-    return Project(row["id"], row.get("name") or row["id"], row["created_at"], gone)
+    """Return the project in a row of `projects`."""
+    archived = row.get("archived_at") is not None or row.get("status") == "archived"
+    return Project(row["id"], row.get("name") or row["id"], row["created_at"], archived)
 
 
 def rate_limit(row: Record, endpoint: str = "rate_limits") -> RateLimit:
-    """A row of `rate_limits`; a limit that is no whole number is refused by its name."""
+    """Return the limits in a row of `rate_limits`.
+
+    Raises ApiFailure with the field's name if a limit is not a whole number.
+    """
     limits = {
         field: count(row, field, endpoint)
         for field in RateLimit._fields[2:]
@@ -116,7 +123,7 @@ def rate_limit(row: Record, endpoint: str = "rate_limits") -> RateLimit:
 
 
 def spend_limit(row: Record, endpoint: str = "spend_limit") -> SpendLimit:
-    """The answer of `spend_limit`, its cents as dollars."""
+    """Return the limit in a response of `spend_limit`, in dollars; raises ApiFailure."""
     require(row["enforcement"], ("status",), endpoint)
     cents = number(row["threshold_amount"], "threshold_amount", endpoint)
     enforcing = row["enforcement"]["status"] == "enforcing"
@@ -124,18 +131,21 @@ def spend_limit(row: Record, endpoint: str = "spend_limit") -> SpendLimit:
 
 
 def require(row: Any, fields: Iterable[str], endpoint: str) -> None:
-    """Refuse, by endpoint and field, a record that lacks what the contract promises."""
+    """Raise ApiFailure if a record is not an object or lacks a field, or a text is not a string.
+
+    The failure names the endpoint and the field.
+    """
     if type(row) is not dict:
         raise ApiFailure("contract", endpoint, "a record is not an object")
     for field in fields:
         if field not in row:
             raise ApiFailure("contract", endpoint, f"{field} is missing")
         if field in _TEXTS and type(row[field]) is not str:
-            raise ApiFailure("contract", endpoint, f"{field} is not text")
+            raise ApiFailure("contract", endpoint, f"{field} is not a string")
 
 
 def count(row: Record, field: str, endpoint: str) -> int:
-    """A whole number, also when the wire spells it `3.0` or `"3"`."""
+    """Return a whole number, which may be sent as `3.0` or `"3"`; raises ApiFailure."""
     value = row[field]
     if type(value) is int:
         return value
@@ -146,7 +156,10 @@ def count(row: Record, field: str, endpoint: str) -> int:
 
 
 def number(value: Any, field: str, endpoint: str) -> Decimal:
-    """An exact number from a JSON string or number; NaN, infinity and absurd sizes are refused."""
+    """Return the exact number in a JSON string or number.
+
+    Raises ApiFailure for NaN, infinity and more digits than any amount or count can have.
+    """
     if isinstance(value, (str, int, float, Decimal)) and not isinstance(value, bool):
         try:
             exact = Decimal(value if isinstance(value, (str, Decimal)) else repr(value))
@@ -162,7 +175,7 @@ def _reasonable(exact: Decimal) -> bool:
     return exact.adjusted() < _MOST_DIGITS and decimals < _MOST_DECIMALS
 
 
-def _mend(row: Any, field: str, endpoint: str) -> None:
+def _normalize(row: Any, field: str, endpoint: str) -> None:
     require(row, (field,), endpoint)
     row[field] = count(row, field, endpoint)
 

@@ -1,4 +1,4 @@
-"""What an answer of the API means: a record, or which failure and whether asking again helps."""
+"""Meaning of an API response: a record, or a failure and whether a retry may help."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ BILLING_CODES = ("insufficient_quota", "credit_balance_exhausted")
 
 
 class StalePage(ApiFailure):
-    """The API no longer takes a page token that it gave itself; asking from a later start helps."""
+    """The API refuses a page token that it issued; a request with a later start may succeed."""
 
 
 class Rejection(NamedTuple):
-    """Why an answer is none; `again`: NEVER, ONCE or ALWAYS; `wait`: seconds the API asks for."""
+    """Reason that a response gives no record, and whether a retry may help.
+
+    `retry` is NEVER, ONCE or ALWAYS. `wait` is the Retry-After in seconds; None if there is none.
+    """
 
     failure: ApiFailure
     retry: int = NEVER
@@ -30,114 +33,118 @@ class Rejection(NamedTuple):
 
 
 class ErrorBody(NamedTuple):
-    """What an error body says, free of secrets; empty where the body is not the API's."""
+    """Code and message of an error response, without secrets; empty if it is not the API's."""
 
     code: str
     message: str
 
 
 def classify(
-    answer: HttpResponse, endpoint: str, key: str, exact: bool = False
+    response: HttpResponse, endpoint: str, key: str, exact: bool = False
 ) -> Record | Rejection:
-    """The record in an answer, or why there is none; `exact` reads fractions as Decimal.
+    """Return the record in a response, or a Rejection; `exact` reads fractions as Decimal.
 
-    `key` is the admin key, which tells a project key's failures and is struck from all texts.
+    `key` is the key of the request: its form reveals a project key, and it is removed from all
+    texts.
     """
-    if answer.status != 200:
-        return _refusal(answer, endpoint, key)
+    if response.status != 200:
+        return _refusal(response, endpoint, key)
     try:
         record = json.loads(
-            answer.body, parse_float=Decimal if exact else None, parse_constant=_refuse_constant
+            response.body, parse_float=Decimal if exact else None, parse_constant=_refuse_constant
         )
     except (ValueError, RecursionError):
-        again = NEVER if _is_markup(answer.body) else ALWAYS
-        return Rejection(ApiFailure("not_json", endpoint, _seen(answer)), again)
+        retry = NEVER if _is_markup(response.body) else ALWAYS
+        return Rejection(ApiFailure("not_json", endpoint, _content(response)), retry)
     if isinstance(record, dict):
         return record
-    return Rejection(ApiFailure("contract", endpoint, "the answer is not an object"))
+    return Rejection(ApiFailure("contract", endpoint, "the response is not an object"))
 
 
-def _refusal(answer: HttpResponse, endpoint: str, key: str) -> Rejection:
-    told = _told(answer.body, key)
-    status = answer.status
+def _refusal(response: HttpResponse, endpoint: str, key: str) -> Rejection:
+    error = _error_body(response.body, key)
+    status = response.status
     if status == 429:
-        return _too_many(answer, told, endpoint)
+        return _too_many_requests(response, error, endpoint)
     if status in (408, 409) or status >= 500:
-        reason = f"HTTP {status}: {told.message}" if told.message else f"HTTP {status}"
-        return Rejection(ApiFailure("down", endpoint, reason), ALWAYS, _retry_after(answer.headers))
+        reason = f"HTTP {status}: {error.message}" if error.message else f"HTTP {status}"
+        return Rejection(
+            ApiFailure("down", endpoint, reason), ALWAYS, _retry_after(response.headers)
+        )
     if status in (401, 403):
-        return _not_allowed(status, told, answer, endpoint, key)
+        return _not_allowed(status, error, response, endpoint, key)
     if status == 404:
-        return Rejection(ApiFailure("not_found", endpoint, told.message))
-    if status == 400 and "page token is invalid" in told.message:
-        return Rejection(StalePage("contract", endpoint, "it refuses its own page token"))
-    if status == 400 and "archived" in f"{told.code} {told.message}":
+        return Rejection(ApiFailure("not_found", endpoint, error.message))
+    if status == 400 and "page token is invalid" in error.message:
+        return Rejection(StalePage("contract", endpoint, "the API refused its own page token"))
+    if status == 400 and "archived" in f"{error.code} {error.message}":
         return Rejection(ApiFailure("archived", endpoint))
-    if status < 300 or not told.message:
-        return Rejection(ApiFailure("not_json", endpoint, _seen(answer)))
-    return Rejection(ApiFailure("refused", endpoint, told.message))
+    if status < 300 or not error.message:
+        return Rejection(ApiFailure("not_json", endpoint, _content(response)))
+    return Rejection(ApiFailure("refused", endpoint, error.message))
 
 
-def _too_many(answer: HttpResponse, told: ErrorBody, endpoint: str) -> Rejection:
-    # rate_limit_exceeded is the ordinary throttle, *_spend_limit_exceeded and the like are not.
-    limit = told.code.endswith("_limit_exceeded") and not told.code.endswith("rate_limit_exceeded")
-    if limit or told.code in BILLING_CODES:
-        return Rejection(ApiFailure("billing", endpoint, told.code))
-    return Rejection(ApiFailure("throttled", endpoint), ALWAYS, _retry_after(answer.headers))
+def _too_many_requests(response: HttpResponse, error: ErrorBody, endpoint: str) -> Rejection:
+    # rate_limit_exceeded is ordinary throttling; *_spend_limit_exceeded and similar are billing.
+    code = error.code
+    limit = code.endswith("_limit_exceeded") and not code.endswith("rate_limit_exceeded")
+    if limit or code in BILLING_CODES:
+        return Rejection(ApiFailure("billing", endpoint, code))
+    return Rejection(ApiFailure("throttled", endpoint), ALWAYS, _retry_after(response.headers))
 
 
 def _not_allowed(
-    status: int, told: ErrorBody, answer: HttpResponse, endpoint: str, key: str
+    status: int, error: ErrorBody, response: HttpResponse, endpoint: str, key: str
 ) -> Rejection:
-    """The API sends 401 and 403 for either reason, so code and text decide."""
-    if _is_project_key(key) or "session key" in told.message:
+    """Classify a 401 or 403 by code and text: the API uses both statuses for each reason."""
+    if _is_project_key(key) or "session key" in error.message:
         return Rejection(ApiFailure("project_key", endpoint))
-    scopes = re.search(r"Missing scopes: ([\w.]*\w(?:, [\w.]*\w)*)", told.message)
+    scopes = re.search(r"Missing scopes: ([\w.]*\w(?:, [\w.]*\w)*)", error.message)
     if scopes:
         failure = ApiFailure("scope", endpoint, f"it needs {scopes[1]}", scope=scopes[1])
         return Rejection(failure, ONCE)
-    if told.code == "invalid_api_key":
+    if error.code == "invalid_api_key":
         return Rejection(ApiFailure("key", endpoint))
     if status == 401:
-        return Rejection(ApiFailure("key", endpoint, told.message))
-    if not told.message:
-        return Rejection(ApiFailure("not_json", endpoint, _seen(answer)))
-    return Rejection(ApiFailure("refused", endpoint, told.message))
+        return Rejection(ApiFailure("key", endpoint, error.message))
+    if not error.message:
+        return Rejection(ApiFailure("not_json", endpoint, _content(response)))
+    return Rejection(ApiFailure("refused", endpoint, error.message))
 
 
 def _is_project_key(key: str) -> bool:
     return key.startswith("sk-") and not key.startswith("sk-admin-")
 
 
-def _told(body: bytes, key: str) -> ErrorBody:
-    """Reads `{"error": {...}}`, and the bare `{"code", "message"}` that some answers have."""
+def _error_body(body: bytes, key: str) -> ErrorBody:
+    """Read `{"error": {...}}`, or the bare `{"code", "message"}` of some responses."""
     try:
-        said: Any = json.loads(body)
+        parsed: Any = json.loads(body)
     except (ValueError, RecursionError):
         return ErrorBody("", "")
-    error = said.get("error", said) if isinstance(said, dict) else {}
+    error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
     if not isinstance(error, dict):
-        return ErrorBody("", _safe(str(error), key))
+        return ErrorBody("", _redacted(str(error), key))
     code = error.get("code") or error.get("type") or ""
-    return ErrorBody(str(code), _safe(str(error.get("message") or code), key))
+    return ErrorBody(str(code), _redacted(str(error.get("message") or code), key))
 
 
-def _safe(text: str, key: str) -> str:
-    """One line without any key: the API quotes a wrong one, masked but not enough."""
+def _redacted(text: str, key: str) -> str:
+    """Return the text on one line and without keys: the API quotes a wrong key, poorly masked."""
     text = re.sub(r"\bsk-[^\s,;]*\w", "sk-…", text.replace(key, "sk-…") if key else text)
     text = " ".join(text.split()).rstrip(".")
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 
-def _seen(answer: HttpResponse) -> str:
-    """What came instead of JSON."""
-    if not answer.body.strip():
-        what = "nothing"
-    elif _is_markup(answer.body):
-        what = "a web page"
+def _content(response: HttpResponse) -> str:
+    """Describe the status and body of a response that is not JSON."""
+    if not response.body.strip():
+        content = "an empty body"
+    elif _is_markup(response.body):
+        content = "a web page"
     else:
-        what = "broken JSON" if answer.body.lstrip()[:1] in (b"{", b"[") else "other text"
-    return f"HTTP {answer.status} with {what}"
+        content = "broken JSON" if response.body.lstrip()[:1] in (b"{", b"[") else "other content"
+    return f"HTTP {response.status} with {content}"
 
 
 def _is_markup(body: bytes) -> bool:
@@ -145,18 +152,21 @@ def _is_markup(body: bytes) -> bool:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from seconds or from an HTTP date against the answer's own Date."""
-    wish = headers.get("retry-after", "")
+    """Return the Retry-After in seconds; None if it is missing, unusable or not positive.
+
+    An HTTP date is compared with the response's Date.
+    """
+    text = headers.get("retry-after", "")
     try:
-        seconds = float(wish)
+        seconds = float(text)
     except ValueError:
-        until, now = unix_seconds(wish), unix_seconds(headers.get("date", ""))
+        until, now = unix_seconds(text), unix_seconds(headers.get("date", ""))
         seconds = until - now if until is not None and now is not None else 0
     return seconds if 0 < seconds < float("inf") else None
 
 
 def unix_seconds(http_date: str) -> int | None:
-    """An HTTP date as Unix seconds; None for what is no date."""
+    """Convert an HTTP date to Unix seconds; None if it is not a date."""
     from email.utils import parsedate_to_datetime
 
     try:

@@ -1,4 +1,4 @@
-"""When a question is endpoint, and endpoint again: the deadline, pauses and how many at a time."""
+"""Sending and retrying a request: the deadline, pauses and the number of parallel requests."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Clock = Callable[[], float]
 
 
 class SharedPauses(Protocol):
-    """What several processes share: how long none of them should ask."""
+    """Pause that several processes share; none of them sends a request before its end."""
 
     def until(self) -> float:
-        """Seconds from now until asking is fine again; 0 or less when it is."""
+        """Return the seconds until requests are allowed again; 0 or less if they are."""
 
     def pause(self, seconds: float) -> None:
-        """Tell the others that the API wants no request for that long."""
+        """Share a pause: the API allows no request for that many seconds."""
 
 
 class Counters:
-    """What a poll cost: requests sent, how many were retries, how many 429s, the slowest answer.
+    """Counts of a poll: requests, the retries among them, 429 responses, the slowest response.
 
     `slowest` is in seconds; `server_date` is the newest Date header in Unix seconds, or None.
     """
@@ -49,21 +49,21 @@ class Counters:
         self.server_date: int | None = None
         self._lock = Lock()
 
-    def sent(self, again: bool) -> None:
+    def sent(self, is_retry: bool) -> None:
         """Count one request."""
         with self._lock:
             self.requests += 1
-            self.retries += again
+            self.retries += is_retry
 
-    def answered(self, answer: HttpResponse, seconds: float) -> None:
-        """Count one answer."""
+    def received(self, response: HttpResponse, seconds: float) -> None:
+        """Count one response and the seconds that it took."""
         with self._lock:
-            self.throttled += answer.status == 429
+            self.throttled += response.status == 429
             self.slowest = max(self.slowest, seconds)
-            self.server_date = unix_seconds(answer.headers.get("date", "")) or self.server_date
+            self.server_date = unix_seconds(response.headers.get("date", "")) or self.server_date
 
     def add(self, part: Counters) -> None:
-        """Take in what was counted apart."""
+        """Add counters that were kept apart."""
         with self._lock:
             self.requests += part.requests
             self.retries += part.retries
@@ -73,7 +73,7 @@ class Counters:
 
 
 class Pace:
-    """How many requests run at once, and when none may; a 429 halves the one, starts the other."""
+    """Parallelism and pauses of one poll; a 429 halves the parallelism and starts a pause."""
 
     def __init__(
         self,
@@ -92,30 +92,36 @@ class Pace:
         self._changed = Condition()
 
     def left(self) -> float:
-        """Seconds until the deadline."""
+        """Return the seconds until the deadline."""
         return self._deadline - self.clock()
 
     @contextmanager
     def turn(self, endpoint: str) -> Iterator[None]:
-        """A place among the requests that run now, once no pause holds; raises ApiFailure."""
+        """Run the `with` block as one of the parallel requests, after any pause.
+
+        Raises ApiFailure, `throttled` or `deadline`, if the poll ends before the request can start.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._busy < self._allowed)
             self._busy += 1
         try:
-            self._rest(endpoint)
+            self._wait_for_pauses(endpoint)
             yield
         finally:
             with self._changed:
                 self._busy -= 1
                 self._changed.notify()
 
-    def throttle(self, wish: float | None, sent: float) -> None:
-        """Heed a 429 to a request sent at `sent`; one sent before the last 429 adds nothing."""
+    def throttle(self, retry_after: float | None, sent: float) -> None:
+        """Apply a 429 response to a request that was sent at `sent`.
+
+        If it was sent before the last 429, only its `retry_after` (seconds) counts, as a pause.
+        """
         with self._changed:
             fresh = sent > self._throttled_at
-            if not fresh and wish is None:
+            if not fresh and retry_after is None:
                 return
-            delay = self._delay(self._throttles) if wish is None else wish
+            delay = self._delay(self._throttles) if retry_after is None else retry_after
             if fresh:
                 self._throttles += 1
                 self._allowed = max(1, self._allowed // 2)
@@ -124,19 +130,19 @@ class Pace:
         if self._pauses:
             self._pauses.pause(delay)
 
-    def back_off(self, verdict: Rejection, attempt: int) -> None:
-        """Wait before asking again, or raise the failure when the deadline comes first."""
-        delay = self._delay(attempt) if verdict.wait is None else verdict.wait
+    def back_off(self, rejection: Rejection, attempt: int) -> None:
+        """Wait before a retry, or raise the failure if the deadline comes first."""
+        delay = self._delay(attempt) if rejection.wait is None else rejection.wait
         if delay >= self.left():
-            raise verdict.failure
+            raise rejection.failure
         self._sleep(delay)
 
-    def _rest(self, endpoint: str) -> None:
-        while (rest := self._pause()) > 0:
-            if rest >= self.left():
-                detail = f"no request for another {rest:.0f} s, longer than this poll may take"
+    def _wait_for_pauses(self, endpoint: str) -> None:
+        while (pause := self._pause()) > 0:
+            if pause >= self.left():
+                detail = f"no request for another {pause:.0f} s, longer than this poll may run"
                 raise ApiFailure("throttled", endpoint, detail)
-            self._sleep(rest)
+            self._sleep(pause)
         if self.left() <= 0:
             raise ApiFailure("deadline", endpoint, "the request was not sent")
 
@@ -150,21 +156,23 @@ class Pace:
 
 
 class Requester:
-    """Asks one question until it is answered, refused for good, or the time is over."""
+    """Sender of requests, each retried until it succeeds, fails for good or runs out of time."""
 
     def __init__(self, transport: Transport, pace: Pace) -> None:
         self._transport, self._pace = transport, pace
         self.counters = Counters()
 
     def request(self, path: str, query: Sequence[tuple[str, str]], exact: bool = False) -> Record:
-        """The record answered; raises ApiFailure."""
+        """Send a GET and return the record in its response; raises ApiFailure."""
         endpoint = endpoint_name(path)
         for attempt in itertools.count():
             with self._pace.turn(endpoint):
                 sent = self._pace.clock()
-                answer = self._send(path, query, attempt > 0)
+                response = self._send(path, query, attempt > 0)
             outcome = (
-                answer if isinstance(answer, Rejection) else self._read(answer, endpoint, exact)
+                response
+                if isinstance(response, Rejection)
+                else self._read(response, endpoint, exact)
             )
             if not isinstance(outcome, Rejection):
                 return outcome
@@ -176,17 +184,17 @@ class Requester:
                 self._pace.back_off(outcome, attempt)
         raise AssertionError("count() does not end")
 
-    def _read(self, answer: HttpResponse, endpoint: str, exact: bool) -> Record | Rejection:
-        return classify(answer, endpoint, self._transport.connection.key, exact)
+    def _read(self, response: HttpResponse, endpoint: str, exact: bool) -> Record | Rejection:
+        return classify(response, endpoint, self._transport.connection.key, exact)
 
     def _send(
-        self, path: str, query: Sequence[tuple[str, str]], again: bool
+        self, path: str, query: Sequence[tuple[str, str]], is_retry: bool
     ) -> HttpResponse | Rejection:
-        self.counters.sent(again)
+        self.counters.sent(is_retry)
         sent = self._pace.clock()
         try:
-            answer = self._transport.get(path, query, self._pace.left())
+            response = self._transport.get(path, query, self._pace.left())
         except ApiFailure as failure:
             return Rejection(failure, ALWAYS if failure.kind == "unreachable" else NEVER)
-        self.counters.answered(answer, self._pace.clock() - sent)
-        return answer
+        self.counters.received(response, self._pace.clock() - sent)
+        return response

@@ -1,4 +1,4 @@
-"""HTTP's bytes: one session, one TLS context, and every answer bounded in size and time."""
+"""HTTP transport: one session, one TLS context, responses bounded in size and time."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 Pairs = Iterable[tuple[str, str]]
 
-LARGEST_ANSWER = 64 * 1024 * 1024
+LARGEST_RESPONSE = 64 * 1024 * 1024
 LONGEST_CONNECT = 10.0
-PIECE = 16 * 1024
+CHUNK_BYTES = 16 * 1024
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 HASHED_FOLDERS = ("/etc/ssl/certs",)
 PROXY_REFUSALS = ("Tunnel connection failed: 40", "Tunnel connection failed: 511")
 
 
 class Connection(NamedTuple):
-    """Where the API is and how to get there; `url` has no trailing slash to mind.
+    """Address of the API and the way to it; a trailing slash in `url` does not matter.
 
-    `proxy` may hold user info, whose password may come apart as `proxy_password`; without a proxy
-    here the usual environment variables hold. `ca_file` is a PEM file or a hashed folder.
+    `proxy` may contain user info; a `proxy_password` replaces the password in it. If `proxy` is
+    empty, the usual environment variables apply. `ca_file` is a PEM file or a hashed folder.
     """
 
     url: str
@@ -45,7 +45,7 @@ class Connection(NamedTuple):
 
 
 class HttpResponse(NamedTuple):
-    """One answer; header names are in lower case, the body is decompressed."""
+    """One HTTP response; header names are lower case, the body is decompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,7 +53,7 @@ class HttpResponse(NamedTuple):
 
 
 class Transport:
-    """One session to one API; safe to use from threads, to be closed.
+    """One session with one API; safe to use from threads; call `close` at the end.
 
     Raises WrongUsage for a URL, key, proxy or CA file that cannot work.
     """
@@ -64,7 +64,7 @@ class Transport:
         *,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
-        largest: int = LARGEST_ANSWER,
+        largest: int = LARGEST_RESPONSE,
     ) -> None:
         self.connection = connection
         self._url = _checked_url(connection.url)
@@ -77,9 +77,10 @@ class Transport:
         return f"Transport({self._url})"
 
     def get(self, path: str, query: Pairs, timeout: float) -> HttpResponse:
-        """The answer to a GET within `timeout` seconds, whatever its status, redirects refused.
+        """Send a GET and return the response, whatever its status, within `timeout` seconds.
 
-        Raises ApiFailure: unreachable, proxy, tls, deadline, too_large or redirect.
+        Redirects are refused. Raises ApiFailure of kind unreachable, proxy, tls, deadline,
+        too_large or redirect.
         """
         from urllib3.exceptions import LocationValueError
 
@@ -87,14 +88,14 @@ class Transport:
         until = self._clock() + timeout
         try:
             with self._send(path, query, timeout) as response:
-                return self._answer(response, endpoint, until)
+                return self._read(response, endpoint, until)
         except (OSError, LocationValueError) as error:
             failure = _failure(error, endpoint, late=self._clock() >= until)
-        # Raised out here, so that no exception of the libraries, which may quote a URL, is chained.
+        # Raised outside `except`: a chained exception of the libraries may quote a URL.
         raise failure
 
     def close(self) -> None:
-        """Give up the connections."""
+        """Close all connections."""
         self._session.close()
 
     def _send(self, path: str, query: Pairs, timeout: float) -> Response:
@@ -107,36 +108,36 @@ class Transport:
             stream=True,
         )
 
-    def _answer(self, response: Response, endpoint: str, until: float) -> HttpResponse:
+    def _read(self, response: Response, endpoint: str, until: float) -> HttpResponse:
         if response.is_redirect:
             raise ApiFailure("redirect", endpoint, _target(response))
-        # The oldest urllib3 served would pass off a connection that broke as a short answer.
+        # The oldest supported urllib3 would treat a broken connection as a short response.
         response.raw.enforce_content_length = True
         body = bytearray()
-        for piece in response.iter_content(PIECE):
-            body += piece
+        for chunk in response.iter_content(CHUNK_BYTES):
+            body += chunk
             if len(body) > self._largest:
                 raise ApiFailure("too_large", endpoint, f"over {self._largest} bytes")
             if self._clock() > until:
-                raise ApiFailure("deadline", endpoint, "the answer came too slowly")
+                raise ApiFailure("deadline", endpoint, "the response arrived too slowly")
         headers = {name.lower(): value for name, value in response.headers.items()}
         return HttpResponse(response.status_code, headers, bytes(body))
 
 
 def tls_context(ca_file: str, environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
-    """A verifying context: the CA file given, else the environment's, else the platform's.
+    """Return a verifying TLS context with the given CA file, the environment's or the platform's.
 
-    A hashed folder is looked up lazily and costs nothing; a bundle is read once. Raises WrongUsage
-    for a CA file that cannot be read.
+    The first of these that is set is used. OpenSSL looks certificates up in a hashed folder as
+    needed, at no cost; a bundle is read once. Raises WrongUsage for a CA file that cannot be read.
     """
     from urllib3.util.ssl_ import create_urllib3_context
 
-    # urllib3 1.26 checks host names itself and fails on addresses with a context of another make.
+    # urllib3 1.26 checks host names itself and fails on IP addresses with any other context.
     context = create_urllib3_context()
     given = {"openai.ca.file": ca_file, **{name: environ.get(name, "") for name in CA_VARIABLES}}
     for name, path in given.items():
         if path:
-            return _trusting(context, name, path)
+            return _with_ca(context, name, path)
     folder = _hashed_folder()
     if folder:
         context.load_verify_locations(capath=folder)
@@ -145,20 +146,20 @@ def tls_context(ca_file: str, environ: Mapping[str, str] = os.environ) -> ssl.SS
     return context
 
 
-def _trusting(context: ssl.SSLContext, name: str, path: str) -> ssl.SSLContext:
+def _with_ca(context: ssl.SSLContext, name: str, path: str) -> ssl.SSLContext:
     folder = os.path.isdir(path)
     try:
         context.load_verify_locations(
             cafile=None if folder else path, capath=path if folder else None
         )
     except OSError as error:
-        reason = error.strerror or "it holds no certificate"
-        raise WrongUsage(f"{name}: {path} cannot be used: {reason}; give a PEM file") from None
+        reason = error.strerror or "it contains no certificate"
+        raise WrongUsage(f"{name}: {path} cannot be used: {reason}; set it to a PEM file") from None
     return context
 
 
 def _hashed_folder() -> str | None:
-    """The platform's folder of certificates linked by hash, if it has one."""
+    """Return the platform's folder of certificates linked by hash, or None."""
     for folder in (ssl.get_default_verify_paths().capath, *HASHED_FOLDERS):
         names = os.listdir(folder) if folder and os.path.isdir(folder) else []
         if any(name.endswith(".0") for name in names):
@@ -177,7 +178,7 @@ def _session(connection: Connection, context: ssl.SSLContext) -> Session:
     from requests.adapters import HTTPAdapter
 
     class Adapter(HTTPAdapter):
-        """Gives every connection the one context; urllib3 would load the CA bundle for each."""
+        """Adapter with one context for all connections; urllib3 loads the CA bundle for each."""
 
         def init_poolmanager(self, *args: Any, **settings: Any) -> None:
             super().init_poolmanager(*args, **settings, ssl_context=context)
@@ -189,7 +190,7 @@ def _session(connection: Connection, context: ssl.SSLContext) -> Session:
             return super().build_connection_pool_key_attributes(request, True)
 
         def cert_verify(self, *_: Any) -> None:
-            """The context verifies."""
+            """Do nothing: the context verifies."""
 
     session = requests.Session()
     size = connection.concurrency
@@ -202,9 +203,12 @@ def _session(connection: Connection, context: ssl.SSLContext) -> Session:
 
 
 def _bearer(key: str) -> Any:
-    """Sets the header as an `auth`, since a ~/.netrc would take the place of a plain header."""
+    """Return an `auth` that sets the key's header: ~/.netrc would override a plain header.
+
+    Raises WrongUsage for a key that no header can carry.
+    """
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise WrongUsage("openai.admin.key: no key looks like this; copy it again, without blanks")
+        raise WrongUsage("openai.admin.key: not a valid key; copy it again, without spaces")
 
     def sign(request: PreparedRequest) -> PreparedRequest:
         request.headers["Authorization"] = f"Bearer {key}"
@@ -216,12 +220,12 @@ def _bearer(key: str) -> Any:
 def _checked_url(url: str) -> str:
     parts = _split("openai.api.url", url)
     if parts.username is not None:
-        raise WrongUsage("openai.api.url: leave out the user; the admin key is what signs in")
+        raise WrongUsage("openai.api.url: remove the user name; the admin key is the only login")
     return url.rstrip("/")
 
 
 def _proxy(connection: Connection) -> str:
-    """The proxy's URL with its user info percent-encoded; empty when none was given."""
+    """Return the proxy's URL with percent-encoded user info; empty if no proxy is set."""
     if not connection.proxy:
         return ""
     given = connection.proxy if "://" in connection.proxy else f"http://{connection.proxy}"
@@ -240,16 +244,16 @@ def _split(name: str, url: str) -> Any:
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    # These mean that a password's own / ? # or @ was taken for the URL's.
+    # A query, a fragment or an @ in the path may be an unencoded / ? # or @ of a password.
     if not usable or parts.query or parts.fragment or "@" in parts.path:
         raise WrongUsage(
-            f"{name}: not a URL such as https://host:port (write @ # / as %40 %23 %2F)"
+            f"{name}: not a URL such as https://host:port; in a password write @ # / as %40 %23 %2F"
         )
     return parts
 
 
 def _target(response: Response) -> str:
-    """Where a redirect leads, without what could be a secret."""
+    """Return the target of a redirect without user info and query, which may be secret."""
     from urllib.parse import urljoin
 
     target = urlsplit(urljoin(response.url, response.headers["location"]))
@@ -261,26 +265,26 @@ def _failure(error: Exception, endpoint: str, late: bool) -> ApiFailure:
     from requests import exceptions
 
     cause = _cause(error)
-    reason = _words(cause)
+    reason = _reason(cause)
     if isinstance(error, ValueError):
-        # The API's URL and openai.proxy.url were checked; only the environment's was not.
-        return ApiFailure("proxy", endpoint, "the environment's proxy is not a usable URL")
+        # The API's URL and openai.proxy.url were checked before; the environment's was not.
+        return ApiFailure("proxy", endpoint, "the proxy in the environment is not a valid URL")
     if isinstance(error, exceptions.ProxyError):
         refused = reason.startswith(PROXY_REFUSALS)
         return ApiFailure("proxy" if refused else "unreachable", endpoint, f"proxy: {reason}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return ApiFailure("tls", endpoint, reason)
     if isinstance(error, exceptions.SSLError) and cause is None:
-        return ApiFailure("tls", endpoint, "it is another host's")
+        return ApiFailure("tls", endpoint, "it is for another host")
     if isinstance(error, exceptions.ConnectTimeout):
-        return ApiFailure("unreachable", endpoint, "no connection in time")
+        return ApiFailure("unreachable", endpoint, "the connection timed out")
     if late or isinstance(error, exceptions.ReadTimeout):
-        return ApiFailure("deadline", endpoint, "no answer in time")
+        return ApiFailure("deadline", endpoint, "no response in time")
     return ApiFailure("unreachable", endpoint, reason)
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """The operating system's or OpenSSL's own error beneath the libraries'."""
+    """Return the error of the operating system or OpenSSL behind a library's error, or None."""
     from requests import RequestException
 
     seen: list[BaseException] = []
@@ -296,12 +300,12 @@ def _cause(error: BaseException) -> BaseException | None:
     return None
 
 
-def _words(cause: BaseException | None) -> str:
-    """The cause in its own words, which quote no URL."""
+def _reason(cause: BaseException | None) -> str:
+    """Return the cause's own text, which never quotes a URL."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return cause.verify_message.rstrip(".")
     if isinstance(cause, ssl.SSLError):
-        return f"TLS failed: {(cause.reason or 'the connection broke off').lower()}"
+        return f"TLS failed: {(cause.reason or 'the connection broke').lower()}"
     if isinstance(cause, OSError):
         return cause.strerror or str(cause)
-    return "the connection broke off"
+    return "the connection broke"

@@ -1,4 +1,4 @@
-"""The client over real HTTP: what it asks, and how pages follow one another or fail."""
+"""Client over real HTTP: its requests, its paging and its failures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.http_api import (
     DAY,
     STALE,
     Clock,
-    answers,
     bucket,
     client_of,
     error,
     failure_of,
     page,
+    serve,
 )
 
 COSTS = "/organization/costs"
@@ -48,7 +48,7 @@ def cost(value: object) -> dict[str, Any]:
 def test_usage_sends_window_width_grouping_filters_and_the_largest_limit(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    seen = answers(httpserver, "/organization/usage/completions", page())
+    seen = serve(httpserver, "/organization/usage/completions", page())
     filters = {"batch": ("false",), "models": ["gpt-4o"], "project_ids": "proj_a"}
     list(client.usage("completions", 60, 180, "1m", ("project_id", "model"), filters))
     assert [*seen[0].args.items(multi=True)] == [
@@ -65,10 +65,10 @@ def test_usage_sends_window_width_grouping_filters_and_the_largest_limit(
 
 
 @pytest.mark.parametrize(("width", "limit"), [("1m", "1440"), ("1h", "168"), ("1d", "31")])
-def test_each_width_is_asked_with_its_own_maximum(
+def test_each_bucket_width_is_requested_with_its_maximum_limit(
     httpserver: HTTPServer, client: Client, width: str, limit: str
 ) -> None:
-    seen = answers(httpserver, USAGE, page())
+    seen = serve(httpserver, USAGE, page())
     list(client.usage("embeddings", 0, DAY, width))
     assert seen[0].args["limit"] == limit
 
@@ -76,16 +76,18 @@ def test_each_width_is_asked_with_its_own_maximum(
 @pytest.mark.parametrize(
     ("groups", "limit"), [(None, "1440"), (10, "1440"), (2000, "13"), (10**6, "1")]
 )
-def test_many_groups_make_smaller_pages(
+def test_many_groups_lead_to_smaller_pages(
     httpserver: HTTPServer, client: Client, groups: int | None, limit: str
 ) -> None:
-    seen = answers(httpserver, USAGE, page())
+    seen = serve(httpserver, USAGE, page())
     list(client.usage("embeddings", 0, DAY, "1m", ("user_id",), groups=groups))
     assert seen[0].args["limit"] == limit
 
 
-def test_costs_are_asked_by_day_and_180_at_a_time(httpserver: HTTPServer, client: Client) -> None:
-    seen = answers(httpserver, COSTS, page())
+def test_costs_are_requested_by_day_with_a_limit_of_180(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    seen = serve(httpserver, COSTS, page())
     list(client.costs(0, DAY, ("line_item",), {"line_items": ["gpt-4o, input"]}))
     assert [*seen[0].args.items(multi=True)] == [
         ("start_time", "0"),
@@ -97,8 +99,8 @@ def test_costs_are_asked_by_day_and_180_at_a_time(httpserver: HTTPServer, client
     ]
 
 
-def test_a_lists_parameters_are_sent_by_their_shape(httpserver: HTTPServer, client: Client) -> None:
-    seen = answers(httpserver, "/organization/audit_logs", page())
+def test_list_parameters_are_encoded_by_their_type(httpserver: HTTPServer, client: Client) -> None:
+    seen = serve(httpserver, "/organization/audit_logs", page())
     list(
         client.list(
             "audit_logs",
@@ -118,7 +120,7 @@ def test_a_lists_parameters_are_sent_by_their_shape(httpserver: HTTPServer, clie
     ]
 
 
-def test_an_id_cannot_leave_its_place_in_the_path(httpserver: HTTPServer, client: Client) -> None:
+def test_an_id_is_escaped_in_the_path(httpserver: HTTPServer, client: Client) -> None:
     httpserver.expect_request("/organization/projects/a/b?c=d/rate_limits").respond_with_json(
         page()
     )
@@ -126,16 +128,16 @@ def test_an_id_cannot_leave_its_place_in_the_path(httpserver: HTTPServer, client
 
 
 @pytest.mark.parametrize(
-    ("group_by", "filters", "refused"),
+    ("group_by", "filters", "message"),
     [
-        (("model",), {}, "vector_stores has no 'model'; allowed are project_id"),
-        ((), {"batch": "false"}, "vector_stores has no 'batch'; allowed are project_ids"),
+        (("model",), {}, "vector_stores does not support 'model'; allowed: project_id"),
+        ((), {"batch": "false"}, "vector_stores does not support 'batch'; allowed: project_ids"),
     ],
 )
-def test_an_unsupported_grouping_or_filter_is_refused_before_anything_is_asked(
-    client: Client, group_by: tuple[str, ...], filters: dict[str, str], refused: str
+def test_an_unsupported_grouping_or_filter_is_refused_before_any_request(
+    client: Client, group_by: tuple[str, ...], filters: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(WrongUsage, match=refused):
+    with pytest.raises(WrongUsage, match=message):
         client.usage("vector_stores", 0, DAY, "1d", group_by, filters)
     assert client.counters.requests == 0
 
@@ -144,26 +146,26 @@ def test_costs_keep_every_digit_of_strings_and_numbers(
     httpserver: HTTPServer, client: Client
 ) -> None:
     sent = json.dumps(page(bucket(0, cost("-0.0042000"), cost("number"), width=DAY)))
-    answers(httpserver, COSTS, sent.replace('"number"', "0.12345678901234567890"))
+    serve(httpserver, COSTS, sent.replace('"number"', "0.12345678901234567890"))
     (start, costs), *_ = client.costs(0, DAY)
     assert start == 0
     assert [str(cost.amount) for cost in costs] == ["-0.0042000", "0.12345678901234567890"]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e309"])
-def test_what_json_does_not_know_as_a_number_is_no_amount(
+def test_an_amount_that_is_not_a_finite_number_of_reasonable_size_fails(
     httpserver: HTTPServer, clock: Clock, number: str
 ) -> None:
     sent = json.dumps(page(bucket(0, cost("number"), width=DAY)))
-    answers(httpserver, COSTS, sent.replace('"number"', number))
+    serve(httpserver, COSTS, sent.replace('"number"', number))
     client = client_of(httpserver, clock, seconds=1)
     assert failure_of(lambda: list(client.costs(0, DAY))).kind in ("not_json", "contract")
 
 
-def test_buckets_of_several_pages_follow_one_another_and_keep_their_query(
+def test_buckets_of_several_pages_come_in_order_and_each_page_has_the_same_query(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    seen = answers(
+    seen = serve(
         httpserver,
         USAGE,
         page(bucket(0, ROW), bucket(60), next_page="page_a+b="),
@@ -182,10 +184,10 @@ def test_buckets_of_several_pages_follow_one_another_and_keep_their_query(
     assert len(set(queries)) == 1
 
 
-def test_a_page_is_asked_only_when_the_one_before_was_read(
+def test_a_page_is_requested_only_after_the_previous_page_was_read(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    seen = answers(httpserver, USAGE, page(bucket(0), next_page="page_1"), page(bucket(60)))
+    seen = serve(httpserver, USAGE, page(bucket(0), next_page="page_1"), page(bucket(60)))
     buckets = client.usage("embeddings", 0, 120, "1m")
     assert len(seen) == 0
     next(buckets)
@@ -203,14 +205,14 @@ def test_a_page_is_asked_only_when_the_one_before_was_read(
         ("admin_api_keys", {"last_id": "wrong"}, "a"),
         ("groups", {"next": "cursor"}, "cursor"),
     ],
-    ids=["last_id", "last_id null", "last_id absent", "last item", "next"],
+    ids=["last_id", "last_id null", "last_id missing", "last item", "next"],
 )
-def test_each_family_of_lists_pages_by_its_own_cursor(
+def test_each_kind_of_list_uses_its_own_cursor(
     httpserver: HTTPServer, client: Client, name: str, first: dict[str, Any], after: str
 ) -> None:
     row = dict.fromkeys(LISTS[name].required, 1) | {"id": "a"}
     last = {**row, "id": "z"}
-    seen = answers(
+    seen = serve(
         httpserver, f"/organization/{name}", {**page(row), **first, "has_more": True}, page(last)
     )
     assert [found["id"] for found in client.list(name)] == ["a", "z"]
@@ -218,13 +220,13 @@ def test_each_family_of_lists_pages_by_its_own_cursor(
 
 
 def test_a_list_may_end_on_an_empty_page(httpserver: HTTPServer, client: Client) -> None:
-    answers(httpserver, PROJECTS, page({"id": "a", "created_at": 1}, last_id="a"), page())
+    serve(httpserver, PROJECTS, page({"id": "a", "created_at": 1}, last_id="a"), page())
     assert len(list(client.list("projects"))) == 1
 
 
 def test_unknown_fields_of_a_row_are_kept(httpserver: HTTPServer, client: Client) -> None:
     row = {"id": "a", "created_at": 1, "residency": "MARS", "new": [1]}
-    answers(httpserver, PROJECTS, page(row))
+    serve(httpserver, PROJECTS, page(row))
     assert list(client.list("projects")) == [row]
 
 
@@ -233,72 +235,70 @@ def test_unknown_fields_of_a_row_are_kept(httpserver: HTTPServer, client: Client
     [
         ({"has_more": False}, "data is missing"),
         ({"data": []}, "has_more is missing"),
-        ({"data": {}, "has_more": False}, "of the wrong type"),
-        ({"data": [], "has_more": None}, "of the wrong type"),
-        ({"data": [], "has_more": True}, "no cursor is given"),
-        ({"data": [{"id": 7}], "has_more": True}, "no cursor is given"),
-        ({"data": ["a"], "has_more": True}, "no cursor is given"),
+        ({"data": {}, "has_more": False}, "has the wrong type"),
+        ({"data": [], "has_more": None}, "has the wrong type"),
+        ({"data": [], "has_more": True}, "the cursor is missing"),
+        ({"data": [{"id": 7}], "has_more": True}, "the cursor is missing"),
+        ({"data": ["a"], "has_more": True}, "the cursor is missing"),
         ({"data": [{"id": "a"}], "has_more": False}, "created_at is missing"),
         ({"data": [None], "has_more": False}, "a record is not an object"),
-        ([], "the answer is not an object"),
+        ([], "the response is not an object"),
     ],
 )
-def test_a_list_that_breaks_the_contract_is_a_failure_and_no_end(
+def test_a_page_that_breaks_the_contract_fails_instead_of_ending_the_list(
     httpserver: HTTPServer, client: Client, broken: Any, reason: str
 ) -> None:
-    answers(httpserver, PROJECTS, broken)
+    serve(httpserver, PROJECTS, broken)
     failure = failure_of(lambda: list(client.list("projects")))
     assert failure.kind == "contract"
     assert str(failure).startswith("projects: the response breaks the API's contract")
     assert reason in str(failure)
 
 
-def test_a_bucketed_page_without_a_next_page_is_a_failure_and_no_end(
+def test_a_page_of_buckets_without_its_cursor_fails_instead_of_ending_the_list(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    answers(httpserver, USAGE, {**page(bucket(0)), "has_more": True, "next_page": None})
+    serve(httpserver, USAGE, {**page(bucket(0)), "has_more": True, "next_page": None})
     failure = failure_of(lambda: list(client.usage("embeddings", 0, 60, "1m")))
-    assert failure.detail == "more pages are promised and no cursor is given"
+    assert failure.detail == "has_more is true, but the cursor is missing"
 
 
-def test_a_cursor_that_comes_back_is_a_failure_and_no_circle(
-    httpserver: HTTPServer, client: Client
-) -> None:
+def test_a_repeated_cursor_fails_instead_of_looping(httpserver: HTTPServer, client: Client) -> None:
     row = {"id": "a", "created_at": 1}
-    seen = answers(
+    seen = serve(
         httpserver, PROJECTS, page(row, last_id="a"), page(row, last_id="b"), page(row, last_id="a")
     )
-    assert "read already" in failure_of(lambda: list(client.list("projects"))).detail
+    assert "already used" in failure_of(lambda: list(client.list("projects"))).detail
     assert len(seen) == 3
 
 
-def test_a_bucket_that_comes_twice_is_refused_rather_than_counted_twice(
+def test_a_repeated_bucket_fails_instead_of_being_counted_twice(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    answers(
+    serve(
         httpserver,
         USAGE,
         page(bucket(0, ROW), next_page="page_1"),
         page(bucket(0, ROW), bucket(60)),
     )
     failure = failure_of(lambda: list(client.usage("embeddings", 0, 120, "1m")))
-    assert failure.detail == "its buckets are out of order"
+    assert failure.detail == "the buckets are out of order"
 
 
-def test_pages_without_end_are_given_up(
+def test_a_list_with_too_many_pages_fails(
     httpserver: HTTPServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lm_openai.api.client.MOST_PAGES", 3)
     row = {"id": "a", "created_at": 1}
-    answers(httpserver, PROJECTS, *(page(row, last_id=f"{number}") for number in range(9)))
+    serve(httpserver, PROJECTS, *(page(row, last_id=f"{number}") for number in range(9)))
     failure = failure_of(lambda: list(client.list("projects")))
     assert (failure.kind, failure.detail) == ("too_large", "more than 3 pages")
 
 
-def test_a_refused_page_token_is_answered_by_asking_on_from_the_last_bucket(
+def test_after_a_refused_page_token_a_new_query_starts_at_the_end_of_the_last_bucket(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    seen = answers(
+    seen = serve(
         httpserver,
         COSTS,
         page(bucket(0, cost("1"), width=DAY), next_page="page_1"),
@@ -310,22 +310,22 @@ def test_a_refused_page_token_is_answered_by_asking_on_from_the_last_bucket(
         (0, [Decimal(1)]),
         (DAY, [Decimal(2)]),
     ]
-    asked = [(request.args["start_time"], request.args.get("page")) for request in seen]
-    assert asked == [("0", None), ("0", "page_1"), ("86400", None)]
+    requested = [(request.args["start_time"], request.args.get("page")) for request in seen]
+    assert requested == [("0", None), ("0", "page_1"), ("86400", None)]
 
 
-def test_a_token_refused_after_the_last_day_is_the_end(
+def test_a_page_token_refused_after_the_last_day_ends_the_list(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    seen = answers(
+    seen = serve(
         httpserver, COSTS, page(bucket(0, width=DAY), next_page="page_1"), error(400, STALE)
     )
     assert list(client.costs(0, DAY)) == [(0, [])]
     assert len(seen) == 2
 
 
-def test_a_token_refused_twice_is_a_failure(httpserver: HTTPServer, client: Client) -> None:
-    answers(
+def test_a_second_refused_page_token_fails(httpserver: HTTPServer, client: Client) -> None:
+    serve(
         httpserver,
         COSTS,
         page(bucket(0, width=DAY), next_page="page_1"),
@@ -334,39 +334,37 @@ def test_a_token_refused_twice_is_a_failure(httpserver: HTTPServer, client: Clie
         error(400, STALE),
     )
     failure = failure_of(lambda: list(client.costs(0, 9 * DAY)))
-    assert (failure.kind, failure.detail) == ("contract", "it refuses its own page token")
+    assert (failure.kind, failure.detail) == ("contract", "the API refused its own page token")
 
 
-def test_one_record_comes_with_what_the_contract_promises(
-    httpserver: HTTPServer, client: Client
-) -> None:
-    answers(httpserver, "/organization/projects/p/spend_limit", {"threshold_amount": 1})
+def test_a_record_without_a_required_field_fails(httpserver: HTTPServer, client: Client) -> None:
+    serve(httpserver, "/organization/projects/p/spend_limit", {"threshold_amount": 1})
     failure = failure_of(lambda: client.record("project_spend_limit", project_id="p"))
     assert str(failure).startswith("projects/p/spend_limit: ")
     assert "currency is missing" in str(failure)
 
 
-def test_together_keeps_the_order_and_puts_a_failure_in_its_place(
+def test_together_returns_results_and_failures_in_the_order_of_the_calls(
     httpserver: HTTPServer, client: Client
 ) -> None:
     for name in "abc":
-        answers(httpserver, f"{PROJECTS}/{name}", {"id": name, "created_at": 1})
-    answers(httpserver, f"{PROJECTS}/x", error(404))
+        serve(httpserver, f"{PROJECTS}/{name}", {"id": name, "created_at": 1})
+    serve(httpserver, f"{PROJECTS}/x", error(404))
 
-    def ask(name: str) -> Callable[[], str]:
+    def record_id(name: str) -> Callable[[], str]:
         return lambda: str(client.record("project", project_id=name)["id"])
 
-    outcomes = client.together(ask(name) for name in "axbc")
+    outcomes = client.together(record_id(name) for name in "axbc")
     assert [outcomes[0], *outcomes[2:]] == ["a", "b", "c"]
     assert isinstance(outcomes[1], ApiFailure)
     assert outcomes[1].kind == "not_found"
     assert client.together([]) == []
-    assert client.together([ask("a")]) == ["a"]
+    assert client.together([record_id("a")]) == ["a"]
 
 
-def test_together_raises_what_is_not_the_apis_doing(client: Client) -> None:
+def test_together_raises_exceptions_other_than_api_failures(client: Client) -> None:
     def fail() -> None:
-        raise WrongUsage("the program's own fault")
+        raise WrongUsage("a fault of the program")
 
     with pytest.raises(WrongUsage):
         client.together([fail, lambda: None])

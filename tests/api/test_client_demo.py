@@ -1,4 +1,4 @@
-"""The client against the demo organization: every endpoint read, every fault named."""
+"""Client with the demo organization: it reads every endpoint and names every fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def demo() -> Iterator[Simulator]:
         yield simulator
 
 
-def test_counters_tell_what_a_poll_cost(demo: Simulator) -> None:
+def test_counters_hold_requests_slowest_response_and_server_date(demo: Simulator) -> None:
     client = demo_client(demo)
     assert client.counters.server_date is None
     list(client.list("projects"))
@@ -54,7 +54,7 @@ def total(buckets: list[records.Bucket], name: str) -> int:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_small_pages_add_up_to_a_large_one(demo: Simulator, width: str) -> None:
+def test_small_pages_give_the_same_buckets_as_a_large_one(demo: Simulator, width: str) -> None:
     start, by = NOON - 40 * WIDTHS[width], ("project_id", "model")
     whole = list(demo_client(demo).usage("completions", start, NOON, width, by))
     small = demo_client(demo)
@@ -90,14 +90,14 @@ def test_every_list_of_the_demo_organization_is_read_to_its_end(demo: Simulator)
     assert counted["projects"] > 7
 
 
-def test_limits_and_archived_projects_of_the_demo_organization_are_understood(
+def test_limits_and_archived_projects_of_the_demo_organization_are_read(
     demo: Simulator,
 ) -> None:
     client = demo_client(demo)
     projects = [records.project(row) for row in client.list("projects", include_archived=True)]
     assert {project.archived for project in projects} == {True, False}
-    living = [project.id for project in projects if not project.archived]
-    limits = [records.rate_limit(row) for row in client.list("rate_limits", project_id=living[0])]
+    active = [project.id for project in projects if not project.archived]
+    limits = [records.rate_limit(row) for row in client.list("rate_limits", project_id=active[0])]
     assert {None, 2147483647} < {limit.max_images_per_1_minute for limit in limits} | {
         limit.max_tokens_per_1_minute for limit in limits
     }
@@ -108,7 +108,7 @@ def test_limits_and_archived_projects_of_the_demo_organization_are_understood(
 
 
 @pytest.mark.parametrize("name", SINGLES)
-def test_every_single_record_is_known_to_the_demo_organization(demo: Simulator, name: str) -> None:
+def test_the_demo_organization_knows_every_single_record(demo: Simulator, name: str) -> None:
     client = demo_client(demo)
     project = next(client.list("projects"))["id"]
     outcome = client.together([lambda: client.record(name, project_id=project)])[0]
@@ -143,7 +143,7 @@ def test_the_demo_organization_refuses_keys_as_the_api_does(
         ("429", {}, "throttled"),
     ],
 )
-def test_lasting_faults_of_the_demo_organization_are_named(
+def test_lasting_faults_of_the_demo_organization_get_the_right_kind(
     fault: str, settings: dict[str, Any], kind: str
 ) -> None:
     clock = Clock()

@@ -1,4 +1,4 @@
-"""Records: the words agree with the definitions, and numbers are exact or refused."""
+"""Records and endpoints: fields match the contract; numbers are exact or refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cost_bucket(**row: Any) -> dict[str, Any]:
     return bucket(start_time=86400, end_time=172800, results=[row])
 
 
-def test_the_eleven_kinds_are_those_of_the_contract() -> None:
+def test_the_eleven_usage_kinds_have_the_required_fields_of_the_contract() -> None:
     assert {name: kind.required for name, kind in USAGE_KINDS.items()} == {
         "completions": ("input_tokens", "output_tokens", "num_model_requests"),
         "decisions": ("input_tokens", "output_tokens", "num_model_requests"),
@@ -57,47 +57,47 @@ def test_the_eleven_kinds_are_those_of_the_contract() -> None:
     }
 
 
-def test_searches_call_their_results_otherwise_than_their_path() -> None:
+def test_results_of_searches_are_named_differently_from_the_path() -> None:
     assert USAGE_KINDS["file_search_calls"].object == "organization.usage.file_searches.result"
     assert USAGE_KINDS["web_search_calls"].object == "organization.usage.web_searches.result"
     assert USAGE_KINDS["images"].object == "organization.usage.images.result"
 
 
-def test_only_completions_and_decisions_know_batch() -> None:
+def test_only_completions_and_decisions_support_batch() -> None:
     assert [kind.name for kind in USAGE_KINDS.values() if kind.knows_batch] == [
         "completions",
         "decisions",
     ]
 
 
-def test_completions_quantities_are_the_definitions_datapoints() -> None:
+def test_quantities_of_completions_match_the_datapoints_of_its_definition() -> None:
     definition = json.loads((MODULES / "completion_by_model/completion_by_model.json").read_text())
     folded = [entry["name"] for entry in definition["datapoints"] if "derived" not in entry]
     assert sorted(USAGE_KINDS["completions"].quantities) == sorted(folded)
 
 
-def test_every_list_pages_in_a_known_way_within_its_maximum() -> None:
+def test_every_list_has_known_paging_and_a_limit_from_100_to_1000() -> None:
     assert {listing.paging for listing in LISTS.values()} == {"last_id", "last_item", "next"}
     assert all(100 <= listing.limit <= 1000 for listing in LISTS.values())
 
 
-def test_a_bucket_keeps_its_rows_as_they_are() -> None:
+def test_a_bucket_keeps_its_rows_unchanged() -> None:
     row = {**ROW, "model": None, "new_field": {"kept": True}}
     assert records.bucket(
         bucket(results=[row]), USAGE_KINDS["embeddings"], "usage/embeddings"
     ) == Bucket(60, 120, [row])
 
 
-@pytest.mark.parametrize("spelled", [3.0, "3", Decimal(3)])
-def test_a_whole_number_in_another_spelling_becomes_an_int(spelled: object) -> None:
-    raw = bucket(results=[{**ROW, "num_model_requests": spelled}])
+@pytest.mark.parametrize("sent", [3.0, "3", Decimal(3)])
+def test_a_whole_number_sent_in_another_form_becomes_an_int(sent: object) -> None:
+    raw = bucket(results=[{**ROW, "num_model_requests": sent}])
     row = records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings").results[0]
     assert row["num_model_requests"] == 3
     assert type(row["num_model_requests"]) is int
 
 
 @pytest.mark.parametrize("wrong", [None, True, "many", 1.5, [], "NaN"])
-def test_a_required_quantity_that_is_no_count_is_refused_by_its_name(wrong: object) -> None:
+def test_a_required_quantity_that_is_not_a_whole_number_is_refused_by_name(wrong: object) -> None:
     raw = bucket(results=[{**ROW, "input_tokens": wrong}])
     with pytest.raises(ApiFailure, match=r"usage/embeddings: .*input_tokens is not a") as caught:
         records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
@@ -119,7 +119,7 @@ def test_a_missing_quantity_is_not_zero() -> None:
         ("bucket", "a record is not an object"),
     ],
 )
-def test_a_bucket_of_another_shape_is_refused(raw: Any, reason: str) -> None:
+def test_a_malformed_bucket_is_refused(raw: Any, reason: str) -> None:
     with pytest.raises(ApiFailure, match=reason):
         records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
 
@@ -141,19 +141,19 @@ def test_an_amount_is_exact_from_a_string_or_a_number(value: object, amount: str
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e309", "-1e-400", "", None, True, "12,5"])
-def test_an_amount_that_is_no_sane_number_is_refused(value: object) -> None:
+def test_an_amount_that_is_not_a_reasonable_number_is_refused(value: object) -> None:
     with pytest.raises(ApiFailure, match=r"amount\.value is not a number"):
         records.costs(cost_bucket(amount={"value": value, "currency": "usd"}), "costs")
 
 
 @pytest.mark.parametrize("field", ["id", "model", "type", "status", "interval", "currency"])
 @pytest.mark.parametrize("value", [None, 7, {}])
-def test_a_required_word_that_is_no_text_is_refused_by_its_name(field: str, value: object) -> None:
-    with pytest.raises(ApiFailure, match=f"rate_limits: .*{field} is not text"):
+def test_a_required_text_that_is_not_a_string_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ApiFailure, match=f"rate_limits: .*{field} is not a string"):
         records.require({field: value}, (field,), "rate_limits")
 
 
-def test_a_cost_without_an_amount_states_no_money() -> None:
+def test_a_cost_without_an_amount_is_left_out() -> None:
     assert records.costs(cost_bucket(line_item="free"), "costs") == (86400, [])
     assert records.costs(cost_bucket(amount=None), "costs") == (86400, [])
 
@@ -163,7 +163,7 @@ def test_an_amount_without_a_currency_is_refused() -> None:
         records.costs(cost_bucket(amount={"value": "1"}), "costs")
 
 
-def test_a_cost_carries_its_dimensions_and_quantity() -> None:
+def test_a_cost_has_its_dimensions_and_quantity() -> None:
     row = {
         "amount": {"value": "1.5", "currency": "usd"},
         "project_id": "proj_a",
@@ -183,7 +183,7 @@ def test_a_cost_carries_its_dimensions_and_quantity() -> None:
     )
 
 
-def test_a_clipped_first_day_belongs_to_its_midnight() -> None:
+def test_a_clipped_first_day_starts_at_its_utc_midnight() -> None:
     raw = bucket(start_time=86400 * 3 + 12345, end_time=86400 * 4)
     assert records.costs(raw, "costs") == (86400 * 3, [])
 
@@ -195,23 +195,23 @@ def test_a_project_is_archived_by_date_or_by_status() -> None:
     assert records.project({**row, "status": "archived"}).archived
 
 
-def test_a_nameless_project_is_called_by_its_id() -> None:
+def test_a_project_without_a_name_is_named_by_its_id() -> None:
     assert records.project({"id": "proj_a", "name": None, "created_at": 1}).name == "proj_a"
 
 
-def test_a_limit_that_the_api_does_not_give_is_none() -> None:
+def test_a_missing_limit_is_none_and_zero_stays_zero() -> None:
     limit = records.rate_limit(limit_row(max_images_per_1_minute=7))
     assert limit == RateLimit("rl-gpt-4o", "gpt-4o", 10, 20, max_images_per_1_minute=7)
     assert limit.max_requests_per_1_day is None
     assert records.rate_limit(limit_row(max_tokens_per_1_minute=0)).max_tokens_per_1_minute == 0
 
 
-def test_a_limit_that_is_no_number_is_refused_by_its_name() -> None:
+def test_a_limit_that_is_not_a_number_is_refused_by_name() -> None:
     with pytest.raises(ApiFailure, match="max_tokens_per_1_minute is not a number"):
         records.rate_limit(limit_row(max_tokens_per_1_minute="unlimited"))
 
 
-def test_a_spend_limits_cents_become_dollars() -> None:
+def test_the_cents_of_a_spend_limit_become_dollars() -> None:
     row = {
         "threshold_amount": 12345,
         "currency": "USD",

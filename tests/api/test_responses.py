@@ -1,4 +1,4 @@
-"""What an answer means: each failure told apart by what it says, in a sentence without a secret."""
+"""Classification of responses: kind, retries and reason of each failure, without secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lm_openai.api.client import Client
 from lm_openai.api.responses import Rejection
 from lm_openai.api.transport import HttpResponse
 from lm_openai.errors import FAILURES, ApiFailure
-from tests.support.http_api import DAY, SCOPE, STALE, Clock, answers, client_of, error, failure_of
+from tests.support.http_api import DAY, SCOPE, STALE, Clock, client_of, error, failure_of, serve
 
 COSTS = "/organization/costs"
 WRONG_KEY = "Incorrect API key provided: sk-admin*fake. You can find your API key at https://x."
@@ -24,7 +24,7 @@ def client(httpserver: HTTPServer) -> Client:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "said"),
+    ("response", "kind", "detail"),
     [
         (error(401, WRONG_KEY, "invalid_api_key"), "key", ""),
         (error(401, "You didn't provide an API key"), "key", "You didn't provide an API key"),
@@ -37,7 +37,7 @@ def client(httpserver: HTTPServer) -> Client:
         (error(400, "The project p is archived."), "archived", ""),
         (error(400, "nope", "project_archived"), "archived", ""),
         (error(400, "Unsupported\n group_by."), "refused", "Unsupported group_by"),
-        (error(400, STALE), "contract", "it refuses its own page token"),
+        (error(400, STALE), "contract", "the API refused its own page token"),
         (error(429, code="insufficient_quota"), "billing", "insufficient_quota"),
         (error(429, code="credit_balance_exhausted"), "billing", "credit_balance_exhausted"),
         (
@@ -47,24 +47,24 @@ def client(httpserver: HTTPServer) -> Client:
         ),
         (Response("<html>Sign in</html>"), "not_json", "HTTP 200 with a web page"),
         (Response("<html>Blocked</html>", 403), "not_json", "HTTP 403 with a web page"),
-        (Response("", 400), "not_json", "HTTP 400 with nothing"),
-        (Response("", 204), "not_json", "HTTP 204 with nothing"),
+        (Response("", 400), "not_json", "HTTP 400 with an empty body"),
+        (Response("", 204), "not_json", "HTTP 204 with an empty body"),
         (Response('{"error": "strange"}', 418), "refused", "strange"),
     ],
 )
-def test_failures_are_told_apart_by_what_they_say(
-    httpserver: HTTPServer, client: Client, answer: Response, kind: str, said: str
+def test_status_code_and_message_decide_the_kind_of_failure(
+    httpserver: HTTPServer, client: Client, response: Response, kind: str, detail: str
 ) -> None:
-    seen = answers(httpserver, "/organization/spend_limit", answer)
+    seen = serve(httpserver, "/organization/spend_limit", response)
     failure = failure_of(lambda: client.record("spend_limit"))
-    assert (failure.kind, failure.detail) == (kind, said)
+    assert (failure.kind, failure.detail) == (kind, detail)
     assert len(seen) == (2 if kind == "scope" else 1)
 
 
-def test_a_missing_scope_is_named_for_who_wants_to_grant_it(
+def test_the_failure_for_a_missing_scope_names_the_scope(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    answers(httpserver, COSTS, error(403, SCOPE))
+    serve(httpserver, COSTS, error(403, SCOPE))
     failure = failure_of(lambda: list(client.costs(0, DAY)))
     assert failure.scope == "api.usage.read"
     assert str(failure) == (
@@ -74,20 +74,20 @@ def test_a_missing_scope_is_named_for_who_wants_to_grant_it(
 
 
 @pytest.mark.parametrize("key", ["sk-proj-abc", "sk-svcacct-abc", "sk-abc"])
-@pytest.mark.parametrize("answer", [error(401, WRONG_KEY, "invalid_api_key"), error(403, SCOPE)])
-def test_a_project_key_is_recognized_whatever_the_api_says(
-    httpserver: HTTPServer, key: str, answer: Response
+@pytest.mark.parametrize("response", [error(401, WRONG_KEY, "invalid_api_key"), error(403, SCOPE)])
+def test_a_project_key_is_recognized_in_every_error_response(
+    httpserver: HTTPServer, key: str, response: Response
 ) -> None:
-    seen = answers(httpserver, COSTS, answer)
+    seen = serve(httpserver, COSTS, response)
     client = client_of(httpserver, Clock(), key=key)
     assert failure_of(lambda: list(client.costs(0, DAY))).kind == "project_key"
     assert len(seen) == 1
 
 
-def test_no_reason_repeats_a_key_or_runs_on(httpserver: HTTPServer) -> None:
+def test_a_reason_shows_no_key_and_is_at_most_200_characters_long(httpserver: HTTPServer) -> None:
     key = "gateway-key-1234"
     message = f"Key {key} or sk-admin-abc_DEF-123*** is bad: {'why ' * 100}"
-    answers(httpserver, COSTS, error(400, message))
+    serve(httpserver, COSTS, error(400, message))
     failure = failure_of(lambda: list(client_of(httpserver, Clock(), key=key).costs(0, DAY)))
     assert failure.detail.startswith("Key sk-… or sk-…")
     assert len(failure.detail) <= 200
@@ -129,9 +129,9 @@ def test_every_kind_of_failure_reads_as_one_sentence() -> None:
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_apis_wish_to_wait_is_read_as_seconds_or_date(
+def test_retry_after_is_read_as_seconds_or_as_a_date(
     headers: dict[str, str], wait: float | None, status: int
 ) -> None:
-    verdict = responses.classify(HttpResponse(status, headers, b""), "costs", "")
-    assert isinstance(verdict, Rejection)
-    assert verdict.wait == wait
+    rejection = responses.classify(HttpResponse(status, headers, b""), "costs", "")
+    assert isinstance(rejection, Rejection)
+    assert rejection.wait == wait

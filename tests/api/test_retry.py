@@ -1,4 +1,4 @@
-"""When questions are asked again over real HTTP: waits, deadlines, throttling, parallelism."""
+"""Retries over real HTTP: waits, deadlines, throttling and parallelism."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.http_api import (
     KEY,
     SCOPE,
     Clock,
-    answers,
     bucket,
     client_of,
     demo_client,
     error,
     failure_of,
     page,
+    serve,
 )
 
 COSTS = "/organization/costs"
@@ -31,17 +31,17 @@ NOON = 1795348800
 
 
 class Shared:
-    """What another process would see of pauses, by the same clock."""
+    """Shared pauses on the test's clock; `requested` lists the pauses of this process."""
 
     def __init__(self, clock: Clock, until: float = 0.0) -> None:
         self.clock, self.end = clock, clock.now + until
-        self.told: list[float] = []
+        self.requested: list[float] = []
 
     def until(self) -> float:
         return self.end - self.clock.now
 
     def pause(self, seconds: float) -> None:
-        self.told.append(seconds)
+        self.requested.append(seconds)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def client(httpserver: HTTPServer, clock: Clock) -> Client:
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "temporary",
     [
         error(408),
         error(409),
@@ -67,49 +67,49 @@ def client(httpserver: HTTPServer, clock: Clock) -> Client:
     ],
     ids=["408", "409", "500", "503", "HTML 502", "truncated", "empty"],
 )
-def test_passing_trouble_is_asked_again_and_forgotten(
-    httpserver: HTTPServer, client: Client, clock: Clock, trouble: Response
+def test_a_temporary_failure_is_retried_until_it_passes(
+    httpserver: HTTPServer, client: Client, clock: Clock, temporary: Response
 ) -> None:
-    answers(httpserver, COSTS, trouble, trouble, page(bucket(0, width=DAY)))
+    serve(httpserver, COSTS, temporary, temporary, page(bucket(0, width=DAY)))
     assert len(list(client.costs(0, DAY))) == 1
     assert clock.waits == [0.5, 1.0]
     assert (client.counters.requests, client.counters.retries) == (3, 2)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "kind", "said"),
+    ("lasting", "kind", "detail"),
     [
         (error(503, "Overloaded."), "down", "HTTP 503: Overloaded"),
         (Response("<html>", 502), "down", "HTTP 502"),
         (Response('{"data": ['), "not_json", "HTTP 200 with broken JSON"),
     ],
 )
-def test_lasting_trouble_is_reported_when_the_next_try_would_be_too_late(
-    httpserver: HTTPServer, client: Client, clock: Clock, trouble: Response, kind: str, said: str
+def test_a_lasting_failure_is_raised_when_the_next_retry_would_miss_the_deadline(
+    httpserver: HTTPServer, client: Client, clock: Clock, lasting: Response, kind: str, detail: str
 ) -> None:
-    answers(httpserver, COSTS, trouble)
+    serve(httpserver, COSTS, lasting)
     failure = failure_of(lambda: list(client.costs(0, DAY)))
-    assert (failure.kind, failure.detail) == (kind, said)
+    assert (failure.kind, failure.detail) == (kind, detail)
     assert clock.waits == [0.5, 1, 2, 4, 8, 16, 16]
 
 
 def test_jitter_shortens_a_wait_by_at_most_a_quarter(httpserver: HTTPServer, clock: Clock) -> None:
     transport = Transport(Connection(httpserver.url_for(""), KEY), environ={})
     client = Client(transport, clock=clock, sleep=clock.sleep, jitter=lambda: 1.0)
-    answers(httpserver, COSTS, error(500), error(500), page())
+    serve(httpserver, COSTS, error(500), error(500), page())
     list(client.costs(0, DAY))
     assert clock.waits == [0.375, 0.75]
 
 
-def test_missing_scopes_said_by_mistake_are_asked_once_more(
+def test_a_response_that_reports_missing_scopes_is_retried_once(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    seen = answers(httpserver, COSTS, error(401, SCOPE), page())
+    seen = serve(httpserver, COSTS, error(401, SCOPE), page())
     assert list(client.costs(0, DAY)) == []
     assert len(seen) == 2
 
 
-def test_a_connection_closed_without_an_answer_is_asked_again() -> None:
+def test_a_connection_closed_without_a_response_is_retried() -> None:
     with Simulator(at=NOON) as simulator:
         simulator.fault("closed", "*/costs", times=1)
         clock = Clock()
@@ -118,7 +118,7 @@ def test_a_connection_closed_without_an_answer_is_asked_again() -> None:
         assert client.counters.retries == 1
 
 
-def test_nothing_is_asked_once_the_time_is_over(
+def test_no_request_is_sent_after_the_deadline(
     httpserver: HTTPServer, client: Client, clock: Clock
 ) -> None:
     clock.now += 51
@@ -127,18 +127,18 @@ def test_nothing_is_asked_once_the_time_is_over(
     assert httpserver.log == []
 
 
-def test_an_answer_slower_than_the_polls_time_is_a_deadline(httpserver: HTTPServer) -> None:
-    enough = threading.Event()
+def test_a_response_slower_than_the_poll_fails_at_the_deadline(httpserver: HTTPServer) -> None:
+    finished = threading.Event()
 
     def wait(_: Request) -> Response:
-        enough.wait(30)
+        finished.wait(30)
         return Response(json.dumps(page()))
 
     httpserver.expect_request(COSTS).respond_with_handler(wait)
     transport = Transport(Connection(httpserver.url_for(""), KEY), environ={})
     client = Client(transport, deadline_seconds=0.2)
     failure = failure_of(lambda: list(client.costs(0, DAY)))
-    enough.set()
+    finished.set()
     assert failure.kind == "deadline"
     assert client.counters.requests == 1
 
@@ -152,42 +152,42 @@ def test_an_answer_slower_than_the_polls_time_is_a_deadline(httpserver: HTTPServ
         ({}, 0.5),
     ],
 )
-def test_a_throttled_poll_waits_as_it_was_told(
+def test_a_throttled_poll_waits_for_retry_after_or_else_half_a_second(
     httpserver: HTTPServer, clock: Clock, headers: dict[str, str], wait: float
 ) -> None:
     shared = Shared(clock)
-    answers(httpserver, COSTS, error(429, code="rate_limit_exceeded", **headers), page())
+    serve(httpserver, COSTS, error(429, code="rate_limit_exceeded", **headers), page())
     client = client_of(httpserver, clock, pauses=shared)
     assert list(client.costs(0, DAY)) == []
     assert sum(clock.waits) == wait
-    assert shared.told == [wait]
+    assert shared.requested == [wait]
     assert (client.counters.throttled, client.counters.retries) == (1, 1)
 
 
-def test_throttling_without_an_end_is_reported_as_such(
+def test_endless_throttling_fails_as_throttled(
     httpserver: HTTPServer, client: Client, clock: Clock
 ) -> None:
-    answers(httpserver, COSTS, error(429))
+    serve(httpserver, COSTS, error(429))
     failure = failure_of(lambda: list(client.costs(0, DAY)))
     assert failure.kind == "throttled"
     assert clock.waits == [0.5, 1, 2, 4, 8, 16, 16]
 
 
-def test_a_wait_beyond_the_polls_time_fails_at_once_with_the_seconds(
+def test_a_retry_after_beyond_the_deadline_fails_at_once_and_names_the_seconds(
     httpserver: HTTPServer, clock: Clock
 ) -> None:
     shared = Shared(clock)
-    answers(httpserver, COSTS, error(429, Retry_After="120"))
+    serve(httpserver, COSTS, error(429, Retry_After="120"))
     client = client_of(httpserver, clock, pauses=shared)
     failure = failure_of(lambda: list(client.costs(0, DAY)))
     assert failure.kind == "throttled"
     assert "no request for another 120 s" in str(failure)
     assert clock.waits == []
-    assert shared.told == [120]
+    assert shared.requested == [120]
 
 
-def test_a_pause_of_another_process_is_kept(httpserver: HTTPServer, clock: Clock) -> None:
-    answers(httpserver, COSTS, page())
+def test_a_poll_waits_for_a_pause_of_another_process(httpserver: HTTPServer, clock: Clock) -> None:
+    serve(httpserver, COSTS, page())
     list(client_of(httpserver, clock, pauses=Shared(clock, until=12)).costs(0, DAY))
     assert clock.waits == [12]
     failure = failure_of(
@@ -197,19 +197,19 @@ def test_a_pause_of_another_process_is_kept(httpserver: HTTPServer, clock: Clock
     assert len(httpserver.log) == 1
 
 
-def test_one_429_pauses_and_halves_the_whole_poll() -> None:
-    """Eight questions at once, all throttled once: the poll halves once, then asks at most four."""
-    everyone = threading.Barrier(8)
+def test_simultaneous_429s_pause_the_poll_and_halve_its_parallelism_once() -> None:
+    """After eight parallel requests are throttled, at most four run at once."""
+    all_sent = threading.Barrier(8)
     lock = threading.Lock()
-    asked = busy = busiest = 0
+    received = busy = busiest = 0
 
-    def reply(_: Request) -> Response:
-        nonlocal asked, busy, busiest
+    def respond(_: Request) -> Response:
+        nonlocal received, busy, busiest
         with lock:
-            asked += 1
-            throttled = asked <= 8
+            received += 1
+            throttled = received <= 8
         if throttled:
-            everyone.wait(30)
+            all_sent.wait(30)
             return error(429, Retry_After="0.05")
         with lock:
             busy += 1
@@ -220,7 +220,7 @@ def test_one_429_pauses_and_halves_the_whole_poll() -> None:
         return Response(json.dumps({"id": "p", "created_at": 1}))
 
     with HTTPServer(threaded=True) as server:
-        server.expect_request("/organization/projects/p").respond_with_handler(reply)
+        server.expect_request("/organization/projects/p").respond_with_handler(respond)
         transport = Transport(Connection(server.url_for(""), KEY, concurrency=8), environ={})
         client = Client(transport, concurrency=8)
         found = client.together([lambda: client.record("project", project_id="p")] * 24)

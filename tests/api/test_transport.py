@@ -1,4 +1,4 @@
-"""HTTP's bytes over real connections: what is sent, what is refused, and what is never shown."""
+"""Transport over real connections: what it sends, refuses and never shows."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Talker = Callable[[bytes], str]
 
 @pytest.fixture
 def talker() -> Iterator[Talker]:
-    """`talker(reply)` is the URL of a server that reads one request and answers those bytes."""
+    """Function that starts a server and returns its URL; it sends `response` to each connection."""
     listeners: list[socket.socket] = []
 
-    def serve(listener: socket.socket, reply: bytes) -> None:
+    def serve(listener: socket.socket, response: bytes) -> None:
         while True:
             try:
                 connection, _ = listener.accept()
@@ -39,12 +39,12 @@ def talker() -> Iterator[Talker]:
                 return
             with connection:
                 connection.recv(65536)
-                connection.sendall(reply)
+                connection.sendall(response)
 
-    def start(reply: bytes) -> str:
+    def start(response: bytes) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)
-        threading.Thread(target=serve, args=(listener, reply), daemon=True).start()
+        threading.Thread(target=serve, args=(listener, response), daemon=True).start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     yield start
@@ -60,7 +60,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def secure(authority: trustme.CA) -> Iterator[HTTPServer]:
-    """An HTTPS server whose certificate says localhost and is signed by `authority`."""
+    """HTTPS server with a certificate for localhost, signed by `authority`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     with HTTPServer(host="localhost", ssl_context=context) as server:
@@ -87,7 +87,9 @@ def failure_of(transport: Transport, timeout: float = 10.0) -> ApiFailure:
     return caught.value
 
 
-def test_the_key_travels_as_a_bearer_and_the_query_percent_encoded(httpserver: HTTPServer) -> None:
+def test_the_key_is_sent_as_bearer_token_and_the_query_percent_encoded(
+    httpserver: HTTPServer,
+) -> None:
     httpserver.expect_request("/v1" + PATH).respond_with_json({})
     query = [("group_by[]", "project_id"), ("group_by[]", "line_item"), ("page", "page_a+b/c=")]
     transport_to(httpserver.url_for("/v1/")).get(PATH, query, 10)
@@ -99,18 +101,16 @@ def test_the_key_travels_as_a_bearer_and_the_query_percent_encoded(httpserver: H
     )
 
 
-def test_an_answer_has_lower_case_headers_and_a_decompressed_body(httpserver: HTTPServer) -> None:
+def test_a_response_has_lower_case_headers_and_a_decompressed_body(httpserver: HTTPServer) -> None:
     headers = {"Content-Encoding": "gzip", "X-Request-Id": "req_1"}
     body = gzip.compress(b'{"a": 1}')
     httpserver.expect_request(PATH).respond_with_data(body, status=418, headers=headers)
-    answer = transport_to(httpserver.url_for("")).get(PATH, [], 10)
-    assert (answer.status, answer.body) == (418, b'{"a": 1}')
-    assert answer.headers["x-request-id"] == "req_1"
+    response = transport_to(httpserver.url_for("")).get(PATH, [], 10)
+    assert (response.status, response.body) == (418, b'{"a": 1}')
+    assert response.headers["x-request-id"] == "req_1"
 
 
-def test_a_netrc_entry_does_not_take_the_place_of_the_key(
-    httpserver: HTTPServer, home: Path
-) -> None:
+def test_a_netrc_entry_does_not_replace_the_key(httpserver: HTTPServer, home: Path) -> None:
     netrc = home / ".netrc"
     netrc.write_text(f"machine {httpserver.host} login someone password else\n")
     netrc.chmod(0o600)
@@ -130,7 +130,7 @@ def test_a_redirect_is_refused_and_named_without_its_query(httpserver: HTTPServe
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
-def test_an_answer_over_the_limit_is_dropped(httpserver: HTTPServer, encoding: str) -> None:
+def test_a_response_over_the_size_limit_is_refused(httpserver: HTTPServer, encoding: str) -> None:
     body = b" " * 5_000_000
     sent = gzip.compress(body) if encoding == "gzip" else body
     httpserver.expect_request(PATH).respond_with_data(sent, headers={"Content-Encoding": encoding})
@@ -139,27 +139,27 @@ def test_an_answer_over_the_limit_is_dropped(httpserver: HTTPServer, encoding: s
     assert len(Transport(connection, largest=5_000_000).get(PATH, [], 10).body) == 5_000_000
 
 
-def test_no_answer_within_the_time_given_is_a_deadline(httpserver: HTTPServer) -> None:
-    asked_enough = threading.Event()
+def test_no_response_within_the_timeout_fails_as_deadline(httpserver: HTTPServer) -> None:
+    finished = threading.Event()
 
     def wait(_: Request) -> Response:
-        asked_enough.wait(30)
+        finished.wait(30)
         return Response("{}")
 
     httpserver.expect_request(PATH).respond_with_handler(wait)
     failure = failure_of(transport_to(httpserver.url_for("")), timeout=0.1)
-    asked_enough.set()
-    assert (failure.kind, failure.detail) == ("deadline", "no answer in time")
+    finished.set()
+    assert (failure.kind, failure.detail) == ("deadline", "no response in time")
 
 
-def test_an_answer_that_trickles_past_the_time_is_a_deadline(httpserver: HTTPServer) -> None:
+def test_a_slow_response_fails_as_deadline_after_the_timeout(httpserver: HTTPServer) -> None:
     httpserver.expect_request(PATH).respond_with_json({})
     moments = iter([0.0, 11.0])
     transport = Transport(Connection(httpserver.url_for(""), KEY), clock=lambda: next(moments))
-    assert failure_of(transport, timeout=10).detail == "the answer came too slowly"
+    assert failure_of(transport, timeout=10).detail == "the response arrived too slowly"
 
 
-def test_a_closed_port_is_unreachable_in_the_systems_words() -> None:
+def test_a_closed_port_is_unreachable_with_the_reason_of_the_system() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         failure = failure_of(transport_to(f"http://127.0.0.1:{bound.getsockname()[1]}"))
@@ -170,7 +170,7 @@ def test_a_closed_port_is_unreachable_in_the_systems_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply",
+    "response",
     [
         b"",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
@@ -179,8 +179,8 @@ def test_a_closed_port_is_unreachable_in_the_systems_words() -> None:
     ],
     ids=["closed", "cut", "not gzip", "not HTTP"],
 )
-def test_a_broken_answer_is_unreachable(talker: Talker, reply: bytes) -> None:
-    assert failure_of(transport_to(talker(reply))).kind == "unreachable"
+def test_a_broken_response_is_unreachable(talker: Talker, response: bytes) -> None:
+    assert failure_of(transport_to(talker(response))).kind == "unreachable"
 
 
 def test_a_server_without_tls_behind_https_is_unreachable(talker: Talker) -> None:
@@ -190,12 +190,14 @@ def test_a_server_without_tls_behind_https_is_unreachable(talker: Talker) -> Non
     assert failure.detail.startswith("TLS failed")
 
 
-def test_a_private_ca_is_trusted_when_named(secure: HTTPServer, ca_file: str) -> None:
+def test_a_private_ca_is_trusted_through_the_property(secure: HTTPServer, ca_file: str) -> None:
     transport = transport_to(secure.url_for("/v1"), ca_file=ca_file)
     assert b'"page"' in transport.get(PATH, [], 10).body
 
 
-def test_a_private_ca_is_trusted_by_the_usual_variable(secure: HTTPServer, ca_file: str) -> None:
+def test_a_private_ca_is_trusted_through_the_usual_variable(
+    secure: HTTPServer, ca_file: str
+) -> None:
     environ = {"REQUESTS_CA_BUNDLE": ca_file}
     transport = Transport(Connection(secure.url_for("/v1"), KEY), environ=environ)
     assert transport.get(PATH, [], 10).status == 200
@@ -222,7 +224,7 @@ def test_a_certificate_for_another_host_is_refused(secure: HTTPServer, ca_file: 
     assert failure_of(transport_to(url, ca_file=ca_file)).kind == "tls"
 
 
-def test_requests_own_variables_cannot_switch_verification_off(
+def test_variables_that_requests_reads_itself_do_not_change_the_trusted_cas(
     secure: HTTPServer, monkeypatch: pytest.MonkeyPatch, ca_file: str
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
@@ -243,24 +245,24 @@ def test_the_ca_is_read_once_for_all_connections(
     transport = transport_to(secure.url_for("/v1"), ca_file=ca_file)
     together = threading.Barrier(4)
 
-    def ask(_: int) -> int:
+    def status(_: int) -> int:
         together.wait(30)
         return transport.get(PATH, [], 10).status
 
     with ThreadPoolExecutor(4) as pool:
-        assert [*pool.map(ask, range(4))] == [200] * 4
+        assert [*pool.map(status, range(4))] == [200] * 4
     assert len(loads) == 1
 
 
 @pytest.mark.parametrize("text", ["", "not a certificate"])
-def test_a_ca_file_without_certificate_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
+def test_a_ca_file_without_certificate_is_refused_by_name(tmp_path: Path, text: str) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text(text)
     with pytest.raises(WrongUsage, match=r"openai\.ca\.file: .*broken\.pem cannot be used"):
         tls_context(str(broken), {})
 
 
-def test_a_missing_ca_file_is_refused_by_the_variables_name(tmp_path: Path) -> None:
+def test_a_missing_ca_file_is_refused_with_the_name_of_the_variable(tmp_path: Path) -> None:
     with pytest.raises(WrongUsage, match=r"SSL_CERT_FILE: .*No such file"):
         tls_context("", {"SSL_CERT_FILE": str(tmp_path / "absent.pem")})
 
@@ -283,9 +285,9 @@ def test_a_certificate_for_an_address_is_accepted_at_that_address(
 @pytest.mark.parametrize(
     ("proxy", "password"),
     [("http://us%40r:p%3Aw%23@{}", ""), ("us%40r@{}", "p:w#"), ("http://us%40r:old@{}", "p:w#")],
-    ids=["in the URL", "apart, without scheme", "apart wins"],
+    ids=["in the URL", "separate, without scheme", "separate wins"],
 )
-def test_the_proxy_sees_the_request_and_its_password(
+def test_the_proxy_receives_the_request_and_its_password(
     httpserver: HTTPServer, proxy: str, password: str
 ) -> None:
     httpserver.expect_request("/v1" + PATH).respond_with_data("from the proxy")
@@ -300,27 +302,29 @@ def test_the_proxy_sees_the_request_and_its_password(
     assert sent == b"us@r:p:w#"
 
 
-def test_the_usual_variable_names_a_proxy(
+def test_the_usual_variable_sets_the_proxy(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("HTTP_PROXY", httpserver.url_for(""))
     httpserver.expect_request("/v1" + PATH).respond_with_data("from the proxy")
-    answer = transport_to("http://api.example/v1").get(PATH, [], 10)
-    assert answer.body == b"from the proxy"
+    response = transport_to("http://api.example/v1").get(PATH, [], 10)
+    assert response.body == b"from the proxy"
 
 
-def test_https_runs_through_a_tunnel_with_the_private_ca(secure: HTTPServer, ca_file: str) -> None:
+def test_https_works_through_a_proxy_tunnel_with_a_private_ca(
+    secure: HTTPServer, ca_file: str
+) -> None:
     with Tunnel() as tunnel:
         transport = transport_to(secure.url_for("/v1"), ca_file=ca_file, proxy=tunnel.url)
         assert transport.get(PATH, [], 10).status == 200
         transport.close()
-    assert tunnel.asked.startswith(f"CONNECT localhost:{secure.port} ")
-    assert KEY not in tunnel.asked
+    assert tunnel.request.startswith(f"CONNECT localhost:{secure.port} ")
+    assert KEY not in tunnel.request
 
 
 @pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"403 Forbidden"])
-def test_a_proxy_that_refuses_is_told_from_an_api_out_of_reach(
+def test_a_refusal_of_the_proxy_is_not_reported_as_an_unreachable_api(
     talker: Talker, status: bytes
 ) -> None:
     proxy = talker(b"HTTP/1.1 " + status + b"\r\n\r\n").replace("://", "://user:hush@")
@@ -330,7 +334,7 @@ def test_a_proxy_that_refuses_is_told_from_an_api_out_of_reach(
     assert "hush" not in "".join(traceback.format_exception(failure))
 
 
-def test_a_proxy_out_of_reach_is_named_without_its_password() -> None:
+def test_an_unreachable_proxy_is_reported_without_its_password() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         proxy = f"http://user:hush@127.0.0.1:{bound.getsockname()[1]}"
@@ -340,7 +344,7 @@ def test_a_proxy_out_of_reach_is_named_without_its_password() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://user:hush@proxy:port", "ftp://user:hush@proxy:1"])
-def test_a_broken_proxy_variable_is_not_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_an_invalid_proxy_variable_is_not_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("HTTP_PROXY", url)
     failure = failure_of(transport_to("http://api.example/v1"))
@@ -365,7 +369,7 @@ def test_a_broken_proxy_variable_is_not_quoted(monkeypatch: pytest.MonkeyPatch, 
         ("openai.admin.key", {"key": ""}),
     ],
 )
-def test_what_cannot_work_is_refused_by_its_property_and_not_quoted(
+def test_an_invalid_setting_is_refused_with_its_property_and_not_quoted(
     name: str, settings: dict[str, str]
 ) -> None:
     with pytest.raises(WrongUsage) as caught:
@@ -382,12 +386,12 @@ def test_no_repr_shows_the_key_or_the_proxys_password() -> None:
 
 
 class Tunnel:
-    """An HTTP proxy that knows CONNECT: one connection, its bytes passed on both ways."""
+    """HTTP proxy that supports CONNECT for one connection; `request` is its request head."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.asked = ""
+        self.request = ""
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> Tunnel:
@@ -400,8 +404,8 @@ class Tunnel:
 
     def _serve(self) -> None:
         near, _ = self._listener.accept()
-        self.asked = near.recv(65536).decode()
-        host, port = self.asked.split()[1].rsplit(":", 1)
+        self.request = near.recv(65536).decode()
+        host, port = self.request.split()[1].rsplit(":", 1)
         far = socket.create_connection((host, int(port)))
         near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         back = threading.Thread(target=_pump, args=(far, near), daemon=True)

@@ -106,7 +106,7 @@ FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
     "throttled for longer than the poll may take": (
         "429",
         {"retry_after": 100},
-        "no request for another 100 s, longer than this poll may take",
+        "no request for another 100 s, longer than this poll may run",
     ),
     "HTML from a gateway": ("gateway", {}, "server error (HTTP 502)"),
     "HTML with status 200": ("html", {}, "is not JSON (HTTP 200 with a web page)"),
@@ -120,7 +120,7 @@ FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
     "a promise of more without a cursor": (
         "no-cursor",
         {},
-        "more pages are promised and no cursor is given",
+        "has_more is true, but the cursor is missing",
     ),
 }
 
@@ -149,7 +149,7 @@ PAGED = {
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("repeated-cursor", "its next page is one that was read already"),
+        ("repeated-cursor", "the next page's cursor was already used"),
         ("html", "is not JSON"),
         ("400", "the API refused the request"),
     ],

@@ -1,4 +1,4 @@
-"""What the client's tests share: a server that answers in turn, its pages, and time that obeys."""
+"""Helpers for tests over HTTP: clients, a server with prepared responses, and a test clock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCOPE = (
 
 
 class Clock:
-    """Time that passes only by sleeping, so that a test can read every wait."""
+    """Clock that advances only by `sleep`, so that a test can check every wait."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -48,7 +48,7 @@ class Clock:
 def client_of(
     server: HTTPServer, clock: Clock, *, key: str = KEY, seconds: float = 50, **settings: Any
 ) -> Client:
-    """Without jitter, so that waits are whole."""
+    """Return a client without jitter, so that waits are exact."""
     transport = Transport(Connection(server.url_for(""), key), environ={})
     return Client(
         transport,
@@ -83,13 +83,16 @@ def page(*entries: Any, **cursor: Any) -> dict[str, Any]:
     return {"object": "page", "data": list(entries), "has_more": bool(cursor), **cursor}
 
 
-def answers(server: HTTPServer, path: str, *replies: Any) -> list[Request]:
-    """Serve the replies in turn, the last one for ever; a reply is JSON, a Response or text."""
+def serve(server: HTTPServer, path: str, *responses: Any) -> list[Request]:
+    """Serve the responses in turn, then always the last one; return the requests as they arrive.
+
+    A response is a JSON value, a Response or text.
+    """
     seen: list[Request] = []
     lock = threading.Lock()
-    waiting = itertools.chain(replies, itertools.repeat(replies[-1]))
+    waiting = itertools.chain(responses, itertools.repeat(responses[-1]))
 
-    def reply(request: Request) -> Response:
+    def respond(request: Request) -> Response:
         with lock:
             seen.append(request)
             chosen = next(waiting)
@@ -97,7 +100,7 @@ def answers(server: HTTPServer, path: str, *replies: Any) -> list[Request]:
             return Response(chosen.get_data(), chosen.status, chosen.headers)
         return Response(chosen if isinstance(chosen, (str, bytes)) else json.dumps(chosen))
 
-    server.expect_request(path).respond_with_handler(reply)
+    server.expect_request(path).respond_with_handler(respond)
     return seen
 
 
@@ -107,8 +110,9 @@ def error(status: int, message: str = "no", code: str | None = None, **headers: 
     return Response(json.dumps(body), status, named)
 
 
-def failure_of(ask: Callable[[], Any]) -> ApiFailure:
+def failure_of(call: Callable[[], Any]) -> ApiFailure:
+    """Return the failure that a call raises, after a check that it does not contain the key."""
     with pytest.raises(ApiFailure) as caught:
-        ask()
+        call()
     assert KEY not in "".join(traceback.format_exception(caught.value))
     return caught.value

@@ -1,7 +1,7 @@
-"""Runs the audit feed again and again, each time killed by SIGKILL a few steps of its code later.
+"""Run the audit feed repeatedly; kill each run with SIGKILL some lines of code later.
 
-`killing.py URL FOLDER AT SINCE MOST STEP`: FOLDER/<point>/printed holds what the killed run and the
-one after it printed. Ends with the first run that outlived its point.
+`killing.py URL FOLDER AT SINCE MOST STEP`: FOLDER/<point>/printed holds the output of the killed
+run and of the next one. The series ends with the first run that finishes before its point.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ LOADED = (client, properties, timespans, transport, value_types)
 
 
 def main(url: str, folder: str, at: str, since: str, most: str, step: str) -> None:
-    """Fork a run for each point, so that the imports are paid for once."""
+    """Fork a process for each run, so that modules are imported only once."""
     import requests  # noqa: F401
 
     for point in count(1, int(step)):
         scratch = Path(folder) / str(point)
         scratch.mkdir()
         run = partial(follow, url, scratch, int(at), since, int(most))
-        died, rest = spawn(run, point), spawn(run, 0)
-        if rest != 0:
-            sys.exit(f"after point {point} the next run ended with {rest}")
-        if died == 0:
+        killed, next_run = spawn(run, point), spawn(run, 0)
+        if next_run != 0:
+            sys.exit(f"after point {point} the next run ended with wait status {next_run}")
+        if killed == 0:
             return
-        if died != signal.SIGKILL:
-            sys.exit(f"at point {point} the run ended with {died}")
+        if killed != signal.SIGKILL:
+            sys.exit(f"at point {point} the run ended with wait status {killed}")
 
 
 def spawn(work: Callable[[], int], point: int) -> int:
-    """Do the work in a child that is killed at that point (0: never); its wait status."""
+    """Call `work` in a child that is killed at that point (0: never); return its wait status."""
     child = os.fork()
     if child == 0:
         if point:
@@ -56,14 +56,14 @@ def spawn(work: Callable[[], int], point: int) -> int:
 
 
 def follow(url: str, scratch: Path, at: int, since: str, most: int) -> int:
-    """One run that appends to the file, as a log pipeline would have it."""
+    """Run the feed once and append its output to a file, as a log pipeline does."""
     with open(scratch / "printed", "a") as out:
         around = Surroundings(environment(url, scratch / "cursor"), sys.stdin, out, sys.stderr, at)
         return audit_feed.run("json", since, Options(), around, most)
 
 
 def killer(point: int) -> Callable[[FrameType, str, Any], Any]:
-    """A tracer that kills its process before the line of the feed's code with that number."""
+    """Return a tracer that kills the process before the feed's executed line number `point`."""
     lines = count(1)
 
     def line(frame: FrameType, event: str, argument: Any) -> Any:
