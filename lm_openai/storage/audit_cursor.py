@@ -1,4 +1,4 @@
-"""How far an audit feed has come, kept on disk so that no crash can lose it."""
+"""Position of an audit feed, kept on disk so that no crash can lose it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from lm_openai.errors import Failure
-from lm_openai.storage.private_folder import distrusted
+from lm_openai.storage.private_folder import privacy_problem
 
 WHOLE = 10**9
 _SUFFIX, _NEXT, _LOCK = ".cursor", ".cursor.next", ".cursor.lock"
 
 
 class Cursor(NamedTuple):
-    """Everything before `start` (Unix seconds) was printed for good; `printed` are the ids of what
-    was printed from there on, with their times; `width` is how many seconds a slice may span."""
+    """Position of an audit feed: all events before `start` (Unix seconds) were printed.
+
+    `printed` maps the ids of events from `start` on that were printed to their times in Unix
+    seconds. `width` is the longest time slice in seconds.
+    """
 
     start: int
     printed: dict[str, int]
@@ -25,14 +28,15 @@ class Cursor(NamedTuple):
 
 
 class Damaged(Exception):
-    """A cursor file that does not hold a cursor."""
+    """The cursor file does not hold a valid cursor."""
 
 
 class CursorFile:
-    """The cursor of one feed in a private folder, locked while the `with` block lasts.
+    """Cursor of one feed in a private folder, locked during the `with` block.
 
-    `prepare` puts the next cursor on the disk and `commit` makes it the one in force, so that a
-    full disk shows before anything is printed. Raises Failure for a folder that cannot be used.
+    `prepare` writes the next cursor to disk and `commit` makes it current, so that a full disk is
+    found before anything is printed. Raises Failure for a folder that cannot be used and if
+    another feed holds the lock.
     """
 
     def __init__(self, folder: str, identity: str) -> None:
@@ -45,18 +49,18 @@ class CursorFile:
     def __enter__(self) -> CursorFile:
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            problem = distrusted(os.lstat(self._folder))
+            problem = privacy_problem(os.lstat(self._folder))
             if problem:
-                raise Failure(f"no cursor can be kept in {self._folder}: {problem}")
-            self._lock = open(_opened(self._lock_path), "wb")
+                raise Failure(f"{self._folder} cannot hold the audit cursor: {problem}")
+            self._lock = open(_open_private(self._lock_path), "wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Failure(
-                f"another audit feed of this organization is at work ({self._lock_path} is "
-                f"locked): let it end, or give each feed an openai.cache.dir of its own"
+                f"another audit feed of this organization is running ({self._lock_path} is "
+                f"locked); wait until it ends, or set a different openai.cache.dir for each feed"
             ) from None
         except OSError as reason:
-            raise _refused(self._folder, reason) from None
+            raise _unwritable(self._folder, reason) from None
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -64,55 +68,57 @@ class CursorFile:
             self._lock.close()
 
     def load(self) -> Cursor | None:
-        """The cursor in force, None when there is none yet; raises Damaged."""
+        """Return the current cursor, or None before the first commit; raises Damaged, Failure."""
         try:
             with open(self.path, "rb") as file:
                 return _cursor(json.loads(file.read()))
         except FileNotFoundError:
             return None
         except OSError as reason:
-            raise Failure(f"{self.path} cannot be read ({reason.strerror})") from None
+            raise Failure(
+                f"{self.path} cannot be read ({reason.strerror}); make it readable"
+            ) from None
         except (ValueError, TypeError, LookupError, RecursionError):
             raise Damaged from None
 
     def prepare(self, cursor: Cursor) -> None:
-        """Put the next cursor on the disk; nothing is in force yet."""
-        written = json.dumps(cursor._asdict(), separators=(",", ":")).encode()
+        """Write the next cursor to disk; the current one stays valid. Raises Failure."""
+        encoded = json.dumps(cursor._asdict(), separators=(",", ":")).encode()
         try:
-            with open(_opened(self._next, os.O_TRUNC), "wb") as file:
-                file.write(written)
+            with open(_open_private(self._next, os.O_TRUNC), "wb") as file:
+                file.write(encoded)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as reason:
-            raise _refused(self._folder, reason) from None
+            raise _unwritable(self._folder, reason) from None
 
     def commit(self) -> None:
-        """Let the prepared cursor take the place of the one in force."""
+        """Replace the current cursor with the prepared one; raises Failure."""
         try:
             os.replace(self._next, self.path)
         except OSError as reason:
-            raise _refused(self._folder, reason) from None
+            raise _unwritable(self._folder, reason) from None
         with suppress(OSError):
             folder = os.open(self._folder, os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
 
 
-def _opened(path: str, more: int = 0) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | more
+def _open_private(path: str, flags: int = 0) -> int:
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(path, flags, 0o600)
 
 
-def _refused(folder: str, reason: OSError) -> Failure:
+def _unwritable(folder: str, reason: OSError) -> Failure:
     return Failure(
-        f"the cursor cannot be kept in {folder} ({reason.strerror}), so nothing more is printed; "
-        f"make room there, or set openai.cache.dir"
+        f"the cursor cannot be saved in {folder} ({reason.strerror}), so nothing more is printed; "
+        f"free space or allow writing there, or set openai.cache.dir"
     )
 
 
-def _cursor(found: dict[str, Any]) -> Cursor:
-    """ValueError, TypeError or LookupError for what is not a whole cursor."""
-    cursor = Cursor(**found)
+def _cursor(parsed: dict[str, Any]) -> Cursor:
+    """Return the cursor in parsed JSON; raises TypeError if it is not a complete cursor."""
+    cursor = Cursor(**parsed)
     if type(cursor.printed) is not dict:
         raise TypeError
     numbers = (cursor.start, cursor.width, *cursor.printed.values())

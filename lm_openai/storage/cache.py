@@ -1,4 +1,4 @@
-"""What outlives a process: answers that several scripts share, in a private folder."""
+"""Cache of API responses that processes share, as files in a private folder."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from lm_openai.errors import ApiFailure
-from lm_openai.storage.private_folder import distrusted
+from lm_openai.storage.private_folder import privacy_problem
 
 T = TypeVar("T")
 FAILED_SECONDS = 60
 _SUFFIX, _UNFINISHED = ".answer", ".unfinished"
 _PRUNED_AFTER = 86400
-_LOOKED_AT, _PRUNED_AT_ONCE = 2000, 200
-_NOT_REMEMBERED = ("deadline",)
-_KEPT_HERE = 4096
-_SPREAD = 120
-"""Seconds that an answer may lie ahead: a run's time stands still while others make theirs."""
+_SCANNED_AT_ONCE, _PRUNED_AT_ONCE = 2000, 200
+_NOT_CACHED = ("deadline",)
+_KEPT_IN_MEMORY = 4096
+_TOLERANCE = 120
+"""Seconds that an entry may be newer than `now`: a run's time stands still while others write."""
 
 
 _PAUSE, _PAUSE_SPARE = "pause", 60
 
 
 class Entry(NamedTuple):
-    """What one file holds: an answer, or the failure that stood in its place."""
+    """Content of one file: a value, or the failure that occurred instead.
+
+    `made` is in Unix seconds, `ttl` in seconds.
+    """
 
     made: float
     ttl: float
@@ -39,10 +42,11 @@ class Entry(NamedTuple):
 
 
 class Cache:
-    """Answers by name, for one identity, as files that processes and threads share.
+    """Values by name, for one identity, in files that processes and threads share.
 
-    Values are whatever JSON carries; `now` gives Unix seconds. Without a folder, or with one that
-    cannot be trusted or written, answers live as long as the process; `trouble` tells people why.
+    Values are JSON values; `now` returns Unix seconds. Without a folder, or if the folder is not
+    private or not writable, values are kept in memory until the process ends. `trouble` is the
+    problem with the folder, in words for people; empty if there is no problem.
     """
 
     def __init__(self, folder: str | None, identity: str, now: Callable[[], float]) -> None:
@@ -50,21 +54,21 @@ class Cache:
         self.identity, self.now = identity, now
         self.trouble = ""
         self._lock = threading.Lock()
-        self._making: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
+        self._fetch_locks: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
         self._pruned = False
         self._unwritten: MutableMapping[str, Entry] | None = None
 
     def get(self, name: str) -> Any | None:
-        """The value as JSON gives it back, or None when there is none, or a failure."""
+        """Return the value as JSON restores it; None if it is missing, expired or a failure."""
         entry = self._entry(name)
         return entry.value if entry else None
 
     def put(self, name: str, value: Any, ttl: float) -> None:
-        """Keep a JSON value for `ttl` seconds."""
+        """Store a JSON value for `ttl` seconds."""
         self._keep(name, Entry(self.now(), ttl, value))
 
     def forget(self, name: str) -> None:
-        """Drop what is kept under the name."""
+        """Remove the entry of that name, if there is one."""
         with self._lock:
             if self._unwritten:
                 self._unwritten.pop(name, None)
@@ -73,43 +77,49 @@ class Cache:
                 os.unlink(self._path(name))
 
     def remember(
-        self, name: str, ttl: float, make: Callable[[], T], failed_ttl: float = FAILED_SECONDS
+        self, name: str, ttl: float, fetch: Callable[[], T], failed_ttl: float = FAILED_SECONDS
     ) -> T:
-        """The kept answer, else `make`'s, kept for `ttl` seconds; one thread makes it.
+        """Return the cached value, or call `fetch` and cache its result for `ttl` seconds.
 
-        An ApiFailure is kept for `failed_ttl` seconds and raised again, so that many scripts do
-        not queue up behind a dead API; running out of time is the asker's own and is not kept.
+        One thread at a time fetches a name. An ApiFailure is cached for `failed_ttl` seconds and
+        raised again, so that scripts do not queue up behind an API that is down. The exception is
+        a failure of kind `deadline`: it concerns only the caller and is not cached.
         """
-        with self._maker(name):
+        with self._fetch_lock(name):
             entry = self._entry(name)
             if entry and entry.failure:
                 raise ApiFailure(*entry.failure)
             if entry:
                 value: T = entry.value
                 return value
-            return self._made(name, ttl, make, failed_ttl)
+            return self._fetched(name, ttl, fetch, failed_ttl)
 
-    def _made(self, name: str, ttl: float, make: Callable[[], T], failed_ttl: float) -> T:
+    def _fetched(self, name: str, ttl: float, fetch: Callable[[], T], failed_ttl: float) -> T:
         try:
-            value = make()
+            value = fetch()
         except ApiFailure as failure:
-            if failure.kind not in _NOT_REMEMBERED:
-                told = (failure.kind, failure.endpoint, failure.detail, failure.scope)
-                self._keep(name, Entry(self.now(), failed_ttl, failure=told))
+            if failure.kind not in _NOT_CACHED:
+                cached = (failure.kind, failure.endpoint, failure.detail, failure.scope)
+                self._keep(name, Entry(self.now(), failed_ttl, failure=cached))
             raise
         self.put(name, value, ttl)
         return value
 
-    def _maker(self, name: str) -> threading.RLock:
+    def _fetch_lock(self, name: str) -> threading.RLock:
         with self._lock:
-            return self._making.setdefault(name, threading.RLock())
+            return self._fetch_locks.setdefault(name, threading.RLock())
 
     def _entry(self, name: str) -> Entry | None:
-        """What is kept and still fresh; a clock set back makes it stale, a damaged file goes."""
+        """Return an entry that has not expired, or None.
+
+        An entry more than _TOLERANCE seconds in the future counts as expired: it was written before
+        the clock was set back.
+        """
         entry = self._found(name)
-        return entry if entry and -_SPREAD <= self.now() - entry.made < entry.ttl else None
+        return entry if entry and -_TOLERANCE <= self.now() - entry.made < entry.ttl else None
 
     def _found(self, name: str) -> Entry | None:
+        """Return the stored entry, or None; a damaged file is removed."""
         with self._lock:
             unwritten = self._unwritten.get(name) if self._unwritten else None
         if unwritten or not self._trusted():
@@ -124,27 +134,27 @@ class Cache:
             return None
 
     def _keep(self, name: str, entry: Entry) -> None:
-        written = json.dumps(entry._asdict(), separators=(",", ":")).encode()
+        encoded = json.dumps(entry._asdict(), separators=(",", ":")).encode()
         if entry.ttl <= 0:
             return
         if not self._trusted(create=True):
-            self._keep_here(name, _read(written))
+            self._keep_in_memory(name, _read(encoded))
             return
         try:
-            _replace(self._path(name), written, entry.made + entry.ttl)
+            _replace(self._path(name), encoded, entry.made + entry.ttl)
         except OSError as reason:
             self.trouble = f"{self.folder}: {reason.strerror}"
-            self._keep_here(name, _read(written))
+            self._keep_in_memory(name, _read(encoded))
         self._prune()
 
-    def _keep_here(self, name: str, entry: Entry) -> None:
-        """Keep in memory what no file could take, so that one run asks for it once all the same."""
+    def _keep_in_memory(self, name: str, entry: Entry) -> None:
+        """Keep in memory what no file can hold, so that a run still requests it only once."""
         from cachetools import TLRUCache
 
         with self._lock:
             if self._unwritten is None:
                 self._unwritten = TLRUCache(
-                    _KEPT_HERE, ttu=lambda _, entry, __: entry.made + entry.ttl, timer=self.now
+                    _KEPT_IN_MEMORY, ttu=lambda _, entry, __: entry.made + entry.ttl, timer=self.now
                 )
             self._unwritten[name] = entry
 
@@ -153,13 +163,16 @@ class Cache:
         return os.path.join(self.folder, digest + _SUFFIX)
 
     def _trusted(self, create: bool = False) -> bool:
-        """Whether the folder is there and nobody else can have written in it."""
+        """Return True if the folder exists and nobody else can write in it.
+
+        A folder that is not private, or that `create` cannot create, sets `trouble`.
+        """
         if not self.folder:
             return False
         try:
             if create:
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            problem = distrusted(os.lstat(self.folder))
+            problem = privacy_problem(os.lstat(self.folder))
         except OSError as reason:
             problem = f"{reason.strerror}"
             if not create:
@@ -169,46 +182,49 @@ class Cache:
         return not problem
 
     def _prune(self) -> None:
-        """Once per process, drop files that ended a day ago; a full folder takes several turns."""
+        """Delete files that expired a day ago, once per process and a limited number at a time."""
         if self._pruned or not self.folder:
             return
         self._pruned = True
         latest = self.now() - _PRUNED_AFTER
         with suppress(OSError), os.scandir(self.folder) as files:
-            old = (file.path for file in islice(files, _LOOKED_AT) if _ended(file, latest))
+            old = (file.path for file in islice(files, _SCANNED_AT_ONCE) if _expired(file, latest))
             for path in islice(old, _PRUNED_AT_ONCE):
                 with suppress(OSError):
                     os.unlink(path)
 
 
 class Pauses:
-    """How long no process of this host should ask, since the API throttled one of them.
+    """Pause for all processes of this host after the API throttled one of them.
 
-    `clock` gives Unix seconds; without a usable cache folder each process learns it by itself.
+    `clock` returns Unix seconds. Without a usable cache folder, each process has its own pause.
     """
 
     def __init__(self, cache: Cache, clock: Callable[[], float]) -> None:
         self._cache, self._clock = cache, clock
 
     def until(self) -> float:
-        """Seconds from now until asking is fine again; 0 or less when it is."""
+        """Return the seconds until requests are allowed again; 0 or less if they are."""
         return float(self._cache.get(_PAUSE) or 0) - self._clock()
 
     def pause(self, seconds: float) -> None:
-        """Tell the others, never to start earlier than somebody told before."""
+        """Share a pause of that many seconds; a longer pause stays in force."""
         if seconds > self.until():
             self._cache.put(_PAUSE, self._clock() + seconds, seconds + _PAUSE_SPARE)
 
 
 def identity(organization: str, url: str, key: str | None = None) -> str:
-    """Whose answers they are, as a digest: one organization's at one URL, read with one key."""
+    """Return a digest of organization, URL and, if given, key, to keep their entries apart."""
     parts = (organization, url) if key is None else (organization, url, key)
     return blake2b("\0".join(parts).encode(), digest_size=16, person=b"lm-openai").hexdigest()
 
 
-def _read(written: bytes) -> Entry:
-    """The entry in a file; ValueError or TypeError when it is not one of ours or was damaged."""
-    entry = Entry(**json.loads(written))
+def _read(encoded: bytes) -> Entry:
+    """Parse the entry in a file.
+
+    Raises ValueError, TypeError or LookupError if the file is foreign or damaged.
+    """
+    entry = Entry(**json.loads(encoded))
     if not isinstance(entry.made, (int, float)) or not isinstance(entry.ttl, (int, float)):
         raise TypeError
     if entry.failure:
@@ -216,13 +232,13 @@ def _read(written: bytes) -> Entry:
     return entry
 
 
-def _replace(path: str, written: bytes, until: float) -> None:
-    """Write beside, then rename; the file's own time is when the entry ends."""
+def _replace(path: str, encoded: bytes, until: float) -> None:
+    """Write a temporary file and rename it; its modification time is when the entry expires."""
     unfinished = f"{path}.{os.urandom(6).hex()}{_UNFINISHED}"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(descriptor, "wb") as file:
-            file.write(written)
+            file.write(encoded)
         os.utime(unfinished, (until, until))
         os.replace(unfinished, path)
     except OSError:
@@ -231,7 +247,7 @@ def _replace(path: str, written: bytes, until: float) -> None:
         raise
 
 
-def _ended(file: os.DirEntry[str], latest: float) -> bool:
+def _expired(file: os.DirEntry[str], latest: float) -> bool:
     if not file.name.endswith((_SUFFIX, _UNFINISHED)):
         return False
     with suppress(OSError):

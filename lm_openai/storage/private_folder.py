@@ -1,4 +1,4 @@
-"""What outlives a process: answers that several scripts share, in a private folder."""
+"""Privacy of a folder: only its owner may write in it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 import stat
 
 
-def distrusted(status: os.stat_result) -> str:
-    """Why a folder is not private; empty when nobody else can have written in it."""
+def privacy_problem(status: os.stat_result) -> str:
+    """Return the reason that a folder is not private; empty if nobody else can write in it.
+
+    `status` is the folder's own `lstat`, so that a symbolic link is not followed.
+    """
     if not stat.S_ISDIR(status.st_mode):
-        return "not a folder (a link is refused too)"
+        return "not a folder (a symbolic link is refused too)"
     if status.st_uid != os.geteuid():
         return "owned by another user"
     if stat.S_IMODE(status.st_mode) & 0o022:
-        return "group or others can write in it; chmod 700 it"
+        return "group or others can write in it; run chmod 700 on it"
     return ""

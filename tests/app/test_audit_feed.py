@@ -307,7 +307,7 @@ def test_two_feeds_at_once_are_refused(demo: Simulator, tmp_path: Path) -> None:
     after = command(demo, tmp_path)
 
     assert (refused.stdout, refused.returncode) == ("", 1)
-    assert "another audit feed of this organization is at work" in refused.stderr
+    assert "another audit feed of this organization is running" in refused.stderr
     assert after.returncode == 0
 
 
@@ -318,7 +318,7 @@ def test_a_cursor_that_cannot_be_kept_fails_before_anything_is_asked_or_printed(
     ran = command(demo, tmp_path / "file")
 
     assert (ran.stdout, ran.returncode) == ("", 1)
-    assert "the cursor cannot be kept" in ran.stderr
+    assert "the cursor cannot be saved" in ran.stderr
     assert demo.requests == []
 
 

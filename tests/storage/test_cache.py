@@ -1,4 +1,4 @@
-"""What outlives a process: kept answers, remembered failures, and folders that cannot be used."""
+"""Cache of responses: cached values, cached failures and folders that cannot be used."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lm_openai.storage.cache import Cache, Pauses, identity
 from tests.support.paths import ROOT
 
 KEY = "sk-admin-Zm9vYmFy"
-MINE = identity("default", "https://api.openai.com/v1", KEY)
-SOMEBODY = 12345
+IDENTITY = identity("default", "https://api.openai.com/v1", KEY)
+OTHER_USER = 12345
 
 
 class Clock:
-    """Time that stands still until it is moved."""
+    """Clock that stands still until a test changes `instant`."""
 
     def __init__(self, instant=1_700_000_000.0):
         self.instant = instant
@@ -36,17 +36,17 @@ class Clock:
         return self.instant
 
 
-class Question:
-    """Something to remember: answers, or fails, and counts how often it was asked."""
+class Fetch:
+    """Function to cache: it returns a value or raises a failure, and counts its calls."""
 
-    def __init__(self, answer=None, failure=None):
-        self.answer, self.failure, self.endpoint = answer, failure, 0
+    def __init__(self, value=None, failure=None):
+        self.value, self.failure, self.calls = value, failure, 0
 
     def __call__(self):
-        self.endpoint += 1
+        self.calls += 1
         if self.failure:
             raise self.failure
-        return self.answer
+        return self.value
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def clock():
 
 @pytest.fixture
 def folder(tmp_path):
-    return tmp_path / "kept" / "lm-openai"
+    return tmp_path / "cache" / "lm-openai"
 
 
 @pytest.fixture
 def cache(folder, clock):
-    return Cache(str(folder), MINE, clock)
+    return Cache(str(folder), IDENTITY, clock)
 
 
 def files(folder):
@@ -69,7 +69,7 @@ def files(folder):
 
 
 class TestKeeping:
-    def test_what_is_put_is_got_until_its_time_is_over(self, cache, clock):
+    def test_a_value_is_cached_until_it_expires(self, cache, clock):
         cache.put("projects", [{"id": "proj_1", "name": None}], 60)
         assert cache.get("projects") == [{"id": "proj_1", "name": None}]
         clock.instant += 59.9
@@ -77,140 +77,140 @@ class TestKeeping:
         clock.instant += 0.1
         assert cache.get("projects") is None
 
-    def test_another_process_finds_it(self, cache, folder):
+    def test_another_process_reads_the_value(self, cache, folder):
         cache.put("a", "Ünïcode \ud800", 60)
         program = (
             "import sys; from lm_openai.storage.cache import Cache\n"
             "print(ascii(Cache(sys.argv[1], sys.argv[2], lambda: 1700000001.0).get('a')))"
         )
-        command = [sys.executable, "-c", program, str(folder), MINE]
-        answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert answer.stdout.strip() == ascii("Ünïcode \ud800")
+        command = [sys.executable, "-c", program, str(folder), IDENTITY]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert process.stdout.strip() == ascii("Ünïcode \ud800")
 
-    def test_a_clock_set_back_makes_answers_stale_not_eternal(self, cache, clock):
+    def test_entries_expire_when_the_clock_is_set_back(self, cache, clock):
         cache.put("a", 1, 60)
         clock.instant -= 86400
         assert cache.get("a") is None
 
-    def test_forgotten_is_gone_and_forgetting_nothing_is_well(self, cache):
+    def test_forget_removes_an_entry_and_accepts_a_missing_one(self, cache):
         cache.put("a", 1, 60)
         cache.forget("a")
         cache.forget("a")
         assert cache.get("a") is None
 
-    def test_organizations_urls_and_keys_do_not_meet(self, folder, clock):
-        whose = [
+    def test_organizations_urls_and_keys_have_separate_entries(self, folder, clock):
+        identities = [
             identity("one", "https://a/v1"),
             identity("two", "https://a/v1"),
             identity("one", "https://b/v1"),
             identity("one", "https://a/v1", "sk-1"),
             identity("one", "https://a/v1", "sk-2"),
         ]
-        assert len(set(whose)) == len(whose)
-        for mine in whose:
-            Cache(str(folder), mine, clock).put("a", mine, 60)
-        assert [Cache(str(folder), mine, clock).get("a") for mine in whose] == whose
+        assert len(set(identities)) == len(identities)
+        for each in identities:
+            Cache(str(folder), each, clock).put("a", each, 60)
+        assert [Cache(str(folder), each, clock).get("a") for each in identities] == identities
 
     def test_no_secret_reaches_an_identity_a_name_or_a_file(self, cache, folder):
-        assert KEY not in MINE
+        assert KEY not in IDENTITY
         assert "hush" not in identity("one", "https://user:hush@host/v1")
         cache.put("projects", ["x"], 60)
-        (kept,) = files(folder)
-        assert KEY not in kept.name + kept.read_text()
+        (file,) = files(folder)
+        assert KEY not in file.name + file.read_text()
 
     @given(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
-    def test_any_name_and_any_json_value_come_back(self, tmp_path_factory, name, value):
-        cache = Cache(str(tmp_path_factory.getbasetemp() / "any"), MINE, Clock())
+    def test_any_name_and_any_json_value_can_be_cached(self, tmp_path_factory, name, value):
+        cache = Cache(str(tmp_path_factory.getbasetemp() / "any"), IDENTITY, Clock())
         cache.put(name, value, 60)
         assert cache.get(name) == value
-        assert cache.remember(name, 60, lambda: "made anew") == value
+        assert cache.remember(name, 60, lambda: "fetched again") == value
 
 
-class TestRemembering:
-    def test_an_answer_is_made_once_per_time_to_live(self, cache, clock):
-        question = Question([1])
-        assert [cache.remember("a", 60, question) for _ in range(3)] == [[1]] * 3
-        assert question.endpoint == 1
+class TestRemember:
+    def test_a_value_is_fetched_once_per_time_to_live(self, cache, clock):
+        fetch = Fetch([1])
+        assert [cache.remember("a", 60, fetch) for _ in range(3)] == [[1]] * 3
+        assert fetch.calls == 1
         clock.instant += 60
-        cache.remember("a", 60, question)
-        assert question.endpoint == 2
+        cache.remember("a", 60, fetch)
+        assert fetch.calls == 2
 
-    def test_nothing_is_an_answer_too(self, cache):
-        question = Question(None)
-        cache.remember("a", 60, question)
-        assert cache.remember("a", 60, question) is None
-        assert question.endpoint == 1
+    def test_none_is_cached_too(self, cache):
+        fetch = Fetch(None)
+        cache.remember("a", 60, fetch)
+        assert cache.remember("a", 60, fetch) is None
+        assert fetch.calls == 1
 
-    def test_a_failure_is_raised_again_word_for_word_and_only_briefly(self, cache, clock):
+    def test_a_failure_is_cached_unchanged_for_a_short_time(self, cache, clock):
         failure = ApiFailure("scope", "audit_logs", "403", "api.audit_logs.read")
-        question = Question(failure=failure)
+        fetch = Fetch(failure=failure)
         for _ in range(3):
             with pytest.raises(ApiFailure) as caught:
-                cache.remember("a", 3600, question)
-            again = caught.value
-            assert str(again) == str(failure)
-            assert (again.kind, again.endpoint, again.detail, again.scope) == (
+                cache.remember("a", 3600, fetch)
+            raised = caught.value
+            assert str(raised) == str(failure)
+            assert (raised.kind, raised.endpoint, raised.detail, raised.scope) == (
                 "scope",
                 "audit_logs",
                 "403",
                 "api.audit_logs.read",
             )
-        assert question.endpoint == 1
+        assert fetch.calls == 1
         assert cache.get("a") is None
         clock.instant += 60
-        question.failure, question.answer = None, "well again"
-        assert cache.remember("a", 3600, question) == "well again"
+        fetch.failure, fetch.value = None, "recovered"
+        assert cache.remember("a", 3600, fetch) == "recovered"
 
-    def test_running_out_of_time_is_the_askers_own(self, cache):
-        question = Question(failure=ApiFailure("deadline", "costs"))
+    def test_a_deadline_failure_is_not_cached(self, cache):
+        fetch = Fetch(failure=ApiFailure("deadline", "costs"))
         for _ in range(2):
             with pytest.raises(ApiFailure):
-                cache.remember("a", 60, question)
-        assert question.endpoint == 2
+                cache.remember("a", 60, fetch)
+        assert fetch.calls == 2
 
-    def test_a_mistake_in_the_program_is_not_kept(self, cache, folder):
+    def test_an_exception_of_the_program_is_not_cached(self, cache, folder):
         with pytest.raises(ZeroDivisionError):
             cache.remember("a", 60, lambda: 1 // 0)
         assert files(folder) == []
 
-    def test_no_time_to_live_means_asking_each_time(self, cache, folder):
-        question = Question(1)
-        cache.remember("a", 0, question)
-        cache.remember("a", 0, question)
-        assert question.endpoint == 2
+    def test_a_value_without_time_to_live_is_fetched_each_time(self, cache, folder):
+        fetch = Fetch(1)
+        cache.remember("a", 0, fetch)
+        cache.remember("a", 0, fetch)
+        assert fetch.calls == 2
         assert files(folder) == []
 
-    def test_threads_that_ask_the_same_make_it_once(self, cache):
-        question = Question("answer")
+    def test_threads_that_need_the_same_value_fetch_it_once(self, cache):
+        fetch = Fetch("value")
         gate = threading.Barrier(8)
-        answers = []
+        values = []
 
-        def ask():
+        def read():
             gate.wait(30)
-            answers.append(cache.remember("a", 60, question))
+            values.append(cache.remember("a", 60, fetch))
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
+        threads = [threading.Thread(target=read) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(30)
-        assert answers == ["answer"] * 8
-        assert question.endpoint == 1
+        assert values == ["value"] * 8
+        assert fetch.calls == 1
 
-    def test_an_answer_may_need_another_one(self, cache):
+    def test_a_fetch_may_read_another_cached_value(self, cache):
         assert cache.remember("keys", 60, lambda: cache.remember("projects", 60, list)) == []
 
 
 class TestFiles:
     def test_folder_and_files_are_private_whatever_the_umask(self, cache, folder):
-        before = os.umask(0)
+        previous = os.umask(0)
         try:
             cache.put("a", 1, 60)
         finally:
-            os.umask(before)
-        (kept,) = files(folder)
+            os.umask(previous)
+        (file,) = files(folder)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
     @pytest.mark.parametrize(
         "damage",
@@ -228,24 +228,24 @@ class TestFiles:
             b"[" * 100_000,
         ],
     )
-    def test_a_damaged_file_is_discarded_and_made_anew(self, cache, folder, damage):
+    def test_a_damaged_file_is_removed_and_the_value_fetched_again(self, cache, folder, damage):
         cache.put("a", 1, 60)
-        (kept,) = files(folder)
-        kept.write_bytes(damage)
+        (file,) = files(folder)
+        file.write_bytes(damage)
         assert cache.get("a") is None
-        assert not kept.exists()
+        assert not file.exists()
         assert cache.remember("a", 60, lambda: 2) == 2
         assert cache.get("a") == 2
 
-    def test_a_reader_meets_the_old_or_the_new_answer_never_a_part(self, folder):
+    def test_a_reader_gets_a_whole_value_while_others_write_it(self, folder):
         program = (
             "import sys; from lm_openai.storage.cache import Cache\n"
-            "mine = Cache(sys.argv[1], sys.argv[2], lambda: 1700000000.0)\n"
-            "for turn in range(300): mine.put('a', [turn] * 5000, 60)"
+            "cache = Cache(sys.argv[1], sys.argv[2], lambda: 1700000000.0)\n"
+            "for turn in range(300): cache.put('a', [turn] * 5000, 60)"
         )
-        command = [sys.executable, "-c", program, str(folder), MINE]
+        command = [sys.executable, "-c", program, str(folder), IDENTITY]
         writers = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
-        reader = Cache(str(folder), MINE, Clock())
+        reader = Cache(str(folder), IDENTITY, Clock())
         seen = 0
         while any(writer.poll() is None for writer in writers):
             value = reader.get("a")
@@ -257,110 +257,109 @@ class TestFiles:
         assert seen
         assert len(files(folder)) == 1
 
-    def test_what_ended_a_day_ago_is_pruned_and_nothing_else(self, cache, folder, clock):
+    def test_only_files_that_expired_a_day_ago_are_pruned(self, cache, folder, clock):
         cache.put("old", 1, 60)
         (old,) = files(folder)
         (folder / "left.unfinished").write_text("")
         os.utime(folder / "left.unfinished", (clock.instant, clock.instant))
-        (folder / "of somebody else").write_text("")
-        os.utime(folder / "of somebody else", (0, 0))
+        (folder / "foreign file").write_text("")
+        os.utime(folder / "foreign file", (0, 0))
         clock.instant += 86400 + 61
-        later = Cache(str(folder), MINE, clock)
+        later = Cache(str(folder), IDENTITY, clock)
         later.put("lasting", 1, 60)
         assert not old.exists()
         assert later.get("lasting") == 1
-        assert {path.name for path in files(folder) if path.suffix != ".answer"} == {
-            "of somebody else"
-        }
+        assert {path.name for path in files(folder) if path.suffix != ".answer"} == {"foreign file"}
 
-    def test_pruning_is_bounded(self, cache, folder, clock, monkeypatch):
+    def test_one_run_prunes_a_limited_number_of_files(self, cache, folder, clock, monkeypatch):
         monkeypatch.setattr(storage_cache, "_PRUNED_AT_ONCE", 3)
         for number in range(6):
             cache.put(str(number), 1, 60)
         clock.instant += 2 * 86400
-        Cache(str(folder), MINE, clock).put("new", 1, 60)
+        Cache(str(folder), IDENTITY, clock).put("new", 1, 60)
         assert len(files(folder)) == 4
 
 
 class TestFoldersThatCannotBeUsed:
-    def works_without(self, cache, trouble):
-        """All calls do their work for the process alone, and say why."""
-        question = Question(5)
-        assert cache.remember("a", 60, question) == 5
-        assert cache.remember("a", 60, question) == 5
+    def works_in_memory(self, cache, trouble):
+        """Check that the cache works for this process alone and reports the trouble."""
+        fetch = Fetch(5)
+        assert cache.remember("a", 60, fetch) == 5
+        assert cache.remember("a", 60, fetch) == 5
         cache.put("b", 1, 60)
         cache.forget("b")
         assert cache.get("b") is None
-        assert question.endpoint == 1
-        assert Cache(cache.folder, MINE, cache.now).get("a") is None
+        assert fetch.calls == 1
+        assert Cache(cache.folder, IDENTITY, cache.now).get("a") is None
         assert trouble in cache.trouble
 
-    def test_none(self, clock):
-        self.works_without(Cache(None, MINE, clock), "")
-        self.works_without(Cache("", MINE, clock), "")
+    def test_no_folder(self, clock):
+        self.works_in_memory(Cache(None, IDENTITY, clock), "")
+        self.works_in_memory(Cache("", IDENTITY, clock), "")
 
-    def test_what_the_process_kept_ends_as_a_file_would(self, clock):
-        cache = Cache(None, MINE, clock)
+    def test_a_value_in_memory_expires_like_a_file(self, clock):
+        cache = Cache(None, IDENTITY, clock)
         cache.put("a", (1, 2), 60)
         assert cache.get("a") == [1, 2]
         clock.instant += 60
         assert cache.get("a") is None
 
-    def test_a_file_in_its_place(self, tmp_path, clock):
+    def test_a_file_instead_of_a_folder(self, tmp_path, clock):
         (tmp_path / "file").write_text("precious")
-        self.works_without(Cache(str(tmp_path / "file"), MINE, clock), "not a folder")
-        self.works_without(Cache(str(tmp_path / "file" / "below"), MINE, clock), "directory")
+        self.works_in_memory(Cache(str(tmp_path / "file"), IDENTITY, clock), "not a folder")
+        self.works_in_memory(Cache(str(tmp_path / "file" / "below"), IDENTITY, clock), "directory")
         assert (tmp_path / "file").read_text() == "precious"
 
-    def test_where_not_even_root_may_make_one(self, clock):
-        self.works_without(Cache("/proc/lm-openai", MINE, clock), "No such file")
+    def test_a_folder_that_even_root_cannot_create(self, clock):
+        self.works_in_memory(Cache("/proc/lm-openai", IDENTITY, clock), "No such file")
 
     @pytest.mark.parametrize("end", ["", "/"])
-    def test_a_link_to_elsewhere(self, tmp_path, clock, end):
+    def test_a_symbolic_link_to_another_folder(self, tmp_path, clock, end):
         (tmp_path / "elsewhere").mkdir(mode=0o700)
         (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-        self.works_without(Cache(f"{tmp_path}/link{end}", MINE, clock), "link")
+        self.works_in_memory(Cache(f"{tmp_path}/link{end}", IDENTITY, clock), "link")
         assert files(tmp_path / "elsewhere") == []
 
-    def test_another_users_folder_is_neither_written_nor_believed(self, cache, folder, clock):
+    def test_a_folder_of_another_user_is_neither_read_nor_written(self, cache, folder, clock):
         cache.put("a", "planted", 60)
         if os.geteuid() == 0:
-            os.chown(folder, SOMEBODY, -1)
-            self.works_without(Cache(str(folder), MINE, clock), "another user")
+            os.chown(folder, OTHER_USER, -1)
+            self.works_in_memory(Cache(str(folder), IDENTITY, clock), "another user")
         else:
-            self.works_without(Cache("/usr", MINE, clock), "another user")
+            self.works_in_memory(Cache("/usr", IDENTITY, clock), "another user")
 
-    def test_a_folder_that_others_can_write_is_not_believed_and_keeps_its_mode(
+    def test_a_folder_that_others_can_write_is_not_used_and_keeps_its_mode(
         self, cache, folder, clock
     ):
         cache.put("a", "planted", 60)
         folder.chmod(0o777)
-        self.works_without(Cache(str(folder), MINE, clock), "chmod 700")
+        self.works_in_memory(Cache(str(folder), IDENTITY, clock), "chmod 700")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o777
 
-    def test_a_full_disk_keeps_the_old_answer_and_leaves_nothing_behind(self, cache, folder):
+    def test_a_full_disk_keeps_the_old_value_and_leaves_no_temporary_file(self, cache, folder):
         cache.put("old", "kept", 60)
         program = (
             "import sys; from lm_openai.storage.cache import Cache\n"
-            "mine = Cache(sys.argv[1], sys.argv[2], lambda: 1700000000.0)\n"
-            "mine.put('old', 'x' * 10000, 60)\n"
-            "print(mine.get('old'), mine.remember('new', 60, lambda: 'y' * 5), mine.get('new'))\n"
-            "print(mine.trouble, file=sys.stderr)"
+            "cache = Cache(sys.argv[1], sys.argv[2], lambda: 1700000000.0)\n"
+            "cache.put('old', 'x' * 10000, 60)\n"
+            "new = cache.remember('new', 60, lambda: 'y' * 5)\n"
+            "print(cache.get('old'), new, cache.get('new'))\n"
+            "print(cache.trouble, file=sys.stderr)"
         )
-        answer = subprocess.run(
-            [sys.executable, "-B", "-c", program, str(folder), MINE],
+        process = subprocess.run(
+            [sys.executable, "-B", "-c", program, str(folder), IDENTITY],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16)),
         )
-        assert answer.stdout.split() == ["x" * 10000, "yyyyy", "yyyyy"]
+        assert process.stdout.split() == ["x" * 10000, "yyyyy", "yyyyy"]
         assert cache.get("old") == "kept"
-        assert "File too large" in answer.stderr
+        assert "File too large" in process.stderr
         assert len(files(folder)) == 1
 
-    def test_a_folder_that_vanishes_is_made_again(self, cache, folder):
+    def test_a_removed_folder_is_created_again(self, cache, folder):
         cache.put("a", 1, 60)
         for path in files(folder):
             path.unlink()
@@ -374,23 +373,23 @@ class TestFoldersThatCannotBeUsed:
 class TestDefaultFolder:
     def test_the_property_wins_then_xdg_then_home(self, tmp_path):
         environ = {"HOME": str(tmp_path), "XDG_CACHE_HOME": "/x", "TMPDIR": "/t"}
-        assert paths.cache_folder("/var/cache/mine", environ) == "/var/cache/mine"
+        assert paths.cache_folder("/var/cache/own", environ) == "/var/cache/own"
         assert paths.cache_folder("", environ) == "/x/lm-openai"
         environ["XDG_CACHE_HOME"] = "not/absolute"
         assert paths.cache_folder("", environ) == f"{tmp_path}/.cache/lm-openai"
 
     @pytest.mark.parametrize("home", ["", "/nonexistent", "relative"])
-    def test_without_a_home_to_write_in_it_is_private_below_the_temporary_folder(self, home):
-        mine = f"lm-openai-{os.geteuid()}"
-        assert paths.cache_folder("", {"HOME": home, "TMPDIR": "/t"}) == f"/t/{mine}"
-        assert paths.cache_folder("", {"HOME": home}) == f"/tmp/{mine}"
+    def test_without_a_usable_home_it_is_a_folder_per_user_in_the_temporary_folder(self, home):
+        name = f"lm-openai-{os.geteuid()}"
+        assert paths.cache_folder("", {"HOME": home, "TMPDIR": "/t"}) == f"/t/{name}"
+        assert paths.cache_folder("", {"HOME": home}) == f"/tmp/{name}"
 
 
-def test_what_is_kept_is_plain_json_with_its_own_end(cache, folder, clock):
+def test_a_file_is_plain_json_and_its_modification_time_is_its_expiry(cache, folder, clock):
     cache.put("a", {"b": 1}, 60)
-    (kept,) = files(folder)
-    assert json.loads(kept.read_text())["value"] == {"b": 1}
-    assert kept.stat().st_mtime == clock.instant + 60
+    (file,) = files(folder)
+    assert json.loads(file.read_text())["value"] == {"b": 1}
+    assert file.stat().st_mtime == clock.instant + 60
 
 
 def test_a_throttled_process_pauses_the_others_of_the_same_organization(tmp_path: Path) -> None:
