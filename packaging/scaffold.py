@@ -77,9 +77,9 @@ def refuse(folder: str, kind: str) -> None:
     if (ROOT / "modules" / folder).exists():
         raise SystemExit(f"./run new: modules/{folder} exists already")
     if kind not in USAGE_KINDS:
-        near = suggest(kind, USAGE_KINDS) or f"; there are {', '.join(USAGE_KINDS)}"
+        near = suggest(kind, USAGE_KINDS) or f"; known are {', '.join(USAGE_KINDS)}"
         raise SystemExit(
-            f"./run new: no usage kind {kind!r}: declare it first, in lm_openai/api/endpoints.py"
+            f"./run new: unknown usage kind {kind!r}: declare it in lm_openai/api/endpoints.py"
             f"{near}"
         )
 

@@ -1,4 +1,4 @@
-"""Source distribution and wheel: what a package index would show, and what they contain."""
+"""Source distribution and wheel: their contents, and their page on a package index."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RELATIVE_LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#]+)")
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory, outside: Mapping[str, str]) -> Path:
-    """A folder with the sdist and the wheel built from a copy of the checkout."""
+    """Build sdist and wheel from a copy of the checkout; return their folder."""
     place = tmp_path_factory.mktemp("distribution")
     source = copy_checkout(place / "checkout")
     command = [sys.executable, "-m", "build", "--outdir", str(place / "dist"), str(source)]
@@ -35,7 +35,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory, outside: Mapping[str
 
 @pytest.fixture(scope="module")
 def sdist(distributions: Path) -> set[str]:
-    """Names of the files in the sdist, without its top folder."""
+    """Return the names of the files in the sdist, without its top folder."""
     (path,) = distributions.glob("*.tar.gz")
     with tarfile.open(path) as packed:
         return {name.partition("/")[2] for name in packed.getnames()}
@@ -63,7 +63,7 @@ def test_twine_accepts_both_distributions(distributions: Path) -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def test_the_sdist_holds_every_file_that_the_pages_link_to(sdist: set[str]) -> None:
+def test_the_sdist_contains_every_file_that_its_pages_link_to(sdist: set[str]) -> None:
     pages = [page for page in ROOT.glob("*.md") if page.name in sdist]
     targets = {
         target.rstrip("/") for page in pages for target in RELATIVE_LINK.findall(page.read_text())
@@ -91,7 +91,7 @@ def test_the_metadata_names_author_keywords_and_python_versions(metadata: Messag
     assert metadata["Requires-Python"] == ">=3.10"
 
 
-def test_the_wheel_is_typed_and_holds_no_tests(wheel: ZipFile) -> None:
+def test_the_wheel_is_typed_and_contains_no_tests(wheel: ZipFile) -> None:
     names = wheel.namelist()
 
     assert "lm_openai/py.typed" in names
