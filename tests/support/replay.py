@@ -1,4 +1,4 @@
-"""A recorded poll of one DataSource and the API that answers from the record."""
+"""Recorded poll of one DataSource, and an API that serves the recorded responses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ DISCOVERED = ("logicmonitor", "zabbix")
 
 
 class Answer(NamedTuple):
-    """One exchange: what was asked (lists of words by parameter) and what came back."""
+    """One recorded request and its response.
+
+    `query` holds the list of values by parameter, `answer` the document of the response.
+    """
 
     path: str
     query: dict[str, list[str]]
@@ -37,7 +40,7 @@ class Answer(NamedTuple):
 
 
 class Record(NamedTuple):
-    """`testdata/responses.json`: when the poll was, with which properties, and every answer."""
+    """Content of `testdata/responses.json`: time, host properties and responses of a poll."""
 
     at: int
     properties: dict[str, str]
@@ -45,14 +48,14 @@ class Record(NamedTuple):
 
     @classmethod
     def of(cls, folder: str) -> Record:
-        """The record that lies beside a DataSource."""
+        """Return the record of a DataSource."""
         found = json.loads((testdata(folder) / "responses.json").read_text())
         answers = tuple(Answer(**answer) for answer in found["answers"])
         return cls(found["at"], found["properties"], answers)
 
 
 class Outcome(NamedTuple):
-    """What a run printed and its exit status."""
+    """Output and exit status of a run."""
 
     stdout: str
     stderr: str
@@ -60,23 +63,26 @@ class Outcome(NamedTuple):
 
 
 class Ticks:
-    """Time that goes on by 1/64 s whenever a thread looks, so that every answer takes as long."""
+    """Clock that advances by 1/64 s at each call, for each thread.
+
+    Every response therefore takes the same time.
+    """
 
     def __init__(self) -> None:
-        self._looks = threading.local()
+        self._calls = threading.local()
 
     def __call__(self) -> float:
-        self._looks.number = getattr(self._looks, "number", 0) + 1
-        return float(self._looks.number / 64)
+        self._calls.number = getattr(self._calls, "number", 0) + 1
+        return float(self._calls.number / 64)
 
 
 def testdata(folder: str) -> Path:
-    """Where a DataSource keeps its record and its expected outputs."""
+    """Return the folder of a DataSource's record and expected outputs."""
     return ROOT / "modules" / folder / "testdata"
 
 
 def outputs() -> Iterator[tuple[str, bool]]:
-    """(format, whether it is the discovery form) of every expected output."""
+    """Yield (format, True for the discovery form) of every expected output."""
     for form in ("json", "influx", "logicmonitor", "nagios", "zabbix", "prometheus"):
         yield form, False
     for form in DISCOVERED:
@@ -84,12 +90,12 @@ def outputs() -> Iterator[tuple[str, bool]]:
 
 
 def expected(folder: str, form: str, discover: bool) -> Path:
-    """The file that holds one expected output."""
+    """Return the path of one expected output."""
     return testdata(folder) / f"{form}{'-discovery' if discover else ''}.txt"
 
 
 def replayed(folder: str, cache: Path, form: str = "json", discover: bool = False) -> Outcome:
-    """The DataSource's own run over its record."""
+    """Run a DataSource against its record and return the outcome."""
     record = Record.of(folder)
     with answering(record) as url:
         return collected(folder, record, url, cache, form, discover, clock=Ticks())
@@ -105,7 +111,7 @@ def collected(
     key: str = KEY,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """The DataSource's own run against an API, at the record's time and with its properties."""
+    """Run a DataSource against an API, with the time and the properties of a record."""
     environ = {
         "OPENAI_ADMIN_KEY": key,
         "OPENAI_BASE_URL": url,
@@ -124,7 +130,7 @@ def collected(
 
 @contextmanager
 def answering(record: Record) -> Iterator[str]:
-    """An API that knows the recorded questions and no other; yields its base URL."""
+    """Serve the recorded requests and reject all others; yields the base URL."""
     with HTTPServer(host="127.0.0.1") as server:
         anything = server.expect_request(re.compile(".*"))
         anything.respond_with_handler(lambda request: _answer(record, request))
@@ -132,9 +138,9 @@ def answering(record: Record) -> Iterator[str]:
 
 
 def _unused(query: dict[str, list[str]]) -> dict[str, Any]:
-    """Return empty buckets: a usage kind that the record does not have was not used.
+    """Return empty buckets, the response for a usage kind that the record does not have.
 
-    So a kind that is declared later changes no record.
+    A kind that is declared later therefore changes no record.
     """
     width = WIDTHS[query["bucket_width"][0]]
     start, end = int(query["start_time"][0]), int(query["end_time"][0])
@@ -147,15 +153,15 @@ def _unused(query: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def _answer(record: Record, request: Request) -> Response:
-    asked = parse_qs(request.query_string.decode(), keep_blank_values=True)
+    query = parse_qs(request.query_string.decode(), keep_blank_values=True)
     for known in record.answers:
-        if f"/v1{known.path}" == request.path and known.query == asked:
+        if f"/v1{known.path}" == request.path and known.query == query:
             return Response(json.dumps(known.answer), known.status, content_type="application/json")
     if "/usage/" in request.path and request.path not in {
         f"/v1{known.path}" for known in record.answers
     }:
-        return Response(json.dumps(_unused(asked)), content_type="application/json")
-    message = f"not in the record: {request.path} {asked}"
+        return Response(json.dumps(_unused(query)), content_type="application/json")
+    message = f"not in the record: {request.path} {query}"
     error = {
         "message": message,
         "type": "invalid_request_error",
