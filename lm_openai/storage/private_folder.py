@@ -9,7 +9,7 @@ import stat
 def privacy_problem(status: os.stat_result) -> str:
     """Return the reason that a folder is not private; empty if nobody else can write in it.
 
-    `status` is the folder's own `lstat`, so that a symbolic link is not followed.
+    `status` is the result of `os.lstat`, which does not follow a symbolic link.
     """
     if not stat.S_ISDIR(status.st_mode):
         return "not a folder (a symbolic link is refused too)"

@@ -75,7 +75,7 @@ def test_the_failure_for_a_missing_scope_names_the_scope(
 
 @pytest.mark.parametrize("key", ["sk-proj-abc", "sk-svcacct-abc", "sk-abc"])
 @pytest.mark.parametrize("response", [error(401, WRONG_KEY, "invalid_api_key"), error(403, SCOPE)])
-def test_a_project_key_is_recognized_in_every_error_response(
+def test_a_project_key_is_recognized_in_401_and_403_responses(
     httpserver: HTTPServer, key: str, response: Response
 ) -> None:
     seen = serve(httpserver, COSTS, response)

@@ -111,7 +111,7 @@ def error(status: int, message: str = "no", code: str | None = None, **headers: 
 
 
 def failure_of(call: Callable[[], Any]) -> ApiFailure:
-    """Return the failure that a call raises, after a check that it does not contain the key."""
+    """Return the failure that a call raises; its traceback must not contain the key."""
     with pytest.raises(ApiFailure) as caught:
         call()
     assert KEY not in "".join(traceback.format_exception(caught.value))
