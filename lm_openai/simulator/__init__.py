@@ -40,7 +40,7 @@ MAX_RECORDED = 100_000
 
 
 class Simulator:
-    """Demo organization that serves the API on loopback while its `with` block runs.
+    """Demo organization that serves the API, by default on loopback, in its `with` block.
 
     `at` stops the clock at that time until `now` is set; without `at`, `clock` gives the time.
     Creation, archiving and expiry dates are near `epoch`, by default the UTC midnight before the
