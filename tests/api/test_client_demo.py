@@ -44,7 +44,7 @@ def test_every_usage_kind_of_the_demo_organization_is_read(demo: Simulator, kind
     assert len(by_day) == 8
     assert len(by_hour) == 7 * 24 + 12
     name = known.required[0]
-    if kind == "vector_stores":  # a level, which the newest bucket has whatever its width
+    if kind == "vector_stores":  # a level: only the newest bucket is comparable
         by_day, by_hour = by_day[-1:], by_hour[-1:]
     assert total(by_day, name) == total(by_hour, name) > 0
 
