@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much each project keeps in vector stores."""
+"""Bytes stored in vector stores, by project."""
 
 from __future__ import annotations
 
@@ -14,4 +14,5 @@ if __name__ == "__main__":
 
 from lm_openai.metrics import usage
 
-discover, collect, expects = usage.functions("vector_stores")
+KIND = "vector_stores"
+discover, collect, expects = usage.functions(KIND)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from lm_openai.api.client import Client
+from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.records import Bucket
 from lm_openai.app import run_many
 from lm_openai.app.options import Options
@@ -23,22 +25,9 @@ from lm_openai.storage.cache import Cache
 from lm_openai.timespans import Window
 from tests.support import demo_polls
 from tests.support.demo_polls import WEDNESDAY
+from tests.support.kinds import folders_with_usage_queries
 
-USAGE = (
-    "audio_speeches_by_model",
-    "audio_transcriptions_by_model",
-    "code_interpreter_by_project",
-    "completion_by_model",
-    "decisions_by_model",
-    "embeddings_by_model",
-    "file_search_by_vector_store",
-    "images_by_model",
-    "model_mix_by_project",
-    "moderations_by_model",
-    "usage_by_consumer",
-    "vector_stores_by_project",
-    "web_search_by_model",
-)
+USAGE = folders_with_usage_queries()
 HOUR = Window(WEDNESDAY - 3600, WEDNESDAY, "1m")
 BY_MODEL, BY_PROJECT = ("model",), ("project_id",)
 
@@ -111,15 +100,18 @@ def test_a_run_sends_no_query_twice(demo: Simulator, tmp_path: Path) -> None:
 
 
 def test_all_usage_of_50_projects_and_20_models_needs_few_requests(tmp_path: Path) -> None:
-    """Of 40 requests with an empty cache and 20 with a warm one, costs may use 8 and 7."""
+    """Window and week of each kind; hours of the week before for tokens; one page more at most."""
     with Simulator(at=WEDNESDAY, projects=50, models=20) as large:
         run(USAGE, large, tmp_path, "openai.timeout=600")
-        cold = len(large.requests)
+        cold = Counter(request.path.rpartition("/")[2] for request in large.requests)
         large.clear()
         run(USAGE, large, tmp_path, "openai.timeout=600", now=WEDNESDAY + 300)
 
-    assert cold <= 32
-    assert len(large.requests) <= 13
+    most = {kind: 2 + ("tokens" in row.totals) for kind, row in USAGE_KINDS.items()}
+    assert cold.pop("projects") == 1
+    assert cold.keys() == most.keys()
+    assert cold.total() <= sum(most.values()) + 1
+    assert len(large.requests) <= len(USAGE_KINDS) + 2
 
 
 def test_a_failed_kind_is_requested_once_for_all_datasources(

@@ -22,6 +22,7 @@ from lm_openai.metrics.reconciliation import (
     quantities,
     window,
 )
+from lm_openai.metrics.usage import MODEL_KINDS
 from lm_openai.simulator import Simulator
 from tests.support import replay
 from tests.support.demo_polls import WEDNESDAY, document, polled, values
@@ -168,10 +169,10 @@ def test_what_is_unmatched_is_what_tools_and_storage_cost(demo: Simulator, tmp_p
     assert abs(Decimal(repr(whole["unmatched_cost_percent"])) - share) < Decimal("0.000001")
 
 
-def test_a_poll_takes_eight_requests_however_many_models(demo: Simulator, tmp_path: Path) -> None:
+def test_a_poll_requests_costs_once_and_each_kind_once(demo: Simulator, tmp_path: Path) -> None:
     document(FOLDER, demo, tmp_path)
 
-    assert len(demo.requests) == 8
+    assert len(demo.requests) == 1 + len(MODEL_KINDS)
 
 
 def test_an_api_without_decisions_is_compared_without_them(demo: Simulator, tmp_path: Path) -> None:

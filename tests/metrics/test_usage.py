@@ -17,22 +17,11 @@ from lm_openai.collect import datasource
 from lm_openai.simulator import Simulator
 from tests.support import demo_polls, replay
 from tests.support.demo_polls import WEDNESDAY
+from tests.support.kinds import kinds_by_folder
 from tests.support.paths import ROOT
 from tests.support.scripts import started
 
-KIND_OF = {
-    "audio_speeches_by_model": "audio_speeches",
-    "audio_transcriptions_by_model": "audio_transcriptions",
-    "code_interpreter_by_project": "code_interpreter_sessions",
-    "completion_by_model": "completions",
-    "decisions_by_model": "decisions",
-    "embeddings_by_model": "embeddings",
-    "file_search_by_vector_store": "file_search_calls",
-    "images_by_model": "images",
-    "moderations_by_model": "moderations",
-    "vector_stores_by_project": "vector_stores",
-    "web_search_by_model": "web_search_calls",
-}
+KIND_OF = kinds_by_folder()
 GROUPINGS = [
     (folder, dimensions)
     for folder, kind in KIND_OF.items()

@@ -19,6 +19,7 @@ from lm_openai.simulator.organization import Settings
 from lm_openai.simulator.usage import BucketQuery, buckets
 from tests.support import demo_polls, replay
 from tests.support.demo_polls import WEDNESDAY
+from tests.support.kinds import counted_total, kinds_by_folder, total_of
 from tests.support.small_organization import Small, Use, serve, unix
 
 HOUR, DAY = 3600, 86400
@@ -33,15 +34,6 @@ GROUPINGS = (
     "project_id,model",
     "project_id,user_id,api_key_id,model",
 )
-DATASOURCES = {
-    "completions": ("completion_by_model", "total_tokens"),
-    "decisions": ("decisions_by_model", "total_tokens"),
-    "embeddings": ("embeddings_by_model", "input_tokens"),
-    "moderations": ("moderations_by_model", "input_tokens"),
-    "images": ("images_by_model", "images"),
-    "audio_speeches": ("audio_speeches_by_model", "characters"),
-    "audio_transcriptions": ("audio_transcriptions_by_model", "seconds"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -105,21 +97,16 @@ def test_consumers_and_the_rest_are_the_organization(ask: Any, grouping: str, to
 def test_totals_are_those_of_the_datasources_of_the_kinds(ask: Any) -> None:
     kinds = {
         kind: demo_polls.values(ask(folder, group_by="organization"))["acme"]
-        for kind, (folder, _) in DATASOURCES.items()
+        for folder, kind in kinds_by_folder().items()
+        if kind in MODEL_KINDS
     }
     whole = demo_polls.values(ask(group_by="organization"))["acme"]
 
     assert set(kinds) == set(MODEL_KINDS)
-    assert whole["requests"] == sum(kind["num_model_requests"] for kind in kinds.values())
-    assert whole["tokens"] == sum(
-        kinds[kind][DATASOURCES[kind][1]] for kind in kinds_with("tokens")
-    )
-    for kind, name in (
-        ("images", "images"),
-        ("audio_speeches", "characters"),
-        ("audio_transcriptions", "seconds"),
-    ):
-        assert whole[name] == kinds[kind][name]
+    assert whole["requests"] == sum(values["num_model_requests"] for values in kinds.values())
+    for total in set(map(counted_total, kinds)):
+        parts = (total_of(kind, kinds[kind]) for kind in kinds_with(total))
+        assert whole[total] == sum(parts), total
 
 
 def test_those_with_the_most_tokens_are_listed(ask: Any) -> None:
@@ -194,7 +181,9 @@ def test_a_kind_without_an_answer_takes_along_each_total_that_adds_it_up(
     printed = {name for row in found["instances"] for name in row["datapoints"]}
     assert printed == {*TOTALS, "change_percent", "tokens_budget_percent"} - lacking
     assert "other" not in demo_polls.values(found)
-    assert any(f"no total that adds up {kind}" in said for said in found["partial_failures"])
+    assert any(
+        f"totals that include {kind} are left out" in said for said in found["partial_failures"]
+    )
 
 
 def test_a_poll_without_any_answer_fails(demo: Simulator, tmp_path: Path) -> None:
@@ -374,7 +363,7 @@ def test_without_a_list_nothing_is_approved_or_not(ask: Any) -> None:
     found = ask(MIX)
 
     assert {tuple(row["datapoints"]) for row in found["instances"]} == {("requests",)}
-    assert found["notes"] == ["without openai.models.approved no model is approved or not"]
+    assert found["notes"] == ["openai.models.approved is not set, so the approved share is unknown"]
 
 
 def test_a_mix_below_80_percent_is_a_warning_and_no_more(ask: Any) -> None:

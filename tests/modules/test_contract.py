@@ -96,15 +96,15 @@ def expected(source: Definition) -> dict[str, dict[str, Decimal]]:
     """By arithmetic for a usage kind, else `testdata/expected.json`, worked out by hand."""
     module = import_module(f"lm_openai.modules.{source.folder}.{source.folder}")
     kind = getattr(module, "KIND", None)
-    if kind is not None:
+    by_hand = replay.testdata(source.folder) / "expected.json"
+    if kind is not None and not by_hand.exists():
         sums = arithmetic.usage(Record.of(source.folder), kind, list(source.dimensions))
         names = {datapoint.name for datapoint in source.datapoints}
         return {
             identifier: {name: value for name, value in numbers.items() if name in names}
             for identifier, numbers in sums.items()
         }
-    text = (replay.testdata(source.folder) / "expected.json").read_text()
-    found: dict[str, dict[str, Decimal]] = exact(text)
+    found: dict[str, dict[str, Decimal]] = exact(by_hand.read_text())
     return found
 
 
