@@ -1,4 +1,4 @@
-"""JSON files that people write: how they are read, and what is wrong with them in one sentence."""
+"""JSON files that people write: parsing, schema validation and one-sentence error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMEMBERED_SECONDS = 30 * 86400
 _WORDS = {
     "number": "a number",
     "integer": "a whole number",
-    "string": "a text",
+    "string": "a string",
     "array": "a list",
     "object": "an object",
     "boolean": "true or false",
@@ -27,37 +27,37 @@ _WORDS = {
 
 
 class Stamps(Protocol):
-    """What remembers which files were found right; the suite's cache is one."""
+    """Store of the states of files that passed their check, such as the suite's cache."""
 
     def get(self, name: str) -> Any:
-        """What was put under that name, None when nothing is there any more."""
+        """Return the value stored under the name; None if it is missing or expired."""
 
     def put(self, name: str, value: Any, ttl: int) -> Any:
-        """Keep a value for `ttl` seconds."""
+        """Store a value for `ttl` seconds."""
 
 
 class Place(NamedTuple):
-    """A spot in a file; as text `costs.json: thresholds[0].warning`."""
+    """Position in a file; as text `costs.json: thresholds[0].warning`."""
 
     path: str
     keys: tuple[str | int, ...] = ()
 
     def at(self, *keys: str | int) -> Place:
-        """A spot below this one."""
+        """Return a position below this one."""
         return Place(self.path, self.keys + keys)
 
     def wrong(self, problem: str) -> WrongUsage:
-        """The error to raise, naming this spot."""
+        """Return the error to raise; its message starts with this position."""
         return WrongUsage(f"{self}: {problem}")
 
     def __str__(self) -> str:
         steps = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in self.keys)
-        spot = "".join(steps).lstrip(".")
-        return f"{self.path}: {spot}" if spot else self.path
+        position = "".join(steps).lstrip(".")
+        return f"{self.path}: {position}" if position else self.path
 
 
 class File(NamedTuple):
-    """What a file holds, not checked yet, and the state in which it was read."""
+    """Content of a file, not checked yet; `state` changes when the file changes."""
 
     place: Place
     content: Any
@@ -65,7 +65,10 @@ class File(NamedTuple):
 
 
 def read(path: str) -> File:
-    """The JSON in a file, numbers with a fraction as Decimal; raises WrongUsage naming the path."""
+    """Return a JSON file; numbers with a fraction are Decimal.
+
+    Raises WrongUsage, which names the path.
+    """
     place = Place(path)
     try:
         with open(path, "rb") as opened:
@@ -77,23 +80,26 @@ def read(path: str) -> File:
 
 
 def parse(text: bytes, place: Place) -> Any:
-    """JSON without NaN and without a name twice; raises WrongUsage with line and column."""
+    """Return parsed JSON; numbers with a fraction are Decimal.
+
+    Raises WrongUsage for invalid JSON (with line and column), NaN, Infinity and duplicate names.
+    """
     try:
         return json.loads(
-            text, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_once
+            text, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique
         )
     except json.JSONDecodeError as error:
-        spot = f"line {error.lineno}, column {error.colno}"
-        raise place.wrong(f"{spot}: not JSON ({error.msg})") from None
+        position = f"line {error.lineno}, column {error.colno}"
+        raise place.wrong(f"{position}: not JSON ({error.msg})") from None
     except ValueError as error:
         raise place.wrong(f"not JSON ({error})") from None
 
 
 def check(file: File, name: str, stamps: Stamps | None = None) -> None:
-    """Hold a file against `schemas/<name>.schema.json`; raises WrongUsage with the first fault.
+    """Validate a file against `schemas/<name>.schema.json`; raises WrongUsage with the first fault.
 
-    A file that `stamps` knows in this state is not looked at again, which spares the import of
-    jsonschema. Not for files that hold secrets: a wrong value is quoted.
+    A file that `stamps` holds in this state is not validated again, which avoids the import of
+    jsonschema. Do not use it for files with secrets: the message quotes a wrong value.
     """
     stamp = f"checked {name} {os.path.abspath(file.place.path)}"
     if stamps is not None and stamps.get(stamp) == file.state:
@@ -109,13 +115,13 @@ def check(file: File, name: str, stamps: Stamps | None = None) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error: the known name that is near, else all of them."""
+    """Return the end of an error message: the nearest known name, or all names if none is near."""
     names = list(known)
-    return suggest(name, names) or f"; known are {', '.join(names)}"
+    return suggest(name, names) or f"; expected one of {', '.join(names)}"
 
 
 def quoted(value: Any) -> str:
-    """A value as it stands in the file, shortened."""
+    """Return a value as the file writes it, cut to 60 characters."""
     text = str(value) if isinstance(value, Decimal) else json.dumps(value, default=str)
     return text if len(text) <= 60 else text[:59] + "…"
 
@@ -134,24 +140,25 @@ def _sentence(fault: ValidationError) -> str:
         around: Any = fault.schema
         known = around["properties"]
         unknown = next(name for name in found if name not in known)
-        return f"nothing here is called {quoted(unknown)}{nearest(unknown, known)}"
+        return f"unknown field {quoted(unknown)}{nearest(unknown, known)}"
     if rule == "enum":
         return f"{quoted(found)} is not one of {', '.join(map(str, allowed))}"
     if rule in ("minimum", "maximum"):
-        return f"{quoted(found)} is {'below' if rule == 'minimum' else 'above'} {allowed}"
+        side = "below" if rule == "minimum" else "above"
+        return f"{quoted(found)} is {side} the {rule} of {allowed}"
     if rule in ("minLength", "minProperties", "minItems"):
-        return "is empty"
+        return "must not be empty"
     return fault.message
 
 
-def _no_number(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number")
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not allowed")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"{quoted(name)} is written twice in one object")
+            raise ValueError(f"{quoted(name)} appears twice in one object")
         found[name] = value
     return found

@@ -1,4 +1,4 @@
-"""Reading the admin key from a file that nobody else can read."""
+"""Admin key in a file: which files are private enough, and what they may contain."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LARGEST = 4096
 
 
 def read(path: str, *, shared: bool) -> str:
-    """The key in the file, blanks and newline around it stripped; raises WrongUsage.
+    """Return the key in the file without surrounding white space; raises WrongUsage.
 
-    A file that group or others can read is refused, unless `shared` or on a secrets mount: owned by
-    root, and below /run/secrets or on a file system in memory of its own.
+    A file that group or others can access is refused, unless `shared` is set or the file is on a
+    secrets mount: owned by root, and below /run/secrets or on a separate file system in memory.
     """
     try:
         with open(path, "rb") as file:
@@ -26,13 +26,16 @@ def read(path: str, *, shared: bool) -> str:
     except OSError as reason:
         raise _refused(path, f"cannot be read: {reason.strerror}") from None
     if not (shared or _private(status) or on_secrets_mount(os.path.realpath(path), status)):
-        cure = "chmod 600 it, or set openai.admin.key.file.shared=true"
-        raise _refused(path, f"can be read by group or others: {cure}")
+        fix = "run chmod 600 on it, or set openai.admin.key.file.shared=true"
+        raise _refused(path, f"can be read by group or others; {fix}")
     return _key(path, text)
 
 
 def on_secrets_mount(path: str, status: os.stat_result) -> bool:
-    """Whether root put the file, whose real path this is, where a container finds its secrets."""
+    """Return True if root owns the file and it is where a container finds its secrets.
+
+    `path` is the file's real path.
+    """
     if status.st_uid != 0:
         return False
     if path.startswith(_SECRETS):
@@ -47,9 +50,10 @@ def on_secrets_mount(path: str, status: os.stat_result) -> bool:
 
 
 def secrets_mount(mounts: str, device: str) -> bool:
-    """Whether /proc/self/mountinfo shows `device` ("major:minor") as a file system in memory.
+    """Return True if `device` ("major:minor") is a file system in memory that can hold secrets.
 
-    /run itself, and places where everybody may write, are no secrets mounts.
+    `mounts` is the text of /proc/self/mountinfo. The root file system, /run itself and folders
+    that every user can write to are not secrets mounts.
     """
     for line in mounts.splitlines():
         fields, _, source = line.partition(" - ")
@@ -64,7 +68,7 @@ def _key(path: str, text: bytes) -> str:
     try:
         key: str = form.parse(text.decode("ascii").strip() if len(text) <= _LARGEST else "")
     except ValueError:
-        raise _refused(path, f"must hold {form.allowed}") from None
+        raise _refused(path, f"must contain {form.allowed}") from None
     return key
 
 
@@ -72,5 +76,5 @@ def _private(status: os.stat_result) -> bool:
     return not stat.S_IMODE(status.st_mode) & 0o077
 
 
-def _refused(path: str, why: str) -> WrongUsage:
-    return WrongUsage(f"openai.admin.key.file: {path} {why}")
+def _refused(path: str, reason: str) -> WrongUsage:
+    return WrongUsage(f"openai.admin.key.file: {path} {reason}")

@@ -1,4 +1,4 @@
-"""Folders of the site and the user: threshold files and the cache."""
+"""Folders of threshold files and of the cache, from the environment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 def threshold_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the folders of a site's threshold files: the host's, then the user's if any."""
+    """Return the folders of a site's threshold files: the host's, then the user's, if any."""
     host = environ.get("LM_OPENAI_ETC") or "/etc/lm-openai"
     home = environ.get("HOME")
     user = environ.get("XDG_CONFIG_HOME") or (home and os.path.join(home, ".config"))
@@ -18,8 +18,8 @@ def threshold_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
 def cache_folder(chosen: str, environ: Mapping[str, str]) -> str:
     """Return the folder of the cache.
 
-    It is `chosen` (openai.cache.dir), else the user's own cache folder, else a private folder below
-    the temporary one.
+    It is `chosen` (openai.cache.dir), else the user's cache folder, else a private folder below the
+    temporary folder.
     """
     if chosen:
         return chosen

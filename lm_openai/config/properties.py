@@ -1,4 +1,4 @@
-"""Host properties: which of the settings wins, and what each is worth, ready to use."""
+"""Host properties: merging of their sources and typed access to their values."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from lm_openai.timespans import WIDTHS, Window
 __all__ = ["Properties", "Window", "load", "matches"]
 
 NO_KEY = (
-    "no admin key: an organization owner makes one (sk-admin-…) at platform.openai.com under "
+    "no admin key: an organization owner creates one (sk-admin-…) at platform.openai.com under "
     "Organization, Admin keys; set it as OPENAI_ADMIN_KEY, or as openai.admin.key or "
-    "openai.admin.key.file in a --properties file; `lm-openai demo` shows the suite without any"
+    "openai.admin.key.file in a --properties file; `lm-openai demo` works without a key"
 )
 _LOOKBACK = {"1m": 3 * timespans.HOUR, "1h": 3 * timespans.DAY, "1d": 3 * timespans.DAY}
 
 
 class Properties:
-    """All settings of one host, checked; `repr` never shows a secret."""
+    """All properties of one host, validated; `repr` never shows a secret."""
 
     __slots__ = ("_key", "_texts", "_values")
 
@@ -46,86 +46,98 @@ class Properties:
         return f"Properties({', '.join(sorted(shown))})"
 
     def is_set(self, name: str) -> bool:
-        """Whether somebody set it; a default does not count."""
+        """Return True if the property was set; a default does not count."""
         return name in self._values
 
     def text(self, name: str) -> str:
-        """A key, name, path, URL, command or width; empty when unset and without default."""
+        """Return a key, name, path, URL, command or width; empty if unset and without default."""
         return str(self._value(name) or "")
 
     def flag(self, name: str) -> bool:
-        """A truth value."""
+        """Return a boolean; False if unset and without default."""
         return bool(self._value(name))
 
     def seconds(self, name: str) -> int:
-        """A duration; 0 when unset and without default."""
+        """Return a duration in seconds; 0 if unset and without default."""
         return int(self._value(name) or 0)
 
     def count(self, name: str) -> int:
-        """A whole number; 0 when unset and without default."""
+        """Return a whole number; 0 if unset and without default."""
         return int(self._value(name) or 0)
 
     def dollars(self, name: str) -> Decimal | None:
-        """Dollars, or None when unset and without default."""
+        """Return dollars, or None if unset and without default."""
         value: Decimal | None = self._value(name)
         return value
 
     def date(self, name: str) -> int | None:
-        """Unix seconds, or None when unset."""
+        """Return Unix seconds, or None if unset."""
         value: int | None = self._value(name)
         return value
 
     def globs(self, name: str) -> tuple[str, ...]:
-        """Globs; none when unset."""
+        """Return globs; empty if unset."""
         return tuple(self._value(name) or ())
 
     def words(self, name: str) -> tuple[str, ...]:
-        """Dimensions; none when unset."""
+        """Return dimensions; empty if unset."""
         return tuple(self._value(name) or ())
 
     @property
     def organization(self) -> str:
-        """What to call the organization."""
+        """Name of the organization (openai.org.name)."""
         return self.text("openai.org.name")
 
     def for_datasource(self, folder: str) -> Properties:
-        """The same settings with `openai.<folder>.x` in the place of `openai.x`."""
-        own = f"{FAMILY}{folder}."
-        return Properties(_lifted(self._texts, own), _lifted(self._values, own))
+        """Return the properties for one DataSource: `openai.<folder>.x` replaces `openai.x`."""
+        prefix = f"{FAMILY}{folder}."
+        return Properties(_with_own(self._texts, prefix), _with_own(self._values, prefix))
 
     def window(self, now: int, grace: int | None = None) -> Window:
-        """`openai.window` that ends `grace` before now (default: openai.finalization.grace)."""
+        """Return `openai.window`, ending `grace` seconds before `now`.
+
+        The default for `grace` is openai.finalization.grace.
+        """
         return timespans.window(self.text("openai.window"), now - self._grace(grace))
 
     def series(self, now: int, width: str) -> Window:
-        """What a series is read over, from a bucket's start; `width` is the definition's own."""
+        """Return the window of a series, which starts on a bucket boundary.
+
+        `width` is the definition's bucket width, which openai.bucket.width overrides.
+        """
         width = self.text("openai.bucket.width") or width
         lookback = self.seconds("openai.lookback") or _LOOKBACK[width]
         end = now - self._grace(None)
         return Window((end - lookback) // WIDTHS[width] * WIDTHS[width], end, width)
 
     def chosen(self, what: str, identifier: str, name: str = "") -> bool:
-        """Whether a project or model ("projects", "models") is printed, by its id or its name."""
+        """Return True if a project or model is printed, by its id or its name.
+
+        `what` is "projects" or "models".
+        """
         included = self.globs(f"openai.{what}.include")
         if included and not matches(included, identifier, name):
             return False
         return not matches(self.globs(f"openai.{what}.exclude"), identifier, name)
 
     def project_budgets(self) -> dict[str, Decimal]:
-        """Dollars a month by project id."""
+        """Return monthly budgets in dollars by project id."""
         return self._by_id("openai.budget.project.")
 
     def token_budgets(self) -> dict[str, int]:
-        """Tokens a day by project id."""
+        """Return daily token budgets by project id."""
         return self._by_id("openai.tokens.budget.project.")
 
     def admin_key(self) -> str:
-        """The key, or its file's, read once; raises WrongUsage when there is no safe one."""
+        """Return the admin key, from its file if need be; the file is read once.
+
+        Raises WrongUsage if no key is set or its file is refused.
+        """
         self._key = self._key or self.text(KEY) or self._key_in_file()
         return self._key
 
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must never be shown, longest first, for redaction."""
+        """Return all secrets, longest first, for redaction."""
         found = {text for name, text in self._texts.items() if row(name).secret}
         for name, text in self._texts.items():
             found.update(sources.user_info(text) if row(name).kind == "url" else ())
@@ -161,10 +173,11 @@ def load(
     sets: Sequence[str] = (),
     stdin: TextIO | None = None,
 ) -> Properties:
-    """Environment, then files in their order (`-` is `stdin`), then `key=value` sets; later wins.
+    """Return properties from the environment, files in order and `key=value` sets; later wins.
 
-    An empty value and a token that LogicMonitor left as it was (`##openai.window##`) are unset. A
-    key file takes the place of a key that came earlier, and the other way round. Raises WrongUsage.
+    The file `-` is `stdin`. An empty value and a token that LogicMonitor did not replace
+    (`##openai.window##`) count as unset. A later key file replaces an earlier key, and a later key
+    an earlier key file. Raises WrongUsage.
     """
     layers = [
         sources.environment(environ),
@@ -186,7 +199,7 @@ def load(
 
 
 def matches(globs: Iterable[str], identifier: str, name: str = "") -> bool:
-    """Whether any glob fits the id or the name, upper and lower case told apart."""
+    """Return True if any glob matches the id or the name; case matters."""
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(text, glob) for glob in globs for text in (identifier, name) if text)
@@ -198,9 +211,9 @@ def _default(name: str) -> Any:
     return value_types.parse(entry.kind, entry.default, entry.bounds) if entry.default else None
 
 
-def _lifted(entries: Mapping[str, Any], own: str) -> dict[str, Any]:
-    mine = [name for name in entries if name.startswith(own)]
-    return {**entries, **{FAMILY + name.removeprefix(own): entries[name] for name in mine}}
+def _with_own(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    own = [name for name in entries if name.startswith(prefix)]
+    return {**entries, **{FAMILY + name.removeprefix(prefix): entries[name] for name in own}}
 
 
 def _checked(setting: Setting) -> Any:
@@ -210,5 +223,5 @@ def _checked(setting: Setting) -> Any:
     except ValueError as reason:
         shown = sources.shown_text(entry, setting.text)
         raise WrongUsage(
-            f"{setting.name} (from {setting.origin}): {shown} is refused; {reason}"
+            f"{setting.name} (from {setting.origin}): {shown} is invalid; {reason}"
         ) from None

@@ -1,4 +1,4 @@
-"""Which settings exist, and every place where somebody may have written one."""
+"""Table of all host properties, read from schemas/properties.schema.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ KEY, KEY_FILE = "openai.admin.key", "openai.admin.key.file"
 
 
 class Property(NamedTuple):
-    """One row of schemas/properties.schema.json; `pattern` fits the names of one with an `<id>`."""
+    """One row of schemas/properties.schema.json.
+
+    `pattern` matches the names of a property with an `<id>`; it is empty for all others.
+    """
 
     name: str
     kind: str
@@ -28,7 +31,7 @@ class Property(NamedTuple):
 
 @functools.cache
 def table() -> dict[str, Property]:
-    """Every property of the suite by name, as the schema declares it."""
+    """Return all properties of the suite by name."""
     schema = resources.schema("properties")
     rows = [_property(name, entry) for name, entry in schema["properties"].items()]
     for pattern, entry in schema["patternProperties"].items():
@@ -37,7 +40,10 @@ def table() -> dict[str, Property]:
 
 
 def row(name: str) -> Property:
-    """What the schema says of one property, per DataSource or per project too; else KeyError."""
+    """Return the row of a property, also of one set per DataSource or per project.
+
+    Raises KeyError for an unknown name.
+    """
     known = table()
     if name in known:
         return known[name]
@@ -65,7 +71,7 @@ def _property(name: str, entry: Mapping[str, Any]) -> Property:
 
 
 def scalar_text(value: Any) -> str:
-    """A JSON scalar as the line form would have it."""
+    """Return a JSON scalar as `key=value` lines spell it."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -18,7 +18,7 @@ NOT_A_PROPERTY = "LM_OPENAI_ETC"
 
 
 class Setting(NamedTuple):
-    """One value as somebody wrote it, and where."""
+    """Value of one property as written, with the place where it was written."""
 
     name: str
     text: str
@@ -26,62 +26,69 @@ class Setting(NamedTuple):
 
 
 def environment(environ: Mapping[str, str]) -> Iterator[Setting]:
-    """The settings among the environment's variables; raises WrongUsage for an unknown one."""
+    """Yield the settings in environment variables; raises WrongUsage for an unknown one."""
     for variable, name in VARIABLES.items():
         yield Setting(name, environ.get(variable, "").strip(), variable)
     for variable, text in environ.items():
         if variable.startswith(PREFIX) and variable != NOT_A_PROPERTY:
-            name = _named(variable)
-            _ours(name, variable)
+            name = _property_of(variable)
+            _is_property(name, variable)
             yield Setting(name, text.strip(), variable)
 
 
 def file(path: str, stdin: TextIO | None) -> Iterator[Setting]:
-    """The settings in a JSON object or in lines; what is not ours is passed over."""
+    """Yield the settings in a file, a JSON object or lines; names outside `openai.` are skipped.
+
+    Raises WrongUsage.
+    """
     origin = "standard input" if path == "-" else path
     text = _read(path, origin, stdin).removeprefix("\ufeff")
     pairs = _json(text, origin) if text.lstrip().startswith("{") else _lines(text, origin)
     for name, value in pairs:
-        if _ours(name, origin):
+        if _is_property(name, origin):
             yield Setting(name, value, origin)
 
 
 def sets(pairs: Sequence[str]) -> Iterator[Setting]:
-    """The settings of `--set name=value`; a person wrote them, so a strange name is refused."""
+    """Yield the settings of `--set name=value`.
+
+    Raises WrongUsage for a secret and for every unknown name: unlike a host's file, it contains no
+    properties of other programs.
+    """
     for pair in pairs:
         name, sign, text = (part.strip() for part in pair.partition("="))
         if not sign:
-            raise WrongUsage("--set wants name=value")
-        if not _ours(name, "--set"):
+            raise WrongUsage("--set needs name=value")
+        if not _is_property(name, "--set"):
             near = suggest(FAMILY + name, table())
-            raise WrongUsage(f"{_shown_name(name)} (from --set) is no property{near}")
+            raise WrongUsage(f"{_shown_name(name)} (from --set) is not a known property{near}")
         entry = row(name)
         if entry.secret or (entry.kind == "url" and any(user_info(text))):
             raise WrongUsage(
-                f"{name}: a secret is refused in --set, for a command line shows in the process "
-                f"list; use the environment ({variable_of(name)}) or a --properties file"
+                f"{name}: a secret is refused in --set, because command lines show in the process "
+                f"list; use the environment variable {variable_of(name)} or a --properties file"
             )
         yield Setting(name, text, "--set")
 
 
 def unset(text: str) -> bool:
-    """Whether it says nothing: empty, or a token that LogicMonitor had no value for."""
+    """Return True for an empty text and for a token that LogicMonitor did not replace."""
     return not text or re.fullmatch(r"##[^#]+##", text) is not None
 
 
 def variable_of(name: str) -> str:
-    """The environment variable of a property: `LM_OPENAI_GROUP_BY` for `openai.group.by`."""
+    """Return a property's environment variable: `LM_OPENAI_GROUP_BY` for `openai.group.by`."""
     return PREFIX + name.removeprefix(FAMILY).replace(".", "_").upper()
 
 
 def shown_text(entry: Property, text: str) -> str:
-    """The text as it may be shown: nothing of a secret, nor of a URL that could hold one."""
+    """Return the quoted text, or `(not shown)` for a secret and for a URL that may hold one."""
     hidden = entry.secret or (entry.kind == "url" and any(sign in text for sign in "@?#"))
     return "(not shown)" if hidden else repr(text)
 
 
 def user_info(url: str) -> Iterator[str]:
-    """The secrets inside a URL, as written and as sent."""
+    """Yield the secrets in a URL, as written and as sent."""
     from urllib.parse import unquote
 
     authority = url.partition("://")[2].partition("/")[0]
@@ -91,7 +98,7 @@ def user_info(url: str) -> Iterator[str]:
             yield from filter(None, (part, unquote(part)))
 
 
-def _named(variable: str) -> str:
+def _property_of(variable: str) -> str:
     known = {variable_of(name): name for name, entry in table().items() if not entry.pattern}
     if variable in known:
         return known[variable]
@@ -103,27 +110,33 @@ def _named(variable: str) -> str:
         name = known.get(PREFIX + variable.removeprefix(own), "")
         if variable.startswith(own) and name and table()[name].each:
             return f"{FAMILY}{folder}.{name.removeprefix(FAMILY)}"
-    raise WrongUsage(f"the environment's {variable} is no setting{suggest(variable, known)}")
+    raise WrongUsage(
+        f"environment variable {variable} is not a known setting{suggest(variable, known)}"
+    )
 
 
-def _ours(name: str, origin: str) -> bool:
-    """Whether the name is one of ours; WrongUsage when it only looks so."""
+def _is_property(name: str, origin: str) -> bool:
+    """Return True for a known property and False for a name outside `openai.`.
+
+    Raises WrongUsage for an unknown name in `openai.`.
+    """
     if not name.lower().startswith(FAMILY):
         return False
     try:
         row(name)
     except KeyError:
-        near = suggest(name.lower(), _near())
-        raise WrongUsage(f"{_shown_name(name)} (from {origin}) is no property{near}") from None
+        near = suggest(name.lower(), _known_names())
+        shown = _shown_name(name)
+        raise WrongUsage(f"{shown} (from {origin}) is not a known property{near}") from None
     return True
 
 
 def _shown_name(name: str) -> str:
-    """The name without what may be a value that lost its sign, for that could be a secret."""
+    """Return a name up to the first character that may begin a secret written without `=`."""
     return re.match(r"[A-Za-z0-9._]{0,80}", name)[0]  # type: ignore[index]
 
 
-def _near() -> Iterator[str]:
+def _known_names() -> Iterator[str]:
     yield from table()
     for folder in resources.folders():
         for name, entry in table().items():
@@ -135,7 +148,7 @@ def _read(path: str, origin: str, stdin: TextIO | None) -> str:
     try:
         if path == "-":
             if stdin is None:
-                raise WrongUsage("properties from standard input: there is none")
+                raise WrongUsage("properties from standard input: no standard input is available")
             return stdin.read()
         with open(os.path.expanduser(path), encoding="utf-8") as file:
             return file.read()
@@ -149,15 +162,17 @@ def _json(text: str, origin: str) -> Iterator[tuple[str, str]]:
     try:
         members = json.loads(text, parse_float=str)
     except json.JSONDecodeError as reason:
-        where = f"line {reason.lineno}: {reason.msg}"
-        raise WrongUsage(f"properties from {origin} are not valid JSON ({where})") from None
+        fault = f"line {reason.lineno}: {reason.msg}"
+        raise WrongUsage(f"properties from {origin} are not valid JSON ({fault})") from None
     except (ValueError, RecursionError):
-        raise WrongUsage(f"properties from {origin} are JSON beyond reason") from None
+        raise WrongUsage(
+            f"properties from {origin}: the JSON is nested too deeply or has too long a number"
+        ) from None
     for name, value in members.items():
         if not isinstance(value, (dict, list)):
             yield name.strip(), scalar_text(value).strip()
-        elif _ours(name.strip(), origin):
-            raise WrongUsage(f"{name} (from {origin}): give text, a number, true or false")
+        elif _is_property(name.strip(), origin):
+            raise WrongUsage(f"{name} (from {origin}): give a string, a number, true or false")
 
 
 def _lines(text: str, origin: str) -> Iterator[tuple[str, str]]:
@@ -166,14 +181,16 @@ def _lines(text: str, origin: str) -> Iterator[tuple[str, str]]:
         if sign and not name.startswith("#"):
             yield name.rstrip(), value.lstrip()
         elif name.lower().startswith(FAMILY):
-            raise WrongUsage(f"properties from {origin}, line {number}: no = after the name")
+            raise WrongUsage(
+                f"properties from {origin}, line {number}: '=' is missing after the property name"
+            )
 
 
 def secrets(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the keys and passwords in the environment, those in proxy URLs included."""
+    """Yield the keys and passwords in the environment, also those in proxy URLs."""
     for name, text in environ.items():
-        ours = name in VARIABLES or name.startswith(PREFIX)
-        if ours and name.endswith(("_KEY", "_PASS")):
+        own = name in VARIABLES or name.startswith(PREFIX)
+        if own and name.endswith(("_KEY", "_PASS")):
             yield text.strip()
-        elif ours or name.lower().endswith("_proxy"):
+        elif own or name.lower().endswith("_proxy"):
             yield from user_info(text if "://" in text else f"http://{text}")

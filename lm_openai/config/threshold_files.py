@@ -1,4 +1,4 @@
-"""Threshold files: the shipped ones, those of a site, and what they add up to."""
+"""Threshold files: reading, validating and merging the shipped ones and a site's own."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def load(
     folders: Sequence[str] = (),
     stamps: Stamps | None = None,
 ) -> Rules:
-    """The shipped thresholds with the changes of the folders' files, then of `files`, merged in.
+    """Return the shipped thresholds merged with the files in `folders`, then with `files`.
 
-    Each file must leave every threshold in order, and so must each override over the thresholds
-    that it meets; several overrides of one instance simply win in turn, level by level. Raises
-    WrongUsage naming path and place.
+    After each file, the limits of every threshold must be in order. The same holds for each
+    override on top of its datapoint's threshold. If several overrides match one instance, the last
+    one wins, level by level. Raises WrongUsage, which names the path and the position in the file.
     """
     thresholds: dict[str, Threshold] = {}
     overrides: list[tuple[Override, Place]] = []
@@ -53,7 +53,7 @@ def load(
 
 
 def reason(definition: Definition) -> str:
-    """Why the shipped thresholds are what they are, or why there are none; may be empty."""
+    """Return the reason for the shipped thresholds, or for having none; may be empty."""
     shipped = parse(resources.module_file(definition.folder, "thresholds.json"), Place(SHIPPED))
     return str(shipped.get("reason", ""))
 
@@ -78,7 +78,10 @@ def _tunings(
 
 
 def listed(folders: Iterable[str]) -> Iterator[str]:
-    """The folders' files in order; a folder that is not there, or cannot be seen, holds none."""
+    """Yield the paths of the folders' JSON files in order; a missing folder has no files.
+
+    Raises WrongUsage for a folder that cannot be read.
+    """
     for folder in folders:
         if not os.path.isdir(folder):
             continue
@@ -94,19 +97,22 @@ def listed(folders: Iterable[str]) -> Iterator[str]:
 def _own_entries(
     name: str, file: File, stamps: Stamps | None
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """A file's entries for one DataSource; a fault in a file for others is theirs to report."""
-    held = tuple(entries(file))
-    named = [isinstance(entry, dict) and entry.get("datasource") for _, entry in held]
-    if all(isinstance(other, str) and other != name for other in named):
+    """Yield a file's entries for one DataSource.
+
+    A file that has none is not validated: its faults are reported when its DataSources are polled.
+    """
+    found = tuple(entries(file))
+    names = [isinstance(entry, dict) and entry.get("datasource") for _, entry in found]
+    if all(isinstance(other, str) and other != name for other in names):
         return
     check(file, "thresholds", stamps)
-    for place, entry in held:
+    for place, entry in found:
         if entry["datasource"] == name:
             yield place, entry
 
 
 def entries(file: File) -> Iterator[tuple[Place, Any]]:
-    """What a file says, by DataSource; not checked."""
+    """Yield the entries of a file with their positions, one per DataSource; not checked."""
     if isinstance(file.content, list):
         yield from ((file.place.at(index), entry) for index, entry in enumerate(file.content))
     else:
@@ -121,7 +127,7 @@ def _changes(
         spot = place.at("thresholds", index)
         datapoint = _declared(definition, entry, spot)
         if datapoint in seen:
-            problem = f"{datapoint} has its threshold in thresholds[{seen[datapoint]}] already"
+            problem = f"{datapoint} already has a threshold in thresholds[{seen[datapoint]}]"
             raise spot.at("datapoint").wrong(problem)
         seen[datapoint] = index
         yield datapoint, _change(entry), spot
@@ -156,7 +162,7 @@ def _match(definition: Definition, match: dict[str, str], spot: Place) -> Iterat
 
 
 def _dimensions(definition: Definition) -> Iterator[str]:
-    """Those of its instances, or all that the API has where `openai.group.by` may choose."""
+    """Yield the dimensions of the instances, or all if `openai.group.by` may choose them."""
     yield from definition.dimensions
     if "openai.group.by" in definition.properties:
         for kind in USAGE_KINDS.values():
@@ -165,7 +171,7 @@ def _dimensions(definition: Definition) -> Iterator[str]:
 
 
 def _change(entry: dict[str, Any]) -> dict[str, Any]:
-    """The fields of Threshold that an entry sets, numbers made exact."""
+    """Return the fields of Threshold that an entry sets; limits become Decimal."""
     plain_fields = ("operator", "consecutive", "reason")
     change: dict[str, Any] = {name: entry[name] for name in plain_fields if name in entry}
     for level in LEVELS:
@@ -178,14 +184,14 @@ def _checked(
     base: Threshold | None, datapoint: str, change: dict[str, Any], spot: Place
 ) -> Threshold:
     if base is None and "operator" not in change:
-        raise spot.wrong(f'"operator" is missing, and {datapoint} has no threshold to take it from')
+        raise spot.wrong(f'"operator" is missing; {datapoint} has no threshold to inherit it from')
     threshold = merged(base, datapoint, change)
     limits = [limit for limit in threshold.limits if limit is not None]
     sign = OPERATORS[threshold.operator]
     if not all(sign.ordered(lower, higher) for lower, higher in pairwise(limits)):
         shown = " ".join(_plain(limit) for limit in threshold.limits)
         raise spot.wrong(
-            f"{datapoint} becomes {threshold.operator} {shown}: the limits {sign.rule}"
+            f"the merged limits of {datapoint} are {threshold.operator} {shown}; they {sign.rule}"
         )
     return threshold
 

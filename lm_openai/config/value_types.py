@@ -1,4 +1,4 @@
-"""The formats of what people write in settings: words in, values out, or what is allowed."""
+"""Formats of property values: parsing, and the sentence that names the allowed form."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 class Format(NamedTuple):
-    """How one kind of value is read (ValueError refuses it) and what a person is told to write."""
+    """Parser of one kind of value, and its allowed form in words.
+
+    `parse` raises ValueError for an invalid text.
+    """
 
     parse: Callable[[str], Any]
     allowed: str
 
 
 def parse(kind: str, text: str, bounds: Mapping[str, Any]) -> Any:
-    """The value that `text` spells; ValueError holds what would be allowed, never the text.
+    """Return the value of `text`, which has the format `kind`.
 
-    `bounds` may hold `x-minimum` and `x-maximum` of a number or a duration in seconds, and the
-    `x-schemes` of a URL.
+    `bounds` may contain `x-minimum` and `x-maximum` of a number or of a duration in seconds, and
+    the `x-schemes` of a URL. Raises ValueError, whose message says what is allowed and never
+    contains the text.
     """
     form = TYPES[kind]
     try:
@@ -34,9 +38,9 @@ def parse(kind: str, text: str, bounds: Mapping[str, Any]) -> Any:
         raise ValueError(f"give {form.allowed}") from None
     unit = " seconds" if kind == "duration" else ""
     if "x-minimum" in bounds and value < Decimal(str(bounds["x-minimum"])):
-        raise ValueError(f"the least is {bounds['x-minimum']}{unit}")
+        raise ValueError(f"the minimum is {bounds['x-minimum']}{unit}")
     if "x-maximum" in bounds and value > Decimal(str(bounds["x-maximum"])):
-        raise ValueError(f"the most is {bounds['x-maximum']}{unit}")
+        raise ValueError(f"the maximum is {bounds['x-maximum']}{unit}")
     schemes = bounds.get("x-schemes")
     if schemes and not value.lower().startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise ValueError(f"it must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
@@ -93,7 +97,7 @@ def _url(text: str) -> str:
 
 def _globs(text: str) -> tuple[str, ...]:
     globs = tuple(word.strip() for word in _line(text).split(",") if word.strip())
-    # an unclosed bracket stands for itself, so that the glob would quietly meet nothing
+    # fnmatch reads an unclosed bracket literally, so the glob would match nothing without an error
     if not globs or any(re.search(r"\[[^\]]*$", glob) for glob in globs):
         raise ValueError
     return globs
@@ -121,10 +125,10 @@ def _count(text: str) -> int:
 
 
 TYPES = {
-    "key": Format(_matching(r"[!-~]+"), "the key alone: letters, digits and signs without blanks"),
+    "key": Format(_matching(r"[!-~]+"), "only the key: letters, digits and signs without spaces"),
     "text": Format(_line, "text on one line"),
     "name": Format(
-        _name, "up to 64 letters, digits, blanks, dots, - or _, the first a letter or digit"
+        _name, "up to 64 letters, digits, spaces, dots, - or _, starting with a letter or digit"
     ),
     "path": Format(_path, "a path on one line"),
     "command": Format(_matching(r"(/|[A-Za-z]:[\\/])[^\x00-\x1f\x7f\"'`$]+"), "an absolute path"),
@@ -133,7 +137,8 @@ TYPES = {
     "dimensions": Format(_dimensions, "comma-separated dimensions such as project_id,model"),
     "window": Format(
         _window,
-        "a window such as 15m, 1h, 24h, today, 7d or month (whole hours above 1h, days above 24h)",
+        "a window such as 15m, 1h, 24h, today, 7d or month "
+        "(whole hours above 1h, whole days above 24h)",
     ),
     "duration": Format(duration, "a whole number with its unit, such as 90s, 15m, 3h or 3d"),
     "width": Format(_matching("|".join(WIDTHS)), f"one of {', '.join(WIDTHS)}"),

@@ -1,4 +1,4 @@
-"""Every bad input is one clear line, told before anything is asked, with the status of its host."""
+"""Every bad input gives one line before any request is sent, with the exit status of its host."""
 
 from __future__ import annotations
 
@@ -21,87 +21,95 @@ Start = Callable[..., Outcome]
 
 
 class Bad(NamedTuple):
-    """What a person wrote, and words of the sentence that answers it.
+    """Bad arguments, files or variables, and a part of the error message.
 
-    `FILE` among `words` stands for the path of a file that holds `text`.
+    `FILE` among `words` is replaced by the path of a file that contains `text`.
     """
 
     words: tuple[str, ...]
-    said: str
+    message: str
     text: str = ""
     environ: dict[str, str] = {}
 
 
-def prop(text: str, said: str) -> Bad:
-    """A property on the command line."""
-    return Bad(("--set", text), said)
+def setting(text: str, message: str) -> Bad:
+    """Return a bad property on the command line."""
+    return Bad(("--set", text), message)
 
 
-def tuning(text: str, said: str) -> Bad:
-    """A file of thresholds."""
-    return Bad(("--thresholds", "FILE"), said, text)
+def tuning(text: str, message: str) -> Bad:
+    """Return a bad threshold file."""
+    return Bad(("--thresholds", "FILE"), message, text)
 
 
 def limits(**threshold: object) -> str:
-    """A file with one threshold for rate_limits."""
+    """Return the text of a file with one threshold for rate_limits."""
     given = {"datapoint": "tpm_utilization", **threshold}
     return json.dumps({"datasource": "OpenAI_RateLimits_ByProject", "thresholds": [given]})
 
 
 BAD = {
-    "no key": Bad((), "no admin key: an organization owner makes one", environ={"": ""}),
+    "no key": Bad((), "no admin key: an organization owner creates one", environ={"": ""}),
     "a key as an option": Bad(("--key", "sk-admin-x"), "No such option"),
-    "a key as an option of its own name": Bad(("--admin-key=sk-admin-x",), "No such option"),
+    "a key as an option of that name": Bad(("--admin-key=sk-admin-x",), "No such option"),
     "a key as a bare word": Bad(("sk-admin-x",), "Got unexpected extra argument"),
-    "a key in --set": prop(
+    "a key in --set": setting(
         "openai.admin.key=sk-admin-x",
-        "openai.admin.key: a secret is refused in --set, for a command line shows in the process",
+        "openai.admin.key: a secret is refused in --set, because command lines show in the process",
     ),
-    "a password in --set": prop(
+    "a password in --set": setting(
         "openai.api.url=https://me:pass@host", "openai.api.url: a secret is refused in --set"
     ),
     "properties in broken JSON": Bad(
         ("--properties", "FILE"), "are not valid JSON (line 1: Expecting", '{"openai.window": }'
     ),
-    "a property without a sign": Bad(
-        ("--properties", "FILE"), "line 2: no = after the name", "# mine\nopenai.window 1h\n"
+    "a property without an equals sign": Bad(
+        ("--properties", "FILE"),
+        "line 2: '=' is missing after the property name",
+        "# mine\nopenai.window 1h\n",
     ),
-    "properties that are not there": Bad(
+    "a missing properties file": Bad(
         ("--properties", "/nowhere/at-all"), "cannot be read: No such file or directory"
     ),
     "an unknown property in a file": Bad(
-        ("--properties", "FILE"), "is no property; did you mean openai.window?", "openai.windw=1h"
+        ("--properties", "FILE"),
+        "is not a known property; did you mean openai.window?",
+        "openai.windw=1h",
     ),
-    "an unknown property": prop(
+    "an unknown property": setting(
         "openai.headroom.loopback=5m", "did you mean openai.headroom.lookback?"
     ),
-    "a property of no family": prop("window=1h", "did you mean openai.window?"),
-    "a property without a value": prop("openai.window", "--set wants name=value"),
+    "a property without the openai. prefix": setting("window=1h", "did you mean openai.window?"),
+    "a property without a value": setting("openai.window", "--set needs name=value"),
     "an unknown variable": Bad(
         (),
-        "the environment's LM_OPENAI_WINDOWS is no setting; did you mean LM_OPENAI_WINDOW?",
+        "variable LM_OPENAI_WINDOWS is not a known setting; did you mean LM_OPENAI_WINDOW?",
         environ={"OPENAI_ADMIN_KEY": KEY, "LM_OPENAI_WINDOWS": "1h"},
     ),
-    "a glob of nothing": prop("openai.projects.include=,", "comma-separated globs"),
-    "a glob that ends inside its brackets": prop(
-        "openai.models.exclude=gpt-[45", "openai.models.exclude (from --set): 'gpt-[45' is refused"
+    "an empty glob": setting("openai.projects.include=,", "comma-separated globs"),
+    "a glob with an unclosed bracket": setting(
+        "openai.models.exclude=gpt-[45", "openai.models.exclude (from --set): 'gpt-[45' is invalid"
     ),
-    "a window without unit": prop("openai.window=15", "a window such as 15m, 1h"),
-    "a window of no buckets": prop("openai.window=90m", "whole hours above 1h"),
-    "a window of a year": prop("openai.window=365d", "a window such as 15m, 1h"),
-    "a look-back of nothing": prop("openai.headroom.lookback=0s", "the least is 60 seconds"),
-    "a URL without scheme": prop("openai.api.url=api.openai.com/v1", "openai.api.url (from --set)"),
-    "a URL of another scheme": prop("openai.api.url=ftp://host/v1", "it must start with http"),
-    "a URL with a query": prop("openai.api.url=https://host/v1?a=b", "without query"),
-    "a truth that is none": prop("openai.limits.unused=maybe", "true or false"),
-    "no time": Bad(("--at", "yesterday"), "--at 'yesterday': give a date such as 2026-01-31"),
-    "a time that never was": Bad(("--at", "2026-02-30"), "--at '2026-02-30': give a date"),
-    "a time beyond all data": Bad(("--at", "99999999999"), "from 2000 to 2099"),
+    "a window without unit": setting("openai.window=15", "a window such as 15m, 1h"),
+    "a window of 1.5 hours": setting("openai.window=90m", "whole hours above 1h"),
+    "a window of a year": setting("openai.window=365d", "a window such as 15m, 1h"),
+    "a lookback of zero": setting("openai.headroom.lookback=0s", "the minimum is 60 seconds"),
+    "a URL without scheme": setting(
+        "openai.api.url=api.openai.com/v1", "openai.api.url (from --set)"
+    ),
+    "a URL of another scheme": setting("openai.api.url=ftp://host/v1", "it must start with http"),
+    "a URL with a query": setting("openai.api.url=https://host/v1?a=b", "without query"),
+    "a flag that is not a boolean": setting("openai.limits.unused=maybe", "true or false"),
+    "an --at that is not a time": Bad(
+        ("--at", "yesterday"), "--at 'yesterday': give a date such as 2026-01-31"
+    ),
+    "a date that does not exist": Bad(("--at", "2026-02-30"), "--at '2026-02-30': give a date"),
+    "a time after 2099": Bad(("--at", "99999999999"), "from 2000 to 2099"),
     "a timeout in words": Bad(("--timeout", "soon"), "--timeout 'soon': give a whole number"),
-    "no timeout": Bad(("--timeout", "0"), "--timeout '0': the least is 1"),
+    "a timeout of zero": Bad(("--timeout", "0"), "--timeout '0': the minimum is 1"),
     "an option without its value": Bad(("--at",), "Option '--at' requires an argument"),
-    "a value where none belongs": Bad(("--discover=yes",), "Option '--discover' does not take a"),
-    "thresholds that are not there": Bad(
+    "a value for a switch": Bad(("--discover=yes",), "Option '--discover' does not take a"),
+    "a missing threshold file": Bad(
         ("--thresholds", "/nowhere/at-all"), "/nowhere/at-all: cannot be read"
     ),
     "thresholds that are not JSON": tuning(
@@ -114,9 +122,9 @@ BAD = {
         limits(operator=">=", warning=80).replace("tpm_util", "tmp_util"),
         'has no datapoint "tmp_utilization"; did you mean tpm_utilization?',
     ),
-    "thresholds that fall": tuning(
+    "limits that fall from level to level": tuning(
         limits(warning=90, critical=80),
-        "tpm_utilization becomes >= 90 90 80: the limits must not fall from level to level",
+        "limits of tpm_utilization are >= 90 90 80; they must not fall from level to level",
     ),
     "thresholds of another DataSource": tuning(
         limits(warning=90).replace("RateLimits_ByProject", "Images_ByModel"),
@@ -129,22 +137,22 @@ BAD = {
 def start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Start:
-    """The script's own start, in this process."""
+    """Function that runs the script's entry point in this process."""
 
     def run(bad: Bad, *words: str) -> Outcome:
         for name, value in (bad.environ or {"OPENAI_ADMIN_KEY": KEY}).items():
             if name:
                 monkeypatch.setenv(name, value)
-        # nothing answers there, and an input that were asked about would be told otherwise
+        # nothing listens on port 9, so any request would change the error message
         if "openai.api.url" not in "".join(bad.words):
             monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
         path = tmp_path / "file"
         path.write_text(bad.text)
         written = [str(path) if word == "FILE" else word for word in bad.words]
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exited:
             main(FOLDER, [*words, *written])
         out, err = capsys.readouterr()
-        return Outcome(out, err, int(left.value.code or 0))
+        return Outcome(out, err, int(exited.value.code or 0))
 
     return run
 
@@ -157,11 +165,11 @@ def test_a_bad_input_is_one_line_and_nothing_on_stdout(
 
     assert (outcome.stdout, outcome.status) == ("", 2)
     assert outcome.stderr.count("\n") == 1
-    assert BAD[name].said.replace("FILE", str(tmp_path / "file")) in outcome.stderr
+    assert BAD[name].message.replace("FILE", str(tmp_path / "file")) in outcome.stderr
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_nagios_gets_the_line_where_it_looks_and_its_own_status(
+def test_nagios_gets_the_line_on_stdout_with_status_unknown(
     name: str, start: Start, tmp_path: Path
 ) -> None:
     outcome = start(BAD[name], "--format", "nagios")
@@ -169,11 +177,11 @@ def test_nagios_gets_the_line_where_it_looks_and_its_own_status(
     assert (outcome.stderr, outcome.status) == ("", 3)
     assert outcome.stdout.startswith("OPENAI RATE LIMITS BY PROJECT UNKNOWN - ")
     assert outcome.stdout.count("\n") == 1
-    assert BAD[name].said.replace("FILE", str(tmp_path / "file")) in outcome.stdout
+    assert BAD[name].message.replace("FILE", str(tmp_path / "file")) in outcome.stdout
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_zabbix_gets_the_line_as_its_value_and_an_empty_stderr(name: str, start: Start) -> None:
+def test_zabbix_gets_the_line_as_its_value_with_an_empty_stderr(name: str, start: Start) -> None:
     outcome = start(BAD[name], "--format=zabbix", "-v")
 
     assert (outcome.stderr, outcome.status) == ("", 2)
@@ -181,7 +189,7 @@ def test_zabbix_gets_the_line_as_its_value_and_an_empty_stderr(name: str, start:
     assert not outcome.stdout.startswith(("{", "[", "0", "1"))
 
 
-def test_a_key_file_that_others_can_read_is_refused_with_the_cure(
+def test_a_key_file_that_others_can_read_is_refused_with_the_fix(
     start: Start, tmp_path: Path
 ) -> None:
     path = tmp_path / "key"
@@ -191,11 +199,11 @@ def test_a_key_file_that_others_can_read_is_refused_with_the_cure(
     outcome = start(Bad(("--set", f"openai.admin.key.file={path}"), "", environ={"": ""}))
 
     assert (outcome.stdout, outcome.status) == ("", 2)
-    assert f"{path} can be read by group or others: chmod 600 it" in outcome.stderr
+    assert f"{path} can be read by group or others; run chmod 600 on it" in outcome.stderr
     assert KEY not in outcome.stderr
 
 
-def test_an_unknown_format_names_those_that_there_are(start: Start) -> None:
+def test_an_unknown_format_is_refused_with_all_known_formats(start: Start) -> None:
     outcome = start(Bad(("--format", "xml"), ""))
 
     assert (outcome.stdout, outcome.status) == ("", 2)
@@ -203,23 +211,23 @@ def test_an_unknown_format_names_those_that_there_are(start: Start) -> None:
 
 
 @pytest.mark.parametrize("form", ["logicmonitor", "nagios", "zabbix", "prometheus"])
-def test_a_series_is_refused_where_a_format_has_none(start: Start, form: str) -> None:
+def test_a_series_is_refused_for_a_format_without_series(start: Start, form: str) -> None:
     outcome = start(Bad(("--format", form, "--series"), ""))
 
     assert outcome.status == (3 if form == "nagios" else 2)
-    said = outcome.stdout if form in ("nagios", "zabbix") else outcome.stderr
-    assert f"--series goes with json and influx, not {form}" in said
+    printed = outcome.stdout if form in ("nagios", "zabbix") else outcome.stderr
+    assert f"--series goes with json and influx, not {form}" in printed
 
 
-def test_a_dimension_that_the_endpoint_lacks_is_refused_with_those_that_it_has(
+def test_a_dimension_that_the_endpoint_lacks_is_refused_with_the_allowed_ones(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OPENAI_ADMIN_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         main("images_by_model", ["--set", "openai.group.by=batch"])
 
-    assert (left.value.code, capsys.readouterr().err) == (
+    assert (exited.value.code, capsys.readouterr().err) == (
         2,
         "openai.group.by: images has no dimension 'batch'; allowed are project_id, user_id, "
         "api_key_id, model, size, source, or organization alone\n",
@@ -231,12 +239,12 @@ REAL = (
     "a key in --set",
     "an unknown property",
     "thresholds that are not JSON",
-    "no time",
+    "an --at that is not a time",
 )
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_script_of_its_own_says_the_same(name: str, tmp_path: Path) -> None:
+def test_a_script_process_prints_the_same_message(name: str, tmp_path: Path) -> None:
     bad = BAD[name]
     (tmp_path / "file").write_text(bad.text)
     words = tuple(str(tmp_path / "file") if word == "FILE" else word for word in bad.words)
@@ -245,11 +253,11 @@ def test_a_script_of_its_own_says_the_same(name: str, tmp_path: Path) -> None:
     outcome = started(FOLDER, words, tmp_path, environ)
 
     assert (outcome.stdout, outcome.status) == ("", 2)
-    assert bad.said.replace("FILE", str(tmp_path / "file")) in outcome.stderr
+    assert bad.message.replace("FILE", str(tmp_path / "file")) in outcome.stderr
     assert outcome.stderr.count("\n") == 1
 
 
-def test_an_instance_that_never_was_is_refused_and_one_that_is_named_is_found(
+def test_instance_accepts_wildvalue_alias_and_id_and_refuses_unknown_names(
     tmp_path: Path,
 ) -> None:
     with Simulator(at=1795005296, projects=4, models=8) as demo:
@@ -257,8 +265,8 @@ def test_an_instance_that_never_was_is_refused_and_one_that_is_named_is_found(
         words = ("--at", "1795005296", "--instance")
         whole = json.loads(started(FOLDER, words[:2], tmp_path, environ).stdout)
         one = whole["instances"][0]
-        asked = ("gpt-0", one["wildvalue"], one["alias"], one["id"])
-        found = [started(FOLDER, (*words, word), tmp_path, environ) for word in asked]
+        given = ("gpt-0", one["wildvalue"], one["alias"], one["id"])
+        found = [started(FOLDER, (*words, word), tmp_path, environ) for word in given]
         nagios = started(FOLDER, ("--format", "nagios", *words, "gpt-0"), tmp_path, environ)
 
     assert (found[0].stdout, found[0].status) == ("", 2)

@@ -1,4 +1,4 @@
-"""A stdout that is closed, full or gone is a sentence and a status, never a traceback."""
+"""A closed, full or broken stdout gives one sentence and an exit status, never a traceback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def demo() -> Iterator[Simulator]:
 
 
 def shell(words: list[str], redirection: str, demo: Simulator, home: Path) -> Outcome:
-    """What a shell makes of the words with its streams redirected."""
+    """Run a command in a shell with a redirection."""
     environ = {"HOME": str(home), "OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": demo.url}
     ran = subprocess.run(
         ["/bin/sh", "-c", f"{shlex.join(words)} {redirection}"],
@@ -43,7 +43,7 @@ def shell(words: list[str], redirection: str, demo: Simulator, home: Path) -> Ou
 
 
 @pytest.mark.parametrize(("form", "status"), [("json", 1), ("nagios", 3), ("zabbix", 1)])
-def test_a_script_without_a_stdout_says_so_and_asks_nothing(
+def test_a_script_with_a_closed_stdout_reports_it_and_sends_no_request(
     form: str, status: int, demo: Simulator, tmp_path: Path
 ) -> None:
     outcome = shell([*SCRIPT, "--format", form], ">&-", demo, tmp_path)
@@ -52,24 +52,28 @@ def test_a_script_without_a_stdout_says_so_and_asks_nothing(
     assert demo.requests == []
 
 
-def test_a_failed_poll_that_cannot_be_told_on_stdout_is_told_on_stderr(
+def test_a_failure_that_cannot_be_printed_on_stdout_goes_to_stderr(
     demo: Simulator, tmp_path: Path
 ) -> None:
     words = [*SCRIPT, "--format", "nagios", "--set", "openai.window=2y"]
     outcome = shell(words, FULL, demo, tmp_path)
 
     assert outcome.status == 3
-    assert outcome.stderr.startswith("openai.window (from --set): '2y' is refused; ")
+    assert outcome.stderr.startswith("openai.window (from --set): '2y' is invalid; ")
     assert outcome.stderr.endswith(f"; {NO_SPACE}")
 
 
-def test_without_a_stderr_the_status_still_tells(demo: Simulator, tmp_path: Path) -> None:
+def test_with_a_closed_stderr_the_exit_status_reports_the_failure(
+    demo: Simulator, tmp_path: Path
+) -> None:
     words = [*SCRIPT, "--set", "openai.window=2y"]
 
     assert shell(words, "2>&-", demo, tmp_path) == Outcome("", "", 2)
 
 
-def test_without_a_stdin_it_is_an_empty_file_of_properties(demo: Simulator, tmp_path: Path) -> None:
+def test_a_closed_stdin_is_read_as_an_empty_file_of_properties(
+    demo: Simulator, tmp_path: Path
+) -> None:
     words = [*SCRIPT, "--at", str(AT), "--properties", "-"]
 
     assert shell(words, "<&-", demo, tmp_path).status == 0

@@ -45,7 +45,7 @@ def refusal(*arguments, **keywords):
 
 
 def refused(read):
-    """The words of the refusal, or nothing when there was none."""
+    """Return the error message, or "" if the text was accepted."""
     try:
         read()
     except (WrongUsage, ValueError) as reason:
@@ -54,7 +54,7 @@ def refused(read):
 
 
 class TestSchema:
-    def test_the_schema_is_a_schema_and_accepts_its_own_defaults(self):
+    def test_the_schema_is_valid_and_accepts_its_own_defaults(self):
         declared = schema("properties")
         Draft202012Validator.check_schema(declared)
         defaults = {
@@ -64,10 +64,10 @@ class TestSchema:
         }
         Draft202012Validator(declared).validate(defaults)
 
-    def test_every_kind_has_a_format_and_every_format_a_property(self):
+    def test_every_kind_has_a_format_and_every_format_is_used(self):
         assert {entry.kind for entry in table().values()} == set(value_types.TYPES)
 
-    def test_every_default_can_be_read(self):
+    def test_every_default_can_be_parsed(self):
         for entry in table().values():
             if entry.default:
                 value_types.parse(entry.kind, entry.default, entry.bounds)
@@ -100,7 +100,7 @@ class TestSchema:
 
 
 class TestOrder:
-    def test_without_anything_the_defaults_count(self):
+    def test_defaults_apply_when_nothing_is_set(self):
         properties = load({})
         assert properties.text("openai.api.url") == "https://api.openai.com/v1"
         assert properties.organization == "default"
@@ -119,7 +119,7 @@ class TestOrder:
         assert properties.text("openai.collector.command") == "/usr/bin/lm-openai"
         assert not properties.is_set("openai.window")
 
-    def test_later_wins_from_environment_to_files_to_sets(self, tmp_path):
+    def test_sets_win_over_files_and_files_over_the_environment(self, tmp_path):
         first, second = tmp_path / "first", tmp_path / "second"
         first.write_text("openai.top=2\nopenai.timeout=2\nopenai.concurrency=2\n")
         second.write_text("openai.timeout=3\nopenai.concurrency=3\n")
@@ -152,7 +152,7 @@ class TestOrder:
             text = entry.default or examples.get(name, "7")
             assert load({variable: text}).is_set(stem + ("proj_a" if identifier else ""))
 
-    def test_the_vendors_own_variables_count_and_ours_win_over_them(self):
+    def test_openai_variables_apply_and_lm_openai_variables_override_them(self):
         environ = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": "https://one/v1"}
         assert load(environ).admin_key() == KEY
         assert load(environ).text("openai.api.url") == "https://one/v1"
@@ -163,24 +163,24 @@ class TestOrder:
         properties = load({"LM_OPENAI_BUDGET_PROJECT_proj_aB3": "12.50"})
         assert properties.project_budgets() == {"proj_aB3": Decimal("12.50")}
 
-    def test_etc_is_a_place_and_other_variables_are_not_ours(self):
+    def test_lm_openai_etc_and_variables_of_other_programs_are_no_properties(self):
         load({"LM_OPENAI_ETC": "/x", "OPENAI_API_KEY": "sk-x", "HOME": "/"})
 
-    def test_a_host_files_key_file_beats_the_agents_environment_key(self, tmp_path):
+    def test_a_key_file_in_a_host_file_replaces_a_key_in_the_environment(self, tmp_path):
         secret = tmp_path / "key"
         secret.write_text("sk-admin-host\n")
         secret.chmod(0o600)
         properties = from_text(f"openai.admin.key.file={secret}", OPENAI_ADMIN_KEY="sk-admin-agent")
         assert properties.admin_key() == "sk-admin-host"
 
-    def test_a_host_files_key_beats_the_agents_key_file(self):
+    def test_a_key_in_a_host_file_replaces_a_key_file_in_the_environment(self):
         properties = from_text(
             "openai.admin.key=sk-admin-host", LM_OPENAI_ADMIN_KEY_FILE="/nowhere"
         )
         assert properties.admin_key() == "sk-admin-host"
 
     @pytest.mark.parametrize("nothing", ["", "   ", "##openai.window##"])
-    def test_empty_and_unresolved_tokens_are_unset_and_earlier_values_stay(self, nothing):
+    def test_empty_values_and_unresolved_tokens_keep_earlier_values(self, nothing):
         assert not from_text(f"openai.window={nothing}").is_set("openai.window")
         properties = from_text(f"openai.window={nothing}", LM_OPENAI_WINDOW="24h")
         assert properties.text("openai.window") == "24h"
@@ -191,12 +191,12 @@ class TestOrder:
         assert properties.text("openai.window") == "7d"
         assert properties.for_datasource("images_by_model").text("openai.window") == "7d"
 
-    def test_what_belongs_to_the_whole_suite_cannot_be_set_for_one_datasource(self):
-        assert "no property" in refusal({}, sets=[f"openai.{FOLDER}.org.name=x"])
+    def test_a_suite_wide_property_cannot_be_set_for_one_datasource(self):
+        assert "not a known property" in refusal({}, sets=[f"openai.{FOLDER}.org.name=x"])
 
 
 class TestFiles:
-    def test_lines_with_blanks_comments_bom_and_windows_line_ends(self, tmp_path):
+    def test_lines_may_have_spaces_comments_a_bom_and_windows_line_ends(self, tmp_path):
         path = tmp_path / "host.properties"
         path.write_bytes(
             b"\xef\xbb\xbf  openai.org.name =  Acme = Co \r\n".replace(b" = Co", b" Co")
@@ -206,10 +206,10 @@ class TestFiles:
         assert properties.organization == "Acme Co"
         assert properties.text("openai.window") == "24h"
 
-    def test_a_line_is_split_at_its_first_sign(self):
+    def test_a_line_is_split_at_its_first_equals_sign(self):
         assert from_text("openai.proxy.pass=a=b==").text("openai.proxy.pass") == "a=b=="
 
-    def test_json_scalars_of_every_type(self):
+    def test_json_scalars_of_every_type_are_read(self):
         text = json.dumps(
             {
                 "openai.top": 5,
@@ -229,16 +229,16 @@ class TestFiles:
         properties = from_text('{"openai.budget.monthly": 1000000.10000001}')
         assert properties.dollars("openai.budget.monthly") == Decimal("1000000.10000001")
 
-    def test_another_property_that_spans_lines_does_no_harm(self):
+    def test_a_foreign_property_that_spans_lines_is_ignored(self):
         text = "system.description=Router\nTechnical Support: x\nopenai.top=3\n"
         assert from_text(text).count("openai.top") == 3
 
-    def test_a_line_of_ours_without_sign_is_refused_by_number_and_without_its_text(self):
+    def test_a_property_line_without_equals_sign_is_refused_without_its_text(self):
         words = refusal({}, ["-"], stdin=io.StringIO(f"\nopenai.admin.key {KEY}"))
         assert "line 2" in words
         assert KEY not in words
 
-    def test_a_name_that_swallowed_a_key_does_not_show_it(self):
+    def test_a_key_written_as_part_of_a_name_is_not_shown(self):
         words = refusal({}, ["-"], stdin=io.StringIO(f"openai.admin.key: {KEY}=="))
         assert "openai.admin.key" in words
         assert KEY not in words
@@ -249,10 +249,10 @@ class TestFiles:
             ("{", "line 1"),
             ('{"openai.top": [1]}', "openai.top"),
             ('{"a": 1}\n{"b": 2}', "line 2"),
-            ('{"a":' * 100_000, "beyond reason"),
+            ('{"a":' * 100_000, "nested too deeply"),
         ],
     )
-    def test_broken_json_is_refused_with_its_place(self, text, hint):
+    def test_broken_json_is_refused_with_its_position(self, text, hint):
         assert hint in refusal({}, ["-"], stdin=io.StringIO(text))
 
     def test_files_that_cannot_be_read_are_refused_with_path_and_reason(self, tmp_path):
@@ -273,7 +273,7 @@ class TestFiles:
         st.sampled_from(["Acme", "Ünïted 1", "a.b-c_d"]),
         st.sampled_from(["\n", "\r\n"]),
     )
-    def test_whatever_else_a_host_hands_over_ours_is_read(self, others, name, end):
+    def test_own_properties_are_read_among_any_others(self, others, name, end):
         lines = [f"{key}={value}" for key, value in others.items()]
         lines = [line for line in lines if "openai." not in line.lower()]
         middle = len(lines) // 2
@@ -283,7 +283,7 @@ class TestFiles:
         assert from_text(document).organization == name
 
     @given(st.text())
-    def test_any_text_is_read_or_refused_in_a_sentence(self, text):
+    def test_any_text_is_read_or_refused_in_one_line(self, text):
         assert "\n" not in refused(lambda: from_text(text))
 
 
@@ -298,21 +298,21 @@ class TestRefusals:
             ("openai.finalisation.grace", "openai.finalization.grace"),
         ],
     )
-    def test_an_unknown_property_is_refused_with_the_nearest(self, name, near):
+    def test_an_unknown_property_is_refused_with_the_nearest_name(self, name, near):
         words = refusal({}, ["-"], stdin=io.StringIO(f"{name}=1h"))
         assert name in words
         assert f"did you mean {near}?" in words
 
-    def test_an_unknown_variable_is_refused_with_the_nearest(self):
+    def test_an_unknown_variable_is_refused_with_the_nearest_name(self):
         assert "did you mean LM_OPENAI_TIMEOUT?" in refusal({"LM_OPENAI_TIMEOT": "5"})
         assert "openai.budget.project" in refusal({"LM_OPENAI_BUDGET_PROJECT_": "5"})
 
-    def test_a_set_is_typed_by_a_person_so_strange_names_are_refused(self):
+    def test_set_refuses_names_outside_the_openai_family(self):
         assert "did you mean openai.window?" in refusal({}, sets=["window=24h"])
         assert "name=value" in refusal({}, sets=["openai.window"])
 
     @pytest.mark.parametrize("name", ["openai.admin.key", "openai.proxy.pass", "openai.cache.pass"])
-    def test_a_secret_is_never_taken_from_argv(self, name):
+    def test_set_refuses_secrets_without_showing_them(self, name):
         words = refusal({}, sets=[f"{name}={KEY}"])
         assert "process list" in words
         assert KEY not in words
@@ -393,23 +393,23 @@ class TestRefusals:
             ("concurrency", "65"),
         ],
     )
-    def test_a_bad_value_is_refused_when_loaded_with_name_value_and_cure(self, name, bad):
+    def test_an_invalid_value_is_refused_with_name_value_and_allowed_form(self, name, bad):
         name = f"openai.{name}"
         words = refusal({}, ["-"], stdin=io.StringIO(json.dumps({name: bad})))
         assert words.startswith(f"{name} (from standard input): ")
-        assert words.partition("refused; ")[2]
+        assert words.partition("invalid; ")[2]
         entry = row(name)
         hidden = entry.secret or (entry.kind == "url" and ("?" in bad or "#" in bad))
         assert (repr(bad) in words) == (not hidden)
 
     @given(st.sampled_from(sorted(value_types.TYPES)), st.text(min_size=1))
-    def test_every_format_reads_any_text_or_refuses_it_in_words(self, kind, text):
+    def test_every_format_parses_any_text_or_names_the_allowed_form(self, kind, text):
         allowed = f"give {value_types.TYPES[kind].allowed}"
         assert refused(lambda: value_types.parse(kind, text, {})) in ("", allowed)
 
 
 class TestValues:
-    def test_urls_lose_only_their_last_slash(self):
+    def test_urls_lose_only_a_trailing_slash(self):
         for text, url in (
             ("https://host/v1/", "https://host/v1"),
             ("http://10.0.0.1:8080", "http://10.0.0.1:8080"),
@@ -418,7 +418,7 @@ class TestValues:
         ):
             assert load({"OPENAI_BASE_URL": text}).text("openai.api.url") == url
 
-    def test_budgets_by_project(self):
+    def test_budgets_are_read_by_project(self):
         properties = from_text(
             "openai.budget.project.proj_a=10\nopenai.budget.project.proj_b=0.5\n"
             "openai.tokens.budget.project.proj_a=1000000\n"
@@ -435,11 +435,11 @@ class TestValues:
             ("2026-01-31T09:30:15.25+02:00", "2026-01-31T07:30:15"),
         ],
     )
-    def test_dates_are_utc_unless_they_say_otherwise(self, text, expected):
+    def test_dates_are_utc_unless_they_have_an_offset(self, text, expected):
         properties = from_text(f"openai.balance.date={text}")
         assert properties.date("openai.balance.date") == instant(expected)
 
-    def test_globs_choose_by_id_or_name_and_exclude_is_stronger(self):
+    def test_globs_match_id_or_name_and_exclude_wins_over_include(self):
         properties = from_text(
             "openai.projects.include=proj_1, Batch-*\nopenai.projects.exclude=*-test"
         )
@@ -450,7 +450,7 @@ class TestValues:
         assert not properties.chosen("projects", "proj_5")
         assert properties.chosen("models", "gpt-4o")
 
-    def test_only_exclude_leaves_the_rest(self):
+    def test_exclude_alone_keeps_everything_else(self):
         properties = from_text("openai.models.exclude=gpt-4*")
         assert not properties.chosen("models", "gpt-4o")
         assert properties.chosen("models", "o3")
@@ -469,7 +469,7 @@ class TestWindows:
             ("month", "2026-03-01T00:00:00", "1d"),
         ],
     )
-    def test_whole_buckets_and_the_running_one(self, text, start, width):
+    def test_a_window_is_whole_buckets_and_the_current_one(self, text, start, width):
         properties = load({"LM_OPENAI_WINDOW": text})
         assert properties.window(NOON) == Window(instant(start), NOON, width)
 
@@ -482,7 +482,7 @@ class TestWindows:
     @pytest.mark.parametrize(
         ("text", "start"), [("today", "2026-02-28T00:00:00"), ("month", "2026-02-01T00:00:00")]
     )
-    def test_at_midnight_the_day_that_just_ended_is_told(self, text, start):
+    def test_at_midnight_the_window_is_the_day_or_month_that_just_ended(self, text, start):
         midnight = instant("2026-03-01T00:00:00")
         window = load({"LM_OPENAI_WINDOW": text}).window(midnight)
         assert (window.start, window.end) == (instant(start), midnight)
@@ -492,7 +492,7 @@ class TestWindows:
         assert properties.series(NOON, "1m").start == instant("2026-03-10T09:34:00")
         assert properties.series(NOON, "1d").start == instant("2026-03-07T00:00:00")
 
-    def test_a_series_takes_the_sites_width_and_look_back(self):
+    def test_a_series_uses_the_configured_width_and_lookback(self):
         properties = load({"LM_OPENAI_BUCKET_WIDTH": "1h", "LM_OPENAI_LOOKBACK": "2h"})
         expected = Window(instant("2026-03-10T10:00:00"), NOON, "1h")
         assert properties.series(NOON, "1m") == expected
@@ -507,7 +507,7 @@ class TestWindows:
         st.integers(1_600_000_000, 2_000_000_000),
         st.integers(0, 86400),
     )
-    def test_a_window_starts_on_a_bucket_and_holds_its_length(self, text, now, grace):
+    def test_a_window_starts_on_a_bucket_boundary_and_covers_its_length(self, text, now, grace):
         window = load({"LM_OPENAI_WINDOW": text}).window(now, grace)
         step = WIDTHS[window.width]
         assert window.end == now - grace
@@ -519,7 +519,7 @@ class TestWindows:
 
 
 class TestSecrets:
-    def test_repr_and_secrets(self):
+    def test_repr_hides_secrets_and_secrets_are_listed_longest_first(self):
         properties = from_text(
             f"openai.admin.key={KEY}\nopenai.proxy.url=http://me:p%40ss@proxy:1\nopenai.top=3"
         )
@@ -539,7 +539,7 @@ class TestSecrets:
         path.chmod(0o600)
         assert from_text(f"openai.admin.key.file={path}").secrets() == (KEY,)
 
-    def test_without_a_key_the_sentence_tells_how_to_get_one(self):
+    def test_the_error_for_a_missing_key_explains_how_to_get_one(self):
         with pytest.raises(WrongUsage) as caught:
             load({}).admin_key()
         for word in ("sk-admin-", "OPENAI_ADMIN_KEY", "openai.admin.key.file", "lm-openai demo"):
@@ -561,14 +561,14 @@ class TestKeyFile:
         assert self.load(path).admin_key() == KEY
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o602])
-    def test_a_file_that_others_can_open_is_refused_unless_the_site_says_so(self, path, mode):
+    def test_a_file_that_others_can_access_is_refused_unless_shared(self, path, mode):
         path.chmod(mode)
         os.chown(path, os.geteuid() or 12345, -1)
         with pytest.raises(WrongUsage, match=r"chmod 600 .* openai\.admin\.key\.file\.shared"):
             self.load(path).admin_key()
         assert self.load(path, "openai.admin.key.file.shared=true").admin_key() == KEY
 
-    def test_a_link_is_judged_by_what_it_leads_to(self, path, tmp_path):
+    def test_the_permissions_of_a_links_target_decide(self, path, tmp_path):
         link = tmp_path / "link"
         link.symlink_to(path)
         assert self.load(link).admin_key() == KEY
@@ -580,14 +580,14 @@ class TestKeyFile:
     @pytest.mark.parametrize(
         "text", ["", "\n", "sk admin", "sk-admin-é", "a\nb", "x" * 5000 + " y"]
     )
-    def test_anything_but_one_key_is_refused_without_showing_it(self, path, text):
+    def test_a_file_without_exactly_one_key_is_refused_without_showing_it(self, path, text):
         path.write_text(text)
         with pytest.raises(WrongUsage) as caught:
             self.load(path).admin_key()
         assert str(path) in str(caught.value)
         assert not text.strip() or text.strip() not in str(caught.value)
 
-    def test_a_key_that_can_be_read_only_once_is_enough(self):
+    def test_a_key_file_that_can_be_read_only_once_works(self):
         reading, writing = os.pipe()
         with open(writing, "w") as pipe:
             pipe.write(KEY)
@@ -598,7 +598,7 @@ class TestKeyFile:
         finally:
             os.close(reading)
 
-    def test_home_may_be_written_as_a_tilde(self, path, home):
+    def test_a_tilde_in_the_path_means_the_home_folder(self, path, home):
         (home / "key").write_text(KEY)
         (home / "key").chmod(0o600)
         assert self.load("~/key").admin_key() == KEY
@@ -609,7 +609,7 @@ class TestKeyFile:
         with pytest.raises(WrongUsage, match="directory"):
             self.load(tmp_path).admin_key()
 
-    def test_secrets_mounts_are_file_systems_in_memory_of_their_own(self):
+    def test_secrets_mounts_are_separate_file_systems_in_memory(self):
         mounts = (
             "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
             "30 21 0:25 / /run rw,nosuid shared:2 - tmpfs tmpfs rw\n"
@@ -625,13 +625,13 @@ class TestKeyFile:
         assert found == ["0:90", "0:91"]
 
     @pytest.mark.parametrize(("owner", "trusted"), [(0, True), (1000, False)])
-    def test_below_run_secrets_only_roots_files_are_trusted(self, owner, trusted):
+    def test_below_run_secrets_only_files_of_root_are_trusted(self, owner, trusted):
         status = os.stat_result((0o100444, 1, 1, 1, owner, owner, 20, 0, 0, 0))
         assert key_file.on_secrets_mount("/run/secrets/openai", status) is trusted
         assert key_file.on_secrets_mount("/run/secretsfoo/openai", status) is False
 
 
-def test_importing_and_loading_properties_stays_light():
+def test_loading_properties_imports_no_heavy_module():
     heavy = "requests click jsonschema cachetools logging difflib urllib.request tempfile datetime"
     program = (
         "import sys; from lm_openai.config.properties import load; "
@@ -639,7 +639,7 @@ def test_importing_and_loading_properties_stays_light():
         f"print(sorted(set({heavy.split()!r}) & set(sys.modules)))"
     )
     root = Path(__file__).parent.parent
-    answer = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
     )
-    assert answer.stdout == "[]\n"
+    assert ran.stdout == "[]\n"

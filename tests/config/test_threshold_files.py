@@ -1,4 +1,4 @@
-"""Loading, merging and judging thresholds, against a DataSource of the tests' own."""
+"""Loading, merging and evaluating thresholds, with a DataSource made for these tests."""
 
 import json
 import subprocess
@@ -78,7 +78,7 @@ BATCH = Instance(
 
 
 class Stamps(dict[str, Any]):
-    """Keeps what was checked, as the cache does, and counts what was put."""
+    """In-memory store of checked files, like the cache, that counts its writes."""
 
     puts = 0
 
@@ -90,7 +90,7 @@ class Stamps(dict[str, Any]):
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory):
-    """A DataSource that lies in a folder of its own and is loaded as every other one."""
+    """Definition of a DataSource in a temporary folder, loaded like all others."""
     root = tmp_path_factory.mktemp("probe")
     folder = root / "modules" / "probe"
     folder.mkdir(parents=True)
@@ -107,7 +107,7 @@ def probe(tmp_path_factory):
 
 @pytest.fixture
 def site(tmp_path):
-    """Writes a site's file and gives its path; text is written as it stands."""
+    """Function that writes a site file and returns its path; text is written unchanged."""
 
     def write(content, name="site.json"):
         path = tmp_path / name
@@ -170,12 +170,12 @@ def test_a_value_gets_the_highest_level_that_it_reaches(sign, value, level):
         ("<=", 3.1, ERROR),
     ],
 )
-def test_a_falling_threshold_alarms_below(sign, value, level):
+def test_a_threshold_with_less_than_alarms_below_its_limits(sign, value, level):
     threshold = Threshold("days_left", sign, Decimal(14), Decimal(7), Decimal(3))
     assert threshold.level(value) == level
 
 
-def test_unequal_alarms_on_every_other_value():
+def test_not_equal_alarms_on_every_other_value():
     threshold = Threshold("share", "!=", None, None, Decimal(1))
     assert [threshold.level(value) for value in (0, 1, 1.0, Decimal("1.00"), 2)] == [3, 0, 0, 0, 3]
 
@@ -188,11 +188,11 @@ def test_a_level_that_is_off_is_never_reached():
 
 @pytest.mark.parametrize("sign", OPERATORS)
 @pytest.mark.parametrize("value", [float("nan"), Decimal("nan")])
-def test_what_is_not_a_number_alarms_at_the_highest_level_there_is(sign, value):
+def test_nan_reaches_the_highest_level_that_has_a_limit(sign, value):
     assert Threshold("share", sign, Decimal(1), Decimal(1), None).level(value) == ERROR
 
 
-def test_a_float_is_judged_by_the_number_it_prints_as():
+def test_a_float_is_compared_as_it_prints():
     assert Threshold("share", ">=", Decimal("0.3"), None, None).level(0.3) == WARNING
     assert Threshold("share", "=", Decimal("0.1"), None, None).level(0.1) == WARNING
     assert Threshold("share", ">", Decimal("0.1"), None, None).level(0.1) == OK
@@ -217,8 +217,8 @@ def test_a_worse_value_never_has_a_lower_level(sign, limits, worse, step):
     limits=st.lists(st.none() | st.integers(-3, 3), min_size=3, max_size=3),
     value=st.integers(-4, 4),
 )
-def test_the_level_is_the_last_whose_limit_alone_alarms(sign, limits, value):
-    spoken = {
+def test_the_level_is_the_highest_whose_limit_alarms(sign, limits, value):
+    alarms = {
         ">": lambda limit: value > limit,
         ">=": lambda limit: value >= limit,
         "<": lambda limit: value < limit,
@@ -228,7 +228,7 @@ def test_the_level_is_the_last_whose_limit_alone_alarms(sign, limits, value):
     }[sign]
     warning, error, critical = (None if limit is None else Decimal(limit) for limit in limits)
     alarming = [
-        level for level, limit in enumerate(limits, 1) if limit is not None and spoken(limit)
+        level for level, limit in enumerate(limits, 1) if limit is not None and alarms(limit)
     ]
     threshold = Threshold("share", sign, warning, error, critical)
     assert threshold.level(value) == max(alarming, default=OK)
@@ -261,7 +261,7 @@ def test_a_later_file_wins_level_by_level(probe, site):
     assert limits(load(probe, [first, second])) == (60, 88, 95)
 
 
-def test_a_datapoint_without_a_shipped_threshold_takes_one_with_an_operator(probe, site):
+def test_a_datapoint_without_a_shipped_threshold_can_get_one(probe, site):
     path = site(thresholds({"datapoint": "output_tokens", "operator": ">", "warning": 1000000}))
     assert load(probe, [path]).thresholds["output_tokens"] == Threshold(
         "output_tokens", ">", Decimal(1000000), None, None
@@ -271,31 +271,33 @@ def test_a_datapoint_without_a_shipped_threshold_takes_one_with_an_operator(prob
 def test_a_new_threshold_without_an_operator_is_refused(probe, site):
     path = site(thresholds({"datapoint": "output_tokens", "warning": 1}))
     assert refusal(probe, path) == (
-        'thresholds[0]: "operator" is missing, and output_tokens has no threshold to take it from'
+        'thresholds[0]: "operator" is missing; output_tokens has no threshold to inherit it from'
     )
 
 
 @pytest.mark.parametrize(
-    ("entry", "becomes"),
+    ("entry", "fault"),
     [
         (
             {"datapoint": "share", "warning": 92},
-            "share becomes >= 92 90 95: the limits must not fall",
+            "share are >= 92 90 95; they must not fall",
         ),
         (
             {"datapoint": "share", "operator": "<"},
-            "share becomes < 80 90 95: the limits must not rise",
+            "share are < 80 90 95; they must not rise",
         ),
-        ({"datapoint": "days_left", "critical": 8}, "days_left becomes <= 14 7 8: "),
-        ({"datapoint": "share", "error": None, "critical": 79}, "share becomes >= 80 - 79: "),
+        ({"datapoint": "days_left", "critical": 8}, "days_left are <= 14 7 8; "),
+        ({"datapoint": "share", "error": None, "critical": 79}, "share are >= 80 - 79; "),
         (
             {"datapoint": "share", "operator": "!="},
-            "share becomes != 80 90 95: the limits must be one",
+            "share are != 80 90 95; they must be one",
         ),
     ],
 )
-def test_limits_that_run_against_the_operator_are_refused(probe, site, entry, becomes):
-    assert refusal(probe, site(thresholds(entry))).startswith(f"thresholds[0]: {becomes}")
+def test_limits_in_the_wrong_order_for_the_operator_are_refused(probe, site, entry, fault):
+    assert refusal(probe, site(thresholds(entry))).startswith(
+        f"thresholds[0]: the merged limits of {fault}"
+    )
 
 
 def test_equal_limits_are_in_order(probe, site):
@@ -310,7 +312,7 @@ def test_one_datapoint_twice_in_one_file_is_refused(probe, site):
         thresholds({"datapoint": "share", "error": 91}, {"datapoint": "share", "error": 92})
     )
     assert refusal(probe, path) == (
-        "thresholds[1].datapoint: share has its threshold in thresholds[0] already"
+        "thresholds[1].datapoint: share already has a threshold in thresholds[0]"
     )
 
 
@@ -321,7 +323,7 @@ ENTRY = st.fixed_dictionaries(
 
 
 @given(entries=st.lists(ENTRY, max_size=4))
-def test_every_level_is_what_the_last_file_that_names_it_says(probe, tmp_path_factory, entries):
+def test_each_level_comes_from_the_last_file_that_sets_it(probe, tmp_path_factory, entries):
     folder = tmp_path_factory.mktemp("merge")
     expected = {"warning": 80, "error": 90, "critical": 95}
     paths, in_order = [], True
@@ -342,7 +344,7 @@ def test_every_level_is_what_the_last_file_that_names_it_says(probe, tmp_path_fa
 # Overrides
 
 
-def test_an_override_meets_only_the_instances_that_match_in_every_dimension(probe, site):
+def test_an_override_applies_only_where_every_dimension_matches(probe, site):
     path = site(
         override(match={"project": "batch-*", "model": "gpt-5*"}, datapoint="share", critical=99)
     )
@@ -352,7 +354,7 @@ def test_an_override_meets_only_the_instances_that_match_in_every_dimension(prob
 
 
 @pytest.mark.parametrize(
-    ("match", "meets"),
+    ("match", "matches"),
     [
         ({"project": "Web shop"}, True),
         ({"project": "proj_1"}, True),
@@ -363,12 +365,12 @@ def test_an_override_meets_only_the_instances_that_match_in_every_dimension(prob
         ({"project": "Web shop", "model": "gpt-4*"}, False),
     ],
 )
-def test_a_glob_is_held_against_id_and_name(probe, site, match, meets):
+def test_a_glob_is_compared_with_id_and_name(probe, site, match, matches):
     rules = load(probe, [site(override(match=match, datapoint="share", warning=1))])
-    assert (limits(rules)[0] == 1) is meets
+    assert (limits(rules)[0] == 1) is matches
 
 
-def test_a_name_with_glob_signs_matches_itself(probe, site):
+def test_a_name_with_glob_characters_matches_itself(probe, site):
     named = WEB._replace(names={"project_name": "Web [prod]"})
     rules = load(
         probe, [site(override(match={"project": "Web [prod]"}, datapoint="share", warning=1))]
@@ -403,7 +405,7 @@ def test_overrides_win_over_the_thresholds_of_later_files(probe, site):
     assert limits(load(probe, [first, second])) == (80, 90, 99)
 
 
-def test_an_override_may_bring_a_threshold_where_there_is_none(probe, site):
+def test_an_override_can_add_a_threshold_to_a_datapoint_without_one(probe, site):
     entry = {"match": {"project": "proj_1"}, "datapoint": "output_tokens", "warning": 5}
     rules = load(probe, [site(override(**entry, operator=">"))])
     assert limits(rules, WEB, "output_tokens") == (5, None, None)
@@ -411,20 +413,22 @@ def test_an_override_may_bring_a_threshold_where_there_is_none(probe, site):
     assert refusal(probe, site(override(**entry))).startswith('overrides[0]: "operator" is missing')
 
 
-def test_an_override_that_runs_against_the_operator_is_refused_where_it_stands(probe, site):
+def test_an_override_in_the_wrong_order_is_refused_with_its_position(probe, site):
     first = site(override(match={"model": "*"}, datapoint="share", critical=91), "a.json")
     second = site(thresholds({"datapoint": "share", "error": 93}), "b.json")
     load(probe, [first])
     with pytest.raises(WrongUsage) as caught:
         load(probe, [first, second])
-    assert str(caught.value).startswith(f"{first}: overrides[0]: share becomes >= 80 93 91: ")
+    assert str(caught.value).startswith(
+        f"{first}: overrides[0]: the merged limits of share are >= 80 93 91; "
+    )
 
 
 @given(
     changes=st.lists(st.tuples(st.sampled_from(["proj_1", "proj_2", "*"]), ENTRY), max_size=5),
     instance=st.sampled_from([WEB, BATCH]),
 )
-def test_every_level_is_what_the_last_matching_override_says(changes, instance):
+def test_each_level_comes_from_the_last_matching_override(changes, instance):
     base = Threshold("share", ">=", Decimal(80), Decimal(90), Decimal(95))
     overrides = tuple(
         Override((("project_id", glob),), "share", change, "x") for glob, change in changes
@@ -438,7 +442,7 @@ def test_every_level_is_what_the_last_matching_override_says(changes, instance):
     assert rules.thresholds == {"share": base}
 
 
-# Judging
+# Evaluation
 
 
 def test_readings_keep_the_order_and_carry_the_threshold_of_their_instance(probe, site):
@@ -458,7 +462,7 @@ def test_readings_keep_the_order_and_carry_the_threshold_of_their_instance(probe
     assert share.breach == (WARNING, share.threshold)
 
 
-def test_a_threshold_with_every_level_off_is_none(probe, site):
+def test_a_threshold_with_all_levels_off_is_absent(probe, site):
     off = dict.fromkeys(("warning", "error", "critical"))
     rules = load(probe, [site(thresholds({"datapoint": "share", **off}))])
     (reading,) = judge(rules, WEB, {"share": 1000})
@@ -479,7 +483,7 @@ def test_a_level_switched_off_for_all_can_be_set_for_one(probe, site):
     assert [judge(rules, instance, {"share": 50})[0].level for instance in (WEB, BATCH)] == [2, 0]
 
 
-def test_the_listing_names_what_is_in_force_for_whom_and_by_which_file(probe, site):
+def test_describe_lists_thresholds_with_their_instances_and_files(probe, site):
     entry = {"match": {"project": "batch-*", "model": "gpt-5*"}, "datapoint": "share"}
     path = site(override(**entry, critical=99))
     lines = [
@@ -493,7 +497,7 @@ def test_the_listing_names_what_is_in_force_for_whom_and_by_which_file(probe, si
     assert lines == expected
 
 
-# Where files are found
+# Folders and files
 
 
 def test_the_folders_of_a_site_come_from_the_environment():
@@ -507,7 +511,7 @@ def test_the_folders_of_a_site_come_from_the_environment():
     ) == ("/srv/etc/thresholds.d", "/cfg/lm-openai/thresholds.d")
 
 
-def test_folders_are_read_in_order_their_files_by_name_and_options_last(probe, site, tmp_path):
+def test_folders_are_read_in_order_then_files_by_name_and_options_last(probe, site, tmp_path):
     def warns(number):
         return thresholds({"datapoint": "share", "warning": number})
 
@@ -522,13 +526,13 @@ def test_folders_are_read_in_order_their_files_by_name_and_options_last(probe, s
     assert limits(load(probe, [site(warns(50))], folders))[0] == 50
 
 
-def test_a_fault_in_a_file_for_others_does_not_stop_this_datasource(probe, site, tmp_path):
+def test_an_error_in_a_file_for_other_datasources_is_ignored(probe, site, tmp_path):
     site({"datasource": "OpenAI_Other", "threshold": "oops"}, "etc/other.json")
     site([], "etc/empty.json")
     assert limits(load(probe, folders=[str(tmp_path / "etc")])) == (80, 90, 95)
 
 
-def test_a_file_for_another_datasource_is_refused_when_it_was_asked_for(probe, site):
+def test_an_option_that_names_a_file_for_another_datasource_is_refused(probe, site):
     path = site({"datasource": "OpenAI_Other", "thresholds": []})
     assert refusal(probe, path) == f"is for OpenAI_Other, not for {NAME}"
 
@@ -542,7 +546,7 @@ def test_one_file_may_hold_a_list_for_several_datasources(probe, site):
     assert refusal(probe, path) == '[1].thresholds[0].warning: "high" is not a number'
 
 
-def test_a_folder_that_is_there_but_closed_is_an_error(probe, tmp_path, monkeypatch):
+def test_a_folder_without_read_permission_is_an_error(probe, tmp_path, monkeypatch):
     def closed(folder):
         raise PermissionError(13, "Permission denied", folder)
 
@@ -552,7 +556,7 @@ def test_a_folder_that_is_there_but_closed_is_an_error(probe, tmp_path, monkeypa
     assert str(caught.value) == f"{tmp_path}: cannot be read (Permission denied)"
 
 
-# What is wrong with a file
+# Errors in a file
 
 
 @pytest.mark.parametrize(
@@ -568,7 +572,7 @@ def test_a_folder_that_is_there_but_closed_is_an_error(probe, tmp_path, monkeypa
         ),
         (
             thresholds({"datapoint": "share", "warnning": 80}),
-            'thresholds[0]: nothing here is called "warnning"; did you mean warning?',
+            'thresholds[0]: unknown field "warnning"; did you mean warning?',
         ),
         (
             thresholds({"datapoint": "shares"}),
@@ -577,7 +581,7 @@ def test_a_folder_that_is_there_but_closed_is_an_error(probe, tmp_path, monkeypa
         (
             thresholds({"datapoint": "qqq"}),
             f'thresholds[0].datapoint: {NAME} has no datapoint "qqq"; '
-            "known are share, days_left, output_tokens",
+            "expected one of share, days_left, output_tokens",
         ),
         (
             thresholds({"datapoint": "share", "operator": "=>"}),
@@ -585,7 +589,7 @@ def test_a_folder_that_is_there_but_closed_is_an_error(probe, tmp_path, monkeypa
         ),
         (
             thresholds({"datapoint": "share", "consecutive": 0}),
-            "thresholds[0].consecutive: 0 is below 1",
+            "thresholds[0].consecutive: 0 is below the minimum of 1",
         ),
         (
             thresholds({"datapoint": "share", "consecutive": 1.5}),
@@ -596,25 +600,25 @@ def test_a_folder_that_is_there_but_closed_is_an_error(probe, tmp_path, monkeypa
             override(match={"projct": "x"}, datapoint="share"),
             f'overrides[0].match.projct: {NAME} has no dimension "projct"; did you mean project?',
         ),
-        (override(match={}, datapoint="share"), "overrides[0].match: is empty"),
+        (override(match={}, datapoint="share"), "overrides[0].match: must not be empty"),
         (
             override(match={"model": 5}, datapoint="share"),
-            "overrides[0].match.model: 5 is not a text",
+            "overrides[0].match.model: 5 is not a string",
         ),
         ({"thresholds": []}, '"datasource" is missing'),
         ("17", "17 is not an object"),
-        ('{"datasource": 1}', "datasource: 1 is not a text"),
+        ('{"datasource": 1}', "datasource: 1 is not a string"),
         ('{\n "datasource": }', "line 2, column 16: not JSON (Expecting value)"),
-        ('{"datasource": "a", "datasource": "b"}', 'not JSON ("datasource" is written twice'),
-        ('{"warning": NaN}', "not JSON (NaN is not a number)"),
+        ('{"datasource": "a", "datasource": "b"}', 'not JSON ("datasource" appears twice'),
+        ('{"warning": NaN}', "not JSON (NaN is not allowed)"),
         ("", "line 1, column 1: not JSON"),
     ],
 )
-def test_a_bad_file_is_refused_with_path_place_and_one_sentence(probe, site, content, sentence):
+def test_a_bad_file_is_refused_with_path_position_and_one_sentence(probe, site, content, sentence):
     assert refusal(probe, site(content)).startswith(sentence)
 
 
-def test_a_file_that_is_not_text_or_not_there_is_refused(probe, tmp_path):
+def test_a_binary_or_missing_file_is_refused(probe, tmp_path):
     path = tmp_path / "binary.json"
     path.write_bytes(b'{"datasource": "\xff\xfe"}')
     assert refusal(probe, str(path)).startswith("not JSON (")
@@ -623,7 +627,7 @@ def test_a_file_that_is_not_text_or_not_there_is_refused(probe, tmp_path):
     )
 
 
-def test_a_dimension_of_the_api_is_known_where_the_grouping_may_be_chosen(probe, site):
+def test_every_api_dimension_may_match_if_the_grouping_can_be_chosen(probe, site):
     path = site(override(match={"user": "ada*"}, datapoint="share", warning=1))
     assert "has no dimension" in refusal(probe, path)
     grouped = probe._replace(properties=("openai.group.by",))
@@ -645,7 +649,7 @@ def test_a_file_is_checked_again_only_when_it_changed(probe, site):
     assert stamps.puts == 2
 
 
-def test_a_bad_file_is_never_remembered_as_right(probe, site):
+def test_a_bad_file_is_checked_every_time(probe, site):
     stamps = Stamps()
     path = site(thresholds({"datapoint": "share", "warning": "80%"}))
     for _ in range(2):
@@ -653,7 +657,7 @@ def test_a_bad_file_is_never_remembered_as_right(probe, site):
     assert stamps.puts == 0
 
 
-def test_a_process_imports_jsonschema_only_for_a_file_that_no_process_has_checked(site, tmp_path):
+def test_jsonschema_is_imported_only_for_a_file_not_checked_before(site, tmp_path):
     entry = {"datapoint": "images", "operator": ">", "warning": 1000}
     path = site({"datasource": "OpenAI_Images_ByModel", "thresholds": [entry]})
     program = """
