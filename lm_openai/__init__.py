@@ -1,7 +1,8 @@
-"""Monitoring plugins for an OpenAI organization; this file knows the version and where modules are.
+"""Monitoring plugins for an OpenAI organization: the version and the search path of the package.
 
-A checkout and a deb keep modules/ and schemas/ beside this package, a wheel and a zip inside it;
-with the parent folder on its path `lm_openai.modules` and `lm_openai.schemas` name them everywhere.
+A checkout and a deb keep modules/ and schemas/ beside this package, a wheel and a zip inside it.
+The parent folder is on `__path__`, so `lm_openai.modules` and `lm_openai.schemas` work in all of
+them.
 """
 
 import os

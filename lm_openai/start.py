@@ -1,4 +1,4 @@
-"""From argv to an answer by the quickest way; everything heavier is imported when it is needed."""
+"""Entry point of a DataSource script, which imports only what its options need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from lm_openai.app import options
 
 
 def main(folder: str, argv: Sequence[str] | None = None) -> NoReturn:
-    """Run one DataSource as a script and exit with its status (DESIGN: "One command line")."""
+    """Run one DataSource as a script and exit with its status.
+
+    A plain poll runs without click. Help, wrong usage and click's own forms go through click.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     plain = options.parse(words)
     if plain is None:

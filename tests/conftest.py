@@ -1,4 +1,4 @@
-"""What all tests stand on: no trace of the developer's own configuration, and the host programs."""
+"""Fixtures of all tests: an isolated environment, the vendor's contract and host programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure() -> None:
-    """Before anything is imported or started: forget whatever could name a key, a host or a CA."""
+    """Delete variables that may name a key, a host or a CA, before the first import."""
     for name in OUTSIDE:
         if name.startswith(OWN_PREFIXES) or name.upper().endswith(OWN_SUFFIXES):
             del os.environ[name]
@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, and empty places for site files and caches, for each test."""
+    """Empty home folder for each test, with empty folders for site files and caches."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("LM_OPENAI_ETC", str(home / "etc"))
@@ -41,13 +41,15 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="session")
 def outside() -> Mapping[str, str]:
-    """The environment that the tests were started in, for pip: its index, its proxy, its cache."""
+    """Environment in which the tests were started; pip needs its index, proxy and cache."""
     return OUTSIDE
 
 
 @pytest.fixture(scope="session")
 def oracle() -> Callable[[str], Any]:
-    """`oracle("examples.json")` is a document of the vendor's published contract, `../shared`.
+    """Function that returns a document of the vendor's published contract in `../shared`.
+
+    Example: `oracle("examples.json")`.
 
     A test without it fails in CI and is skipped elsewhere.
     """
@@ -63,7 +65,10 @@ def oracle() -> Callable[[str], Any]:
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
-    """`tool("promtool")` is its path; a test without it fails in CI and is skipped elsewhere."""
+    """Function that returns the path of a program, such as `tool("promtool")`.
+
+    A test without the program fails in CI and is skipped elsewhere.
+    """
 
     def find(name: str) -> str:
         path = shutil.which(name, path=os.pathsep.join([OUTSIDE["PATH"], *PROGRAM_FOLDERS]))
@@ -75,7 +80,7 @@ def tool() -> Callable[[str], str]:
 
 
 def missing(reason: str) -> NoReturn:
-    """What the machine lacks is a failure in CI and a skip elsewhere."""
+    """Fail the test in CI, else skip it, because the machine lacks something."""
     if OUTSIDE.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

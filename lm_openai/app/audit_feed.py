@@ -1,4 +1,4 @@
-"""The audit feed: every event printed at least once, oldest first, however a run may end."""
+"""The audit feed: prints every event at least once, oldest first, even if a run is killed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Deliver = Callable[[Sequence[Record]], None]
 
 
 class Feed(NamedTuple):
-    """What a run of the feed works with.
+    """Client, cursor file, output and limits of one run.
 
-    `now` is Unix seconds, `overlap` how many seconds late an event may become visible and `most`
-    how many events a slice of time may hold; `deliver` returns when its events are out.
+    `now` is Unix seconds. `overlap` is how many seconds late an event may become visible. `most` is
+    the maximum number of events per slice of time. `deliver` returns after its events are written.
     """
 
     client: Client
@@ -49,9 +49,9 @@ class Feed(NamedTuple):
 
 
 class Unread(Exception):
-    """A slice was not read to its end: it holds too many events, or there was a failure.
+    """A slice was not read to its end: it has too many events, or a request failed.
 
-    `oldest` is the time of the last event that was read, None when there was none.
+    `oldest` is the time of the last event that was read, None if no event was read.
     """
 
     def __init__(self, oldest: int | None, failure: ApiFailure | None = None) -> None:
@@ -61,7 +61,7 @@ class Unread(Exception):
 def run(
     form: str, since: str, options: Options, around: Surroundings, most: int = MOST_EVENTS
 ) -> int:
-    """Print every event that was not printed yet; return the exit status."""
+    """Print all events that were not printed yet; return the exit status."""
 
     def work(opened: list[Session]) -> int:
         opened.append(Session(options, around))
@@ -72,9 +72,9 @@ def run(
 
 
 def follow(form: str, since: str, session: Session, most: int) -> None:
-    """Print what one organization's events are from its cursor on; raises Failure.
+    """Print one organization's events from its cursor on; raises Failure.
 
-    The cursor belongs to the organization's name and address, never to a key.
+    The cursor belongs to the organization's name and base URL, so a rotated key keeps it.
     """
     settings, around = session.properties, session.around
     identity = cache.identity(settings.organization, settings.text("openai.api.url"))
@@ -86,13 +86,16 @@ def follow(form: str, since: str, session: Session, most: int) -> None:
         printed = drain(Feed(session.client, cursors, deliver, session.now, overlap, most), cursor)
         if session.options.verbose:
             around.stderr.write(
-                f"{printed} events, asked from {iso(cursor.start)} on; cursor {cursors.path}\n"
+                f"{printed} events printed, read from {iso(cursor.start)}; cursor {cursors.path}\n"
             )
             session.print_counters()
 
 
 def first_start(since: str, now: int) -> int:
-    """Where a first run begins: a duration before now, or a time; raises WrongUsage."""
+    """Return the start of a first run in Unix seconds; raises WrongUsage.
+
+    `since` is a duration before `now`, or a time.
+    """
     with suppress(ValueError):
         return max(0, now - timespans.duration(since))
     try:
@@ -104,17 +107,18 @@ def first_start(since: str, now: int) -> int:
 
 
 def begin(cursors: CursorFile, first: int, stderr: TextIO) -> Cursor:
-    """The cursor in force, else one that begins at `first`, kept before anything is asked.
+    """Return the current cursor, else a new one that starts at `first`.
 
-    So a feed whose first runs all fail loses nothing of the time from then on.
+    A new cursor is saved before the first request, so that a feed whose first runs fail loses no
+    event after `first`.
     """
     try:
         cursor = cursors.load()
     except Damaged:
         cursor = None
         stderr.write(
-            f"{cursors.path} was damaged: the feed begins anew at {iso(first)}, so events since "
-            f"then may come twice, and to have earlier ones remove the file and give --since\n"
+            f"{cursors.path} was damaged: the feed restarts at {iso(first)}, so events since then "
+            f"may be printed twice; for earlier events, remove the file and give --since\n"
         )
     if cursor is None:
         cursor = Cursor(first, {})
@@ -124,10 +128,11 @@ def begin(cursors: CursorFile, first: int, stderr: TextIO) -> Cursor:
 
 
 def drain(feed: Feed, cursor: Cursor) -> int:
-    """Print slice after slice up to the newest event, the cursor moved after each; how many.
+    """Print slice after slice up to the newest event; return the number of events.
 
-    A slice with too many events is narrowed, and so is the next run's when one was not read in
-    time: however long the outage and however slow the API, every run gets on.
+    The cursor moves after each slice. A slice with too many events is narrowed. If a request
+    fails, the next run's slices are narrowed, so that every run makes progress after a long outage
+    or with a slow API.
     """
     printed = 0
     position: int | None = cursor.start
@@ -149,9 +154,9 @@ def drain(feed: Feed, cursor: Cursor) -> int:
 
 
 def read_slice(feed: Feed, start: int, end: int | None) -> list[Record]:
-    """The events from `start` until before `end` (None: all that are newer), oldest first.
+    """Return the events from `start` to before `end` (None: all newer ones), oldest first.
 
-    Raises Unread; a slice of one second is read whatever it holds.
+    Raises Unread. A slice of one second may have any number of events.
     """
     splits = (end or feed.now) - start > 1
     found: dict[str, Record] = {}
@@ -171,7 +176,10 @@ def read_slice(feed: Feed, start: int, end: int | None) -> list[Record]:
 
 
 def narrowed(feed: Feed, cursor: Cursor, start: int, end: int | None, unread: Unread) -> Cursor:
-    """The cursor with slices as short as half of what was read; raises Failure if there was one."""
+    """Return the cursor with slices half as long as the span that was read.
+
+    If a request failed, save that cursor and raise Failure.
+    """
     top = end or max(feed.now, start)
     if unread.oldest is not None:
         span = min(top - start, top - unread.oldest)
@@ -181,22 +189,22 @@ def narrowed(feed: Feed, cursor: Cursor, start: int, end: int | None, unread: Un
     feed.cursors.prepare(cursor)
     feed.cursors.commit()
     raise Failure(
-        f"{unread.failure}; what was printed stands, the next run goes on at {iso(start)}"
+        f"{unread.failure}; printed events stay valid, and the next run continues at {iso(start)}"
     )
 
 
 def widened(feed: Feed, cursor: Cursor, events: int) -> Cursor:
-    """The cursor with slices twice as long after one that held little."""
+    """Return the cursor, with slices twice as long if the last one had few events."""
     wide = events <= feed.most // 4
     return cursor._replace(width=min(WHOLE, cursor.width * 2)) if wide else cursor
 
 
 def advanced(feed: Feed, cursor: Cursor, fresh: Sequence[Record], end: int | None) -> Cursor:
-    """The cursor after a slice: what may still hide late events is asked for again.
+    """Return the cursor after a slice, so that the time with possible late events is read again.
 
-    That is the overlap before the newest printed event; in a backlog, which ends long ago, it is
-    what lies after the slice. Neither clock may be ahead: the API's own is heeded too, and an event
-    from the future does not count.
+    That time starts `overlap` before the newest printed event, or in a backlog at the end of the
+    slice, which is long ago. It starts at least `overlap` before the host's time and the API's
+    time, so that a clock that is ahead, or an event from the future, loses no event.
     """
     known = {**cursor.printed, **{str(event["id"]): audit_events.moment(event) for event in fresh}}
     newest = max(known.values(), default=cursor.start)
@@ -207,9 +215,10 @@ def advanced(feed: Feed, cursor: Cursor, fresh: Sequence[Record], end: int | Non
 
 
 def printer(line: Callable[[Record, str], str], organization: str, out: TextIO) -> Deliver:
-    """Prints events one per line, each flushed by itself; raises Failure when that fails.
+    """Return a function that prints events, one per line; it raises Failure if writing fails.
 
-    A pipe takes a line of up to 4 kB whole or not at all, so that `kill -9` leaves none broken.
+    Each line is flushed separately: a write of up to 4 kB to a pipe is atomic, so that `kill -9`
+    leaves no broken line.
     """
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(encoding="utf-8", newline="\n")
@@ -217,23 +226,23 @@ def printer(line: Callable[[Record, str], str], organization: str, out: TextIO) 
     def deliver(events: Sequence[Record]) -> None:
         lines = [line(event, organization) for event in events]
         try:
-            with_line_ended(out)
+            end_broken_line(out)
             for text in lines:
                 out.write(text + "\n")
                 out.flush()
-            synced(out)
+            sync(out)
         except OSError as reason:
             silence(out)
             raise Failure(
-                f"stdout takes no more events ({reason.strerror}): the cursor stays before this "
-                f"batch and the next run prints it again"
+                f"events cannot be written to stdout ({reason.strerror}): the cursor stays before "
+                f"this batch, and the next run prints it again"
             ) from None
 
     return deliver
 
 
-def with_line_ended(out: TextIO) -> None:
-    """In a file, end a line that a killed run left broken, lest the next one hang on to it."""
+def end_broken_line(out: TextIO) -> None:
+    """End a line in a file that a killed run left unfinished, so that the next line is separate."""
     if not is_file(out):
         return
     with suppress(PermissionError), open(f"/dev/fd/{out.fileno()}", "rb") as file:
@@ -242,14 +251,14 @@ def with_line_ended(out: TextIO) -> None:
             out.write("\n")
 
 
-def synced(out: TextIO) -> None:
-    """What went to a file is on the disk before the cursor moves."""
+def sync(out: TextIO) -> None:
+    """Flush a file to the disk, so that its events are safe before the cursor moves."""
     if is_file(out):
         os.fsync(out.fileno())
 
 
 def is_file(out: TextIO) -> bool:
-    """Whether it is a regular file, not a pipe, terminal or text in memory."""
+    """Return True for a regular file; False for a pipe, terminal or in-memory stream."""
     try:
         return stat.S_ISREG(os.fstat(out.fileno()).st_mode)
     except io.UnsupportedOperation:
@@ -257,6 +266,6 @@ def is_file(out: TextIO) -> bool:
 
 
 def silence(out: TextIO) -> None:
-    """Keep the interpreter's last flush from failing once more, with a traceback."""
+    """Discard the stream's buffer; its flush at exit would fail again, with a traceback."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())

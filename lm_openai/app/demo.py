@@ -1,4 +1,4 @@
-"""The demo: every DataSource once against the demo organization, as tables for people."""
+"""The demo: one poll of every DataSource against the demo organization, as tables for people."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from lm_openai.model.units import Number
 from lm_openai.output.text import one_line
 
 ROWS, COLUMNS, NAME = 8, 5, 34
-ATTENTION = 2  # from error on; what is a warning stands in its table
+ATTENTION = 2  # error and critical; warnings show only in their tables
 NEXT = """
 Next:
-  lm-openai list                              every DataSource, and what it shows
-  export OPENAI_ADMIN_KEY=sk-admin-...        an admin key, made by an organization owner
-  lm-openai doctor                            whether that key and the way to the API serve
-  lm-openai collect completion_by_model       your own numbers; --format nagios, influx, ...
-  lm-openai simulate                          this demo organization, to point other tools at
+  lm-openai list                              every DataSource and what it shows
+  export OPENAI_ADMIN_KEY=sk-admin-...        an organization owner creates the key
+  lm-openai doctor                            check that key and the connection to the API
+  lm-openai collect completion_by_model       poll your organization; --format nagios, influx, ...
+  lm-openai simulate                          serve this demo organization for other tools
 """
 
 
 def run(around: Surroundings) -> int:
-    """Print a table per DataSource; 0 when all of them answered."""
+    """Print a table per DataSource; return 0 if no poll had a failure, else 1."""
     from lm_openai.simulator import ADMIN_KEY, Simulator
 
     with Simulator() as simulator, TemporaryDirectory() as cache:
@@ -41,7 +41,7 @@ def run(around: Surroundings) -> int:
             "LM_OPENAI_ETC": cache,
             "LM_OPENAI_ORG_NAME": "demo",
         }
-        put("A made-up organization, asked over its API just now.\n", around.stdout)
+        put("A made-up organization, polled through its API just now.\n", around.stdout)
         polled = [
             _polled(folder, around._replace(environ=environ)) for folder in resources.folders()
         ]
@@ -62,7 +62,10 @@ def _polled(folder: str, around: Surroundings) -> Report | None:
 
 
 def table(report: Report) -> Iterator[str]:
-    """The lines of one DataSource's instances, worst and largest first, with chief datapoints."""
+    """Yield the lines of one DataSource's table.
+
+    Its rows are instances, the worst and largest first; its columns are the chief datapoints.
+    """
     points = chief(report.definition, report.rows)
     rows = sorted(report.rows, key=lambda row: (-row.level, row.idle, -_weight(row, points)))
     head = ["", *(_heading(report.definition, name) for name in points), "state"]
@@ -75,15 +78,18 @@ def table(report: Report) -> Iterator[str]:
 
 
 def attention(reports: Iterable[Report]) -> Iterator[str]:
-    """The instances that somebody has to look at, the worst first."""
+    """Yield the lines about instances in error or critical state, the worst first."""
     bad = [(row, report) for report in reports for row in report.rows if row.level >= ATTENTION]
-    yield f"\nTo look at first: {len(bad)} {_noun(len(bad))}\n"
+    yield f"\nNeeds attention: {len(bad)} {_noun(len(bad))}\n"
     for row, report in sorted(bad, key=lambda pair: -pair[0].level):
         yield f"  {state(row)} of {row.instance.alias} ({report.definition.title})\n"
 
 
 def chief(definition: Definition, rows: Iterable[Row]) -> list[str]:
-    """The first graph's first two datapoints and the other graphs' first, where a row has them."""
+    """Return the chief datapoints, at most COLUMNS, among those that a row has.
+
+    They are the first two of the first graph, then the first of each other graph, then the rest.
+    """
     present = {reading.datapoint for row in rows for reading in row.readings}
     drawn = [[name for name in graph.datapoints if name in present] for graph in definition.graphs]
     first = [name for names in drawn[:1] for name in names[:2]]
@@ -93,15 +99,15 @@ def chief(definition: Definition, rows: Iterable[Row]) -> list[str]:
 
 
 def state(row: Row) -> str:
-    """The worst level and what reached it, or that nothing was used."""
+    """Return the worst level with the datapoints that reached it, or `ok`, or `idle`."""
     if not row.level:
         return "idle" if row.idle else "ok"
-    over = [reading.datapoint for reading in row.readings if reading.level == row.level]
-    return f"{LEVELS[row.level]}: {', '.join(over)}"
+    reached = [reading.datapoint for reading in row.readings if reading.level == row.level]
+    return f"{LEVELS[row.level]}: {', '.join(reached)}"
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns side by side: names to the left, numbers to the right."""
+    """Yield lines with aligned columns: names to the left, numbers to the right."""
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     for name, *cells, last in lines:
         numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:]))
@@ -109,7 +115,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def readable(value: Number) -> str:
-    """A number for eyes: groups of three, money to the cent, shares to a tenth."""
+    """Return a number for people: digits in groups of three, Decimal to 0.01, float to 0.1."""
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.2f}" if isinstance(value, Decimal) else f"{value:,.1f}"

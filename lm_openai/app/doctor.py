@@ -1,4 +1,4 @@
-"""The preflight for people: what is in the way between this host and its numbers, and the cure."""
+"""The doctor: checks of the key, site files, cache and API, each with its fix."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Finding(NamedTuple):
-    """One thing looked at: `verdict` is ok, note or FAIL, `text` says what and how to mend it."""
+    """Result of one check: `verdict` is ok, note or FAIL; `text` is the problem and its fix."""
 
     subject: str
     verdict: str
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 
 
 def findings(session: Session) -> Iterator[Finding]:
-    """Probes at everything in turn; when the API cannot be reached nothing after that is asked."""
+    """Run all checks in turn; if the API cannot be reached, no later check runs."""
     yield key_kind(session.properties.admin_key())
     yield from _site_thresholds(session)
     yield _cache(session)
@@ -45,15 +45,15 @@ def findings(session: Session) -> Iterator[Finding]:
     if reached.verdict == BAD:
         return
     yield _skew(session)
-    look = api_probes.probe(session.client, session.now)
-    yield from _scopes(look, _costs(session.client, session.now))
-    yield from _kinds(look)
-    yield _audit(look)
-    yield _newest(look, session.now)
+    probes = api_probes.probe(session.client, session.now)
+    yield from _scopes(probes, _costs(session.client, session.now))
+    yield from _kinds(probes)
+    yield _audit(probes)
+    yield _newest(probes, session.now)
 
 
 def key_kind(key: str) -> Finding:
-    """What a key's first letters say; the API has the last word."""
+    """Guess the kind of a key from its prefix; only the API knows for sure."""
     if key.startswith("sk-admin-"):
         return Finding("key", GOOD, "looks like an admin key")
     if key.startswith("sk-"):
@@ -61,23 +61,23 @@ def key_kind(key: str) -> Finding:
             "key",
             BAD,
             "this is a project key or another inference key: usage and costs need an admin key "
-            "(sk-admin-…), which an organization owner makes under Organization, Admin keys",
+            "(sk-admin-…), which an organization owner creates under Organization, Admin keys",
         )
     return Finding(
         "key",
         NOTE,
-        "does not look like an OpenAI key (sk-admin-…): copy it again, whole, unless a gateway "
-        "has keys of its own",
+        "does not look like an OpenAI key (sk-admin-…): copy the whole key again, unless a gateway "
+        "issues its own keys",
     )
 
 
 def _site_thresholds(session: Session) -> Iterator[Finding]:
-    """Whether every DataSource can read the site's files, and whether each file is read by one."""
+    """Check that every site file is valid and that each of its entries names a DataSource."""
     folders = paths.threshold_folders(session.around.environ)
     sources = [datasource.definition(folder) for folder in resources.folders()]
     try:
         files = [json_files.read(path) for path in threshold_files.listed(folders)]
-        faults = list(_strangers(files, [source.name for source in sources]))
+        faults = list(_unknown_datasources(files, [source.name for source in sources]))
     except WrongUsage as fault:
         files, faults = [], [str(fault)]
     for source in sources:
@@ -88,130 +88,131 @@ def _site_thresholds(session: Session) -> Iterator[Finding]:
     yield from (Finding("thresholds", BAD, fault) for fault in dict.fromkeys(faults))
     if not faults and files:
         shown = ", ".join(file.place.path for file in files)
-        yield Finding("thresholds", GOOD, f"the shipped ones with the site's own of {shown}")
+        yield Finding("thresholds", GOOD, f"shipped thresholds, changed by {shown}")
     elif not faults:
-        yield Finding("thresholds", GOOD, f"the shipped ones; none in {' or '.join(folders)}")
+        yield Finding("thresholds", GOOD, f"shipped thresholds; no files in {' or '.join(folders)}")
 
 
-def _strangers(files: list[json_files.File], names: list[str]) -> Iterator[str]:
-    """Entries for a DataSource that there is not, which no poll reads and so none refuses."""
+def _unknown_datasources(files: list[json_files.File], names: list[str]) -> Iterator[str]:
+    """Yield an error for each entry of an unknown DataSource, which every poll skips."""
     for file in files:
         for place, entry in threshold_files.entries(file):
             name = entry.get("datasource") if isinstance(entry, dict) else None
             if isinstance(name, str) and name not in names:
-                problem = f"no DataSource is called {json_files.quoted(name)}, so none reads this"
+                problem = f"no DataSource is named {json_files.quoted(name)}, so this has no effect"
                 yield f"{place.at('datasource')}: {problem}{suggest(name, names)}"
 
 
 def _cache(session: Session) -> Finding:
-    """Whether answers can be kept; the question itself is kept for a minute."""
+    """Check that responses can be cached; the test entry expires after a minute."""
     session.cache.put("doctor", session.now, 60)
     if session.cache.folder and not session.cache.trouble:
-        return Finding("cache", GOOD, f"answers are shared through {session.cache.folder}")
-    reason = session.cache.trouble or "there is no place for them"
+        return Finding("cache", GOOD, f"responses are shared through {session.cache.folder}")
+    reason = session.cache.trouble or "there is no cache folder"
     return Finding(
         "cache",
         NOTE,
-        f"no answer is kept, so every script asks for itself: {reason}; "
-        "set openai.cache.dir to a folder that is this user's alone",
+        f"responses are not cached, so every script sends its own requests: {reason}; "
+        "set openai.cache.dir to a private folder of this user",
     )
 
 
 def _reach(session: Session) -> Finding:
-    """Whether any answer of the API comes back; a missing scope is an answer too."""
-    way, verdict = _way(session)
+    """Check that the API responds; a missing scope is a response too."""
+    connection, verdict = _connection(session)
     try:
         api_probes.any_project(session.client)
     except ApiFailure as failure:
         if failure.kind in api_probes.SPOKEN and failure.kind != "scope":
-            return Finding("reach", BAD, f"{way}, but {failure}")
+            return Finding("reach", BAD, f"{connection}, but {failure}")
         if failure.kind != "scope":
             return Finding("reach", BAD, str(failure))
-    return Finding("reach", verdict, way)
+    return Finding("reach", verdict, connection)
 
 
-def _way(session: Session) -> tuple[str, str]:
-    """How the API is reached, and how good that is: a key should not travel in the clear."""
+def _connection(session: Session) -> tuple[str, str]:
+    """Return the connection to the API in words, and its verdict: a note if it exposes the key."""
     url = urlsplit(session.properties.text("openai.api.url"))
-    way = f"{url.hostname} answers"
+    text = f"{url.hostname} responds"
     if session.properties.is_set("openai.proxy.url"):
-        way += " through the proxy"
+        text += " through the proxy"
     if url.scheme == "https":
-        return f"{way} over TLS", GOOD
+        return f"{text} over TLS", GOOD
     if url.hostname in LOOPBACK:
-        return f"{way} on this machine, without TLS", GOOD
-    return f"{way} without TLS: whoever is on the way can read the key; use https", NOTE
+        return f"{text} on this machine, without TLS", GOOD
+    return f"{text} without TLS: anyone on the network path can read the key; use https", NOTE
 
 
 def _skew(session: Session) -> Finding:
     date = session.client.counters.server_date
     if date is None:
-        return Finding("clock", NOTE, "the answer has no Date header to compare the clock with")
+        return Finding("clock", NOTE, "the response has no Date header to compare the clock with")
     ahead = session.now - date
     if abs(ahead) <= MOST_SKEW:
-        return Finding("clock", GOOD, f"within {MOST_SKEW} s of the API's")
+        return Finding("clock", GOOD, f"within {MOST_SKEW} s of the API's clock")
     word = "ahead of" if ahead > 0 else "behind"
     return Finding(
-        "clock", BAD, f"{abs(ahead)} s {word} the API's: windows end at the wrong time; run NTP"
+        "clock",
+        BAD,
+        f"{abs(ahead)} s {word} the API's: windows end at the wrong time; run NTP",
     )
 
 
 def _costs(client: Client, now: int) -> bool | ApiFailure:
-    """Whether costs, which share a scope with usage, can be read as well."""
+    """Request today's costs, which need the same scope as usage."""
     today = now // DAY * DAY
-    (answer,) = client.together([lambda: bool(list(client.costs(today, today + DAY)))])
-    return answer
+    (result,) = client.together([lambda: bool(list(client.costs(today, today + DAY)))])
+    return result
 
 
-def _scopes(look: Probes, costs: bool | ApiFailure) -> Iterator[Finding]:
-    yield _scope("api.management.read", [look.projects])
-    yield _scope("api.usage.read", [*look.newest.values(), costs])
-    yield _scope("api.audit_logs.read", [look.audit])
+def _scopes(probes: Probes, costs: bool | ApiFailure) -> Iterator[Finding]:
+    yield _scope("api.management.read", [probes.projects])
+    yield _scope("api.usage.read", [*probes.newest.values(), costs])
+    yield _scope("api.audit_logs.read", [probes.audit])
     if isinstance(costs, ApiFailure) and costs.kind not in api_probes.FORBIDDEN:
         yield Finding("costs", BAD, str(costs))
 
 
-def _scope(scope: str, answers: list[object]) -> Finding:
-    granted = api_probes.granted(answers)
+def _scope(scope: str, results: list[object]) -> Finding:
+    granted = api_probes.granted(results)
     if granted:
         return Finding(scope, GOOD, "granted")
-    failure = api_probes.failures(answers)[0]
+    failure = api_probes.failures(results)[0]
     if granted is None:
-        return Finding(scope, BAD, f"not known: {failure}")
-    return Finding(scope, BAD, f"{failure}; {NEEDED_FOR[scope]} need it")
+        return Finding(scope, BAD, f"unknown: {failure}")
+    return Finding(scope, BAD, f"{failure}; needed for {NEEDED_FOR[scope]}")
 
 
-def _kinds(look: Probes) -> Iterator[Finding]:
-    """Usage kinds that stay unanswered while others do not."""
-    answers = look.newest.items()
-    if api_probes.granted(look.newest.values()):
-        for kind, answer in answers:
-            if isinstance(answer, ApiFailure):
-                yield Finding(f"usage/{kind}", BAD, str(answer))
+def _kinds(probes: Probes) -> Iterator[Finding]:
+    """Yield the usage kinds that fail although another one succeeds."""
+    if api_probes.granted(probes.newest.values()):
+        for kind, result in probes.newest.items():
+            if isinstance(result, ApiFailure):
+                yield Finding(f"usage/{kind}", BAD, str(result))
 
 
-def _audit(look: Probes) -> Finding:
+def _audit(probes: Probes) -> Finding:
     days = api_probes.AUDIT_SOUGHT // DAY
-    if isinstance(look.audit, ApiFailure):
+    if isinstance(probes.audit, ApiFailure):
         return Finding("audit", NOTE, "could not be read, see above")
-    if look.audit:
-        return Finding("audit", GOOD, f"events of the last {days} days are there")
+    if probes.audit:
+        return Finding("audit", GOOD, f"has events of the last {days} days")
     return Finding(
         "audit",
         NOTE,
-        f"no event in {days} days: nothing happened, or an owner has yet to switch audit logging "
-        "on in the organization's settings",
+        f"no events in the last {days} days: nothing happened, or audit logging is off; an owner "
+        "can turn it on in the organization's settings",
     )
 
 
-def _newest(look: Probes, now: int) -> Finding:
-    """How old the newest usage of each kind is."""
-    ends = {kind: end for kind, end in look.newest.items() if isinstance(end, int)}
+def _newest(probes: Probes, now: int) -> Finding:
+    """Report the age of the newest usage of each kind."""
+    ends = {kind: end for kind, end in probes.newest.items() if isinstance(end, int)}
     ages = sorted((max(0, now - end) // 60, kind) for kind, end in ends.items())
     if ages:
-        told = ", ".join(f"{kind} {minutes}" for minutes, kind in ages)
-        return Finding("data", GOOD, f"minutes since the newest usage: {told}")
-    if len(api_probes.failures(look.newest.values())) == len(look.newest):
+        shown = ", ".join(f"{kind} {minutes}" for minutes, kind in ages)
+        return Finding("data", GOOD, f"minutes since the newest usage: {shown}")
+    if len(api_probes.failures(probes.newest.values())) == len(probes.newest):
         return Finding("data", NOTE, "no usage could be read, see above")
     hours = api_probes.NEWEST_SOUGHT // HOUR
     return Finding("data", NOTE, f"no usage of any kind in the last {hours} hours")

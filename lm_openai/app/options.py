@@ -1,4 +1,4 @@
-"""The options of every DataSource script, in one table, and the quickest way to read them."""
+"""Options of every DataSource script: one table, and a fast parser for plain polls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from lm_openai.output.registry import DEFAULT, FORMATS
 
 
 class Option(NamedTuple):
-    """One row: `value` is None for a switch, `many` for an option that may be repeated."""
+    """One row of the table.
+
+    `value` is the metavariable, None for a switch. `many` is True for an option that may be
+    repeated. `negative` is the flag that turns a switch off.
+    """
 
     flag: str
     help: str
@@ -20,12 +24,12 @@ class Option(NamedTuple):
 
     @property
     def field(self) -> str:
-        """The name in Options."""
+        """Name of the field in Options."""
         return FIELDS.get(self.flag, self.flag.strip("-"))
 
 
 class Options(NamedTuple):
-    """What a caller asked for; `series` is None when neither --series nor --no-series was given."""
+    """Parsed options; `series` is None if neither --series nor --no-series was given."""
 
     format: str = DEFAULT
     discover: bool = False
@@ -41,27 +45,27 @@ class Options(NamedTuple):
 
 FIELDS = {"-v": "verbose", "--set": "sets", "--instance": "instances"}
 OPTIONS = (
-    Option("--format", f"what to print (default {DEFAULT})", "FORMAT", choices=tuple(FORMATS)),
-    Option("--discover", "print the instances, in the format's own discovery form"),
+    Option("--format", f"output format (default {DEFAULT})", "FORMAT", choices=tuple(FORMATS)),
+    Option("--discover", "print the instances in the format's discovery form"),
     Option(
-        "--properties", "host properties: JSON or key=value lines; - is stdin", "FILE", many=True
+        "--properties", "host properties as JSON or key=value lines; - is stdin", "FILE", many=True
     ),
-    Option("--set", "one host property; never a secret", "KEY=VALUE", many=True),
-    Option("--thresholds", "a site's thresholds, over the shipped ones", "FILE", many=True),
+    Option("--set", "set one host property; secrets are refused", "KEY=VALUE", many=True),
+    Option("--thresholds", "site thresholds that change the shipped ones", "FILE", many=True),
     Option("--instance", "only this wildvalue, or glob over wildvalue and alias", "ID", many=True),
-    Option("--series", "one entry per bucket (influx: the default)", negative="--no-series"),
-    Option("--at", 'what "now" is: ISO 8601 or Unix seconds', "TIME"),
-    Option("--timeout", "seconds for the whole poll (openai.timeout)", "S"),
-    Option("-v", "say on stderr what was asked and how it went"),
+    Option("--series", "print one entry per bucket (default for influx)", negative="--no-series"),
+    Option("--at", "poll as of this time: ISO 8601 or Unix seconds", "TIME"),
+    Option("--timeout", "limit of the whole poll in seconds (openai.timeout)", "S"),
+    Option("-v", "print request counts, data ages and notes on stderr"),
 )
 TABLE = {option.flag: option for option in OPTIONS}
 NEGATIVES = {option.negative: option for option in OPTIONS if option.negative}
 
 
 def parse(argv: Sequence[str]) -> Options | None:
-    """The plain poll form (`--flag`, `--option value`, `--option=value`), without imports.
+    """Parse the plain forms `--flag`, `--option value` and `--option=value`, without imports.
 
-    None for anything else, help and mistakes among it: those are for the command line of people.
+    Return None for anything else, including --help and wrong usage, which click handles.
     """
     found: dict[str, Any] = {}
     words = iter(argv)

@@ -1,4 +1,4 @@
-"""The audit feed: each event once in ordinary times, at least once in all others."""
+"""The audit feed: it prints each event once, and at least once after a failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.audit_feed import (
     COMMAND,
     DAY,
     HOUR,
-    Told,
+    GivenEvents,
     environment,
     event,
     events,
@@ -45,7 +45,7 @@ def demo() -> Iterator[Simulator]:
 def command(
     demo: Simulator, folder: Path, *words: str, stdout: int = subprocess.PIPE
 ) -> subprocess.CompletedProcess[str]:
-    """The command itself, in a process of its own."""
+    """Run the command in a separate process."""
     return subprocess.run(
         [*COMMAND, "--at", str(AT), *words],
         env=environment(demo.url, folder),
@@ -56,14 +56,14 @@ def command(
 
 
 def cursor_of(url: str, folder: Path, organization: str = "default") -> Path:
-    """Where the cursor of a feed lies."""
+    """Return the path of a feed's cursor file."""
     return folder / f"{cache.identity(organization, url)}.cursor"
 
 
-# In ordinary times
+# Without failures
 
 
-def test_a_first_run_prints_the_events_of_a_day_whole_and_oldest_first(
+def test_a_first_run_prints_the_events_of_a_day_oldest_first(
     demo: Simulator, tmp_path: Path
 ) -> None:
     ran = command(demo, tmp_path)
@@ -74,7 +74,7 @@ def test_a_first_run_prints_the_events_of_a_day_whole_and_oldest_first(
     assert times == sorted(times)
 
 
-def test_a_later_run_asks_from_the_newest_printed_event_minus_the_overlap(
+def test_a_later_run_reads_from_the_newest_printed_event_minus_the_overlap(
     demo: Simulator, tmp_path: Path
 ) -> None:
     first = events(followed(demo.url, tmp_path).stdout)
@@ -88,7 +88,7 @@ def test_a_later_run_asks_from_the_newest_printed_event_minus_the_overlap(
     ]
 
 
-def test_since_is_for_the_first_run_alone(demo: Simulator, tmp_path: Path) -> None:
+def test_since_applies_only_to_the_first_run(demo: Simulator, tmp_path: Path) -> None:
     first = followed(demo.url, tmp_path, since="2h")
     second = followed(demo.url, tmp_path, since="24h")
 
@@ -96,13 +96,13 @@ def test_since_is_for_the_first_run_alone(demo: Simulator, tmp_path: Path) -> No
     assert second.stdout == ""
 
 
-def test_since_takes_a_time_as_well(demo: Simulator, tmp_path: Path) -> None:
+def test_since_accepts_a_time(demo: Simulator, tmp_path: Path) -> None:
     ran = followed(demo.url, tmp_path, since="2026-11-18")
 
     assert ids(events(ran.stdout)) == ids(truth(demo, AT - AT % DAY))
 
 
-def test_a_wrong_since_is_refused_before_anything_is_asked(demo: Simulator, tmp_path: Path) -> None:
+def test_a_wrong_since_is_refused_before_any_request(demo: Simulator, tmp_path: Path) -> None:
     ran = followed(demo.url, tmp_path, since="yesterday")
 
     assert (ran.stdout, ran.status) == ("", 2)
@@ -118,21 +118,21 @@ def test_a_rotated_key_keeps_the_cursor(demo: Simulator, tmp_path: Path) -> None
     assert ids(events(ran.stdout)) == ids(truth(demo, AT + 1))
 
 
-def test_organizations_have_cursors_of_their_own(demo: Simulator, tmp_path: Path) -> None:
+def test_each_organization_has_its_own_cursor(demo: Simulator, tmp_path: Path) -> None:
     first = followed(demo.url, tmp_path, properties={"openai.org.name": "one"})
     second = followed(demo.url, tmp_path, properties={"openai.org.name": "two"})
 
     assert first.stdout == second.stdout != ""
 
 
-def test_without_any_event_the_cursor_stays_where_it_began(
+def test_without_events_the_cursor_stays_at_its_start(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    """Else an event of the time of an outage right after the first run would be lost."""
-    told = Told(httpserver)
-    first = followed(told.url, tmp_path, since="1h")
-    told.events = [event("audit_log-1", AT + 60)]
-    second = followed(told.url, tmp_path, now=AT + DAY, since="1h")
+    """Otherwise an event of an outage right after the first run would be lost."""
+    api = GivenEvents(httpserver)
+    first = followed(api.url, tmp_path, since="1h")
+    api.events = [event("audit_log-1", AT + 60)]
+    second = followed(api.url, tmp_path, now=AT + DAY, since="1h")
 
     assert (first.stdout, first.status) == ("", 0)
     assert ids(events(second.stdout)) == ["audit_log-1"]
@@ -157,7 +157,7 @@ def test_events_that_become_visible_up_to_the_overlap_late_are_printed_once(
     assert set(wanted) <= set(printed)
 
 
-def test_ten_hours_of_backlog_over_the_cap_drain_in_slices_oldest_first(
+def test_a_backlog_of_ten_hours_is_read_in_slices_oldest_first(
     demo: Simulator, tmp_path: Path
 ) -> None:
     followed(demo.url, tmp_path)
@@ -165,13 +165,13 @@ def test_ten_hours_of_backlog_over_the_cap_drain_in_slices_oldest_first(
     demo.clear()
     ran = followed(demo.url, tmp_path, now=later, most=9)
 
-    asked = [int(request.query["effective_at[gte]"][0]) for request in demo.requests]
+    starts = [int(request.query["effective_at[gte]"][0]) for request in demo.requests]
     assert ids(events(ran.stdout)) == ids(truth(demo, AT + 1))
-    assert len(set(asked)) > 4
-    assert asked == sorted(asked)
+    assert len(set(starts)) > 4
+    assert starts == sorted(starts)
 
 
-def test_a_backlog_over_the_clients_own_cap_of_pages_drains_too(
+def test_a_backlog_over_the_clients_page_limit_is_read_completely(
     demo: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "MOST_PAGES", 2)
@@ -181,17 +181,17 @@ def test_a_backlog_over_the_clients_own_cap_of_pages_drains_too(
     assert ids(events(ran.stdout)) == ids(truth(demo, AT - 30 * DAY))
 
 
-def test_more_events_than_a_slice_may_hold_in_one_second_are_read_all_the_same(
+def test_more_events_in_one_second_than_a_slice_may_have_are_all_read(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    told = Told(httpserver, *(event(f"audit_log-{number}") for number in range(250)))
-    ran = followed(told.url, tmp_path, most=20)
+    api = GivenEvents(httpserver, *(event(f"audit_log-{number}") for number in range(250)))
+    ran = followed(api.url, tmp_path, most=20)
 
     assert ran.status == 0, ran.stderr
-    assert sorted(ids(events(ran.stdout))) == sorted(ids(told.events))
+    assert sorted(ids(events(ran.stdout))) == sorted(ids(api.events))
 
 
-def test_when_page_2_of_5_fails_nothing_of_it_is_printed_and_nothing_is_lost(
+def test_if_page_2_of_5_fails_nothing_is_printed_and_nothing_is_lost(
     demo: Simulator, tmp_path: Path
 ) -> None:
     start = AT - 4 * DAY - 5 * HOUR
@@ -209,7 +209,7 @@ def test_when_page_2_of_5_fails_nothing_of_it_is_printed_and_nothing_is_lost(
     assert events(second.stdout) == wanted
 
 
-def test_what_was_printed_before_a_page_failed_stands_and_is_not_repeated(
+def test_events_printed_before_a_failed_page_are_not_repeated(
     demo: Simulator, tmp_path: Path
 ) -> None:
     demo.fault("html", "*/audit_logs", skip=9, times=1)
@@ -221,7 +221,7 @@ def test_what_was_printed_before_a_page_failed_stands_and_is_not_repeated(
     assert ids(events(first.stdout + second.stdout)) == ids(truth(demo, AT - DAY))
 
 
-def test_an_api_that_lets_only_two_pages_a_run_through_is_read_to_the_end(
+def test_an_api_that_fails_after_two_pages_per_run_is_read_to_the_end(
     demo: Simulator, tmp_path: Path
 ) -> None:
     wanted = ids(truth(demo, AT - 7 * DAY))
@@ -238,20 +238,20 @@ def test_an_api_that_lets_only_two_pages_a_run_through_is_read_to_the_end(
     assert printed == wanted
 
 
-def test_an_event_from_the_future_does_not_silence_the_feed(
+def test_an_event_from_the_future_does_not_stop_the_feed(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    told = Told(httpserver, event("audit_log-future", AT + 300 * DAY))
-    first = followed(told.url, tmp_path)
-    told.events.append(event("audit_log-next", AT + 60))
-    second = followed(told.url, tmp_path, now=AT + 120)
+    api = GivenEvents(httpserver, event("audit_log-future", AT + 300 * DAY))
+    first = followed(api.url, tmp_path)
+    api.events.append(event("audit_log-next", AT + 60))
+    second = followed(api.url, tmp_path, now=AT + 120)
 
     assert ids(events(first.stdout)) == ["audit_log-future"]
     assert ids(events(second.stdout)) == ["audit_log-next"]
 
 
 @pytest.mark.parametrize("drift", [-3 * HOUR, 3 * HOUR])
-def test_a_clock_of_ours_that_is_wrong_loses_nothing(tmp_path: Path, drift: int) -> None:
+def test_a_wrong_local_clock_loses_no_event(tmp_path: Path, drift: int) -> None:
     printed = []
     with Simulator(at=AT, audit_delay=HOUR) as demo:
         for now in range(AT, AT + 3 * HOUR + 1, 1800):
@@ -264,7 +264,7 @@ def test_a_clock_of_ours_that_is_wrong_loses_nothing(tmp_path: Path, drift: int)
     assert set(wanted) <= set(printed)
 
 
-# When it fails
+# Failures
 
 
 def test_a_missing_scope_is_named(demo: Simulator, tmp_path: Path) -> None:
@@ -274,9 +274,7 @@ def test_a_missing_scope_is_named(demo: Simulator, tmp_path: Path) -> None:
     assert "api.audit_logs.read" in ran.stderr
 
 
-def test_a_feed_whose_first_runs_fail_loses_nothing_of_that_time(
-    demo: Simulator, tmp_path: Path
-) -> None:
+def test_a_feed_whose_first_runs_fail_loses_no_event(demo: Simulator, tmp_path: Path) -> None:
     followed(demo.url, tmp_path, since="1h", key=NO_AUDIT_KEY)
     demo.now = AT + 5 * HOUR
     ran = followed(demo.url, tmp_path, now=AT + 5 * HOUR, since="1h")
@@ -287,7 +285,7 @@ def test_a_feed_whose_first_runs_fail_loses_nothing_of_that_time(
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"start": "0"}', '{"start":1,"printed":[]}']
 )
-def test_a_damaged_cursor_is_told_and_the_feed_begins_anew(
+def test_a_damaged_cursor_is_reported_and_the_feed_restarts(
     demo: Simulator, tmp_path: Path, text: str
 ) -> None:
     first = followed(demo.url, tmp_path)
@@ -296,7 +294,7 @@ def test_a_damaged_cursor_is_told_and_the_feed_begins_anew(
     third = followed(demo.url, tmp_path)
 
     assert second.stdout == first.stdout
-    assert "was damaged: the feed begins anew at 2026-11-17T12:34:56Z" in second.stderr
+    assert "was damaged: the feed restarts at 2026-11-17T12:34:56Z" in second.stderr
     assert (third.stdout, third.stderr) == ("", "")
 
 
@@ -311,7 +309,7 @@ def test_two_feeds_at_once_are_refused(demo: Simulator, tmp_path: Path) -> None:
     assert after.returncode == 0
 
 
-def test_a_cursor_that_cannot_be_kept_fails_before_anything_is_asked_or_printed(
+def test_an_unwritable_cursor_fails_before_any_request_or_output(
     demo: Simulator, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -322,7 +320,7 @@ def test_a_cursor_that_cannot_be_kept_fails_before_anything_is_asked_or_printed(
     assert demo.requests == []
 
 
-def test_a_folder_that_others_can_write_in_holds_no_cursor(demo: Simulator, tmp_path: Path) -> None:
+def test_a_folder_that_others_can_write_to_is_refused(demo: Simulator, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     ran = command(demo, tmp_path)
 
@@ -330,10 +328,8 @@ def test_a_folder_that_others_can_write_in_holds_no_cursor(demo: Simulator, tmp_
     assert "chmod 700" in ran.stderr
 
 
-def test_a_disk_that_is_full_fails_before_a_batch_is_printed(
-    demo: Simulator, tmp_path: Path
-) -> None:
-    """No file may grow beyond what the first cursor takes: the second one is longer."""
+def test_a_full_disk_fails_before_a_batch_is_printed(demo: Simulator, tmp_path: Path) -> None:
+    """The limit on file sizes fits the first cursor, but not the second, which is longer."""
     limit = 200
     ran = subprocess.run(
         [*COMMAND, "--at", str(AT)],
@@ -349,7 +345,7 @@ def test_a_disk_that_is_full_fails_before_a_batch_is_printed(
     assert events(after.stdout) == truth(demo, AT - DAY)
 
 
-def test_a_full_stdout_is_a_sentence_and_the_batch_comes_again(
+def test_a_full_stdout_is_reported_and_the_batch_is_printed_again(
     demo: Simulator, tmp_path: Path
 ) -> None:
     with open("/dev/full", "w") as full:
@@ -357,12 +353,12 @@ def test_a_full_stdout_is_a_sentence_and_the_batch_comes_again(
     after = command(demo, tmp_path)
 
     assert ran.returncode == 1
-    assert ran.stderr.startswith("stdout takes no more events (No space left on device)")
+    assert ran.stderr.startswith("events cannot be written to stdout (No space left on device)")
     assert ran.stderr.count("\n") == 1
     assert events(after.stdout) == truth(demo, AT - DAY)
 
 
-def test_a_reader_that_goes_away_is_a_sentence_and_the_batch_comes_again(
+def test_a_reader_that_exits_is_reported_and_the_batch_is_printed_again(
     demo: Simulator, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
@@ -376,19 +372,17 @@ def test_a_reader_that_goes_away_is_a_sentence_and_the_batch_comes_again(
     assert process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    told = process.stderr.read()
+    errors = process.stderr.read()
     process.stderr.close()
 
     assert process.wait() == 1
-    assert told.startswith("stdout takes no more events (Broken pipe)")
-    assert told.count("\n") == 1
+    assert errors.startswith("events cannot be written to stdout (Broken pipe)")
+    assert errors.count("\n") == 1
     after = command(demo, tmp_path, "--since", "30d")
     assert events(after.stdout) == truth(demo, AT - 30 * DAY)
 
 
-def test_without_a_stdout_the_feed_says_so_and_asks_nothing(
-    demo: Simulator, tmp_path: Path
-) -> None:
+def test_a_closed_stdout_is_reported_before_any_request(demo: Simulator, tmp_path: Path) -> None:
     words = shlex.join([*COMMAND, "--at", str(AT)])
     ran = subprocess.run(
         ["sh", "-c", f"{words} >&-"],
@@ -402,7 +396,7 @@ def test_without_a_stdout_the_feed_says_so_and_asks_nothing(
     assert demo.requests == []
 
 
-def test_a_line_that_a_crash_left_broken_in_a_file_does_not_take_the_next_one_along(
+def test_a_broken_last_line_in_a_file_is_ended_before_the_next_event(
     demo: Simulator, tmp_path: Path
 ) -> None:
     printed = tmp_path / "printed"
@@ -416,13 +410,13 @@ def test_a_line_that_a_crash_left_broken_in_a_file_does_not_take_the_next_one_al
     assert [json.loads(line) for line in lines[2:]] == truth(demo, AT - DAY)
 
 
-def test_letters_that_the_locale_lacks_are_printed_all_the_same(
-    httpserver: HTTPServer, tmp_path: Path
-) -> None:
-    told = Told(httpserver, event("audit_log-1", project={"id": "proj_1", "name": "Größe 中"}))
+def test_characters_outside_the_locale_are_printed(httpserver: HTTPServer, tmp_path: Path) -> None:
+    api = GivenEvents(
+        httpserver, event("audit_log-1", project={"id": "proj_1", "name": "Größe 中"})
+    )
     ran = subprocess.run(
         [*COMMAND, "--at", str(AT), "--format", "influx"],
-        env=environment(told.url, tmp_path) | {"PYTHONIOENCODING": "latin-1"},
+        env=environment(api.url, tmp_path) | {"PYTHONIOENCODING": "latin-1"},
         capture_output=True,
     )
 
@@ -430,7 +424,7 @@ def test_letters_that_the_locale_lacks_are_printed_all_the_same(
     assert 'project_name="Größe 中"' in ran.stdout.decode("utf-8")
 
 
-def test_a_fault_of_ours_is_a_sentence_without_the_key(
+def test_an_unexpected_exception_is_one_sentence_without_the_key(
     demo: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> Outcome:
@@ -444,7 +438,7 @@ def test_a_fault_of_ours_is_a_sentence_without_the_key(
     assert "RuntimeError: with ***" in ran.stderr
 
 
-def test_the_help_says_what_the_cursor_is_for(demo: Simulator, tmp_path: Path) -> None:
+def test_the_help_explains_the_cursor(demo: Simulator, tmp_path: Path) -> None:
     ran = command(demo, tmp_path, "--help")
 
     assert ran.returncode == 0

@@ -1,4 +1,4 @@
-"""kill -9 at any moment loses no audit event and repeats at most the last batch."""
+"""The audit feed under kill -9: it loses no event and repeats at most the last batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def demo() -> Iterator[Simulator]:
         yield simulator
 
 
-def test_killed_before_any_line_of_its_code_the_feed_loses_nothing(
+def test_killed_before_each_line_of_code_the_feed_loses_nothing(
     demo: Simulator, tmp_path: Path
 ) -> None:
     wanted = ids(truth(demo, AT - 6.2 * HOUR))
@@ -52,10 +52,10 @@ def test_killed_before_any_line_of_its_code_the_feed_loses_nothing(
 
 
 @pytest.mark.parametrize("lines", [1, 2, 17, 45, 90])
-def test_killed_while_its_reader_is_slow_the_feed_loses_nothing(
+def test_killed_during_a_slow_read_the_feed_loses_nothing(
     demo: Simulator, tmp_path: Path, lines: int
 ) -> None:
-    """The pipe holds one page, so that the process waits in the middle of a batch."""
+    """The pipe's buffer is one memory page, so that the process waits in the middle of a batch."""
     wanted = ids(truth(demo, AT - 24 * HOUR))
     process = started(demo, tmp_path)
     assert process.stdout is not None
@@ -71,8 +71,10 @@ def test_killed_while_its_reader_is_slow_the_feed_loses_nothing(
     assert ids(events(second.stdout)) == wanted
 
 
-@pytest.mark.parametrize("answers", [1, 3, 5, 9])
-def test_killed_while_answers_are_slow_the_feed_loses_nothing(tmp_path: Path, answers: int) -> None:
+@pytest.mark.parametrize("responses", [1, 3, 5, 9])
+def test_killed_during_slow_responses_the_feed_loses_nothing(
+    tmp_path: Path, responses: int
+) -> None:
     printed = tmp_path / "printed"
     with Simulator(at=AT, audit_delay=0, latency=0.02) as demo:
         wanted = ids(truth(demo, AT - 90 * HOUR))
@@ -80,7 +82,7 @@ def test_killed_while_answers_are_slow_the_feed_loses_nothing(tmp_path: Path, an
         with printed.open("a") as out:
             process = started(demo, tmp_path / "cursor", since="90h", stdout=out.fileno(), most=40)
         for _ in range(2000):
-            if len(demo.requests) >= answers or process.poll() is not None:
+            if len(demo.requests) >= responses or process.poll() is not None:
                 break
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
@@ -101,7 +103,7 @@ def started(
     stdout: int = subprocess.PIPE,
     most: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """The command itself in a process of its own; `most` shrinks its slices."""
+    """Start the command in a separate process; `most` shrinks its slices."""
     words = [*COMMAND, "--at", str(AT), "--since", since]
     if most is not None:
         code = (

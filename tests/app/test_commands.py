@@ -1,4 +1,4 @@
-"""What people read first: the help, the demo, and why a DataSource alarms or never does."""
+"""The suite command: its help, the demo, wrong usage and the reasons for thresholds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOON = 1_795_003_200
 
 
 class Shown(NamedTuple):
-    """What the demo printed and its exit status."""
+    """Text that the demo printed, and its exit status."""
 
     text: str
     status: int
@@ -32,18 +32,18 @@ def shown() -> Shown:
     return Shown(status=demo.run(around), text=out.getvalue())
 
 
-def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def output(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert cli.invoke(suite, words) == 0
     return capsys.readouterr().out
 
 
-def test_the_help_cuts_no_sentence_short(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "..." not in said(["--help"], capsys).partition("Commands:")[2]
+def test_the_help_shows_whole_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "..." not in output(["--help"], capsys).partition("Commands:")[2]
 
 
 @pytest.mark.parametrize("name", sorted(suite.commands))
-def test_every_option_says_what_it_is_for(name: str) -> None:
-    """A choice says it by its words."""
+def test_every_option_has_a_help_text(name: str) -> None:
+    """An option with choices needs no help text."""
     options = [entry for entry in suite.commands[name].params if isinstance(entry, click.Option)]
 
     assert [
@@ -53,7 +53,7 @@ def test_every_option_says_what_it_is_for(name: str) -> None:
     ] == []
 
 
-def test_the_help_of_a_script_says_where_the_key_comes_from(
+def test_the_help_of_a_script_explains_where_the_key_comes_from(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cli.script("rate_limits", ["--help"])
@@ -69,23 +69,23 @@ def test_the_help_of_a_script_says_where_the_key_comes_from(
         (["simulate", "--port", "99999"], "lm-openai: Invalid value for '--port': 99999 is not "),
     ],
 )
-def test_what_there_is_not_is_refused_by_name(
+def test_an_unknown_datasource_or_port_is_refused_by_name(
     words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.invoke(suite, words) == 2
 
-    told = capsys.readouterr()
-    assert told.err.startswith(sentence)
-    assert (told.out, told.err.count("\n")) == ("", 1)
+    out, err = capsys.readouterr()
+    assert err.startswith(sentence)
+    assert (out, err.count("\n")) == ("", 1)
 
 
 @pytest.mark.parametrize("folder", resources.folders())
-def test_a_datasource_without_thresholds_says_why(
+def test_a_datasource_without_thresholds_gives_a_reason(
     folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, _, rest = said(["thresholds", folder], capsys).partition("\n")
+    first, _, rest = output(["thresholds", folder], capsys).partition("\n")
 
-    assert rest or first.startswith("None by default: ")
+    assert rest or first.startswith("No default limits: ")
 
 
 def test_the_demo_shows_every_datasource(shown: Shown) -> None:
@@ -95,8 +95,8 @@ def test_the_demo_shows_every_datasource(shown: Shown) -> None:
     assert [title for title in titles if f"\n{title}: " not in shown.text] == []
 
 
-def test_the_demo_ends_with_what_to_look_at_first_and_what_to_do_next(shown: Shown) -> None:
-    last = shown.text.partition("\nTo look at first: ")[2]
+def test_the_demo_ends_with_instances_that_need_attention_and_next_steps(shown: Shown) -> None:
+    last = shown.text.partition("\nNeeds attention: ")[2]
     bad, _, following = last.partition("\nNext:\n")
 
     assert bad.splitlines()[1].startswith("  critical: ")

@@ -1,4 +1,4 @@
-"""lm-openai doctor: each thing that can be in the way is found, named and given its cure."""
+"""lm-openai doctor: it finds each problem and names its fix."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def demo() -> Iterator[Simulator]:
 
 @pytest.fixture
 def examined(tmp_path: Path) -> Examine:
-    """Findings by subject; of several of one subject the last."""
+    """Function that returns findings by subject; the last one of a subject wins."""
 
-    def look(
+    def examine(
         url: str, key: str = ADMIN_KEY, now: int = WEDNESDAY, **more: str
     ) -> dict[str, Finding]:
         environ = {
@@ -64,12 +64,12 @@ def examined(tmp_path: Path) -> Examine:
         around = Surroundings(environ, io.StringIO(), io.StringIO(), io.StringIO(), now)
         return {found.subject: found for found in findings(Session(Options(), around))}
 
-    return look
+    return examine
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Callable[[str, object], Path]:
-    """`site(name, content)` puts a file among the site's thresholds."""
+    """Function that writes a threshold file of the site: `site(name, content)`."""
 
     def put(name: str, content: object) -> Path:
         path = tmp_path / "etc" / "thresholds.d" / name
@@ -80,7 +80,7 @@ def site(tmp_path: Path) -> Callable[[str, object], Path]:
     return put
 
 
-def test_all_is_well_with_a_good_key(demo: Simulator, examined: Examine) -> None:
+def test_a_good_key_passes_every_check(demo: Simulator, examined: Examine) -> None:
     found = examined(demo.url)
 
     assert {finding.verdict for finding in found.values()} == {GOOD}
@@ -96,7 +96,9 @@ def test_all_is_well_with_a_good_key(demo: Simulator, examined: Examine) -> None
     ]
 
 
-def test_it_asks_little(demo: Simulator, examined: Examine) -> None:
+def test_it_sends_one_request_per_usage_kind_and_four_others(
+    demo: Simulator, examined: Examine
+) -> None:
     examined(demo.url)
 
     assert len(demo.requests) == len(USAGE_KINDS) + 4
@@ -123,7 +125,7 @@ def test_a_missing_scope_is_named_with_what_needs_it(
     assert use in found[scope].text
 
 
-def test_a_project_key_is_told_by_its_letters_and_by_the_api(
+def test_a_project_key_is_recognized_by_its_prefix_and_by_the_api(
     demo: Simulator, examined: Examine
 ) -> None:
     found = examined(demo.url, "sk-proj-abc")
@@ -134,21 +136,23 @@ def test_a_project_key_is_told_by_its_letters_and_by_the_api(
     assert len(demo.requests) == 1
 
 
-def test_a_revoked_key_is_the_reason_and_not_the_way(demo: Simulator, examined: Examine) -> None:
+def test_a_revoked_key_is_reported_as_such_and_not_as_a_connection_failure(
+    demo: Simulator, examined: Examine
+) -> None:
     found = examined(demo.url, "sk-admin-revoked")
 
     assert found["key"].verdict == GOOD
     assert found["reach"].verdict == BAD
-    assert "answers on this machine" in found["reach"].text
+    assert "responds on this machine" in found["reach"].text
     assert "the admin key is wrong or was revoked" in found["reach"].text
 
 
-def test_half_a_key_is_worth_a_note(demo: Simulator, examined: Examine) -> None:
-    """A gateway may have keys of its own, so the API has the last word."""
+def test_a_truncated_key_is_a_note(demo: Simulator, examined: Examine) -> None:
+    """It is not an error: a gateway may issue its own keys, and the API decides."""
     found = examined(demo.url, "admin-demo")
 
     assert found["key"].verdict == NOTE
-    assert "copy it again, whole" in found["key"].text
+    assert "copy the whole key again" in found["key"].text
     assert found["reach"].verdict == BAD
 
 
@@ -157,10 +161,10 @@ def test_no_finding_holds_the_key(demo: Simulator, examined: Examine) -> None:
         assert not [words for _, _, words in examined(demo.url, key).values() if key in words]
 
 
-# The way
+# The connection
 
 
-def test_an_address_without_its_version_is_told_from_a_dead_one(
+def test_a_url_without_the_version_is_not_reported_as_unreachable(
     demo: Simulator, examined: Examine
 ) -> None:
     reach = examined(demo.url.removesuffix("/v1"))["reach"]
@@ -170,7 +174,7 @@ def test_an_address_without_its_version_is_told_from_a_dead_one(
     assert "check the id and openai.api.url" in reach.text
 
 
-def test_nothing_is_asked_after_a_dead_end(demo: Simulator, examined: Examine) -> None:
+def test_no_check_runs_after_the_api_is_unreachable(demo: Simulator, examined: Examine) -> None:
     demo.stop()
 
     found = examined(demo.url)
@@ -180,7 +184,7 @@ def test_nothing_is_asked_after_a_dead_end(demo: Simulator, examined: Examine) -
     assert "check DNS, firewall, proxy" in found["reach"].text
 
 
-def test_a_certificate_that_nobody_here_trusts_is_named_with_its_cure(examined: Examine) -> None:
+def test_an_untrusted_certificate_is_named_with_its_fix(examined: Examine) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     with HTTPServer(host="localhost", ssl_context=context) as server:
@@ -191,7 +195,7 @@ def test_a_certificate_that_nobody_here_trusts_is_named_with_its_cure(examined: 
     assert "openai.ca.file" in found["reach"].text
 
 
-def test_over_tls_it_says_so(examined: Examine, tmp_path: Path) -> None:
+def test_a_connection_over_tls_is_reported(examined: Examine, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -201,12 +205,10 @@ def test_over_tls_it_says_so(examined: Examine, tmp_path: Path) -> None:
         server.expect_request("/v1/organization/projects").respond_with_json(page)
         found = examined(server.url_for("/v1"), LM_OPENAI_CA_FILE=str(tmp_path / "ca.pem"))
 
-    assert (found["reach"].verdict, found["reach"].text) == (GOOD, "localhost answers over TLS")
+    assert (found["reach"].verdict, found["reach"].text) == (GOOD, "localhost responds over TLS")
 
 
-def test_a_web_page_in_the_place_of_the_api_is_called_one(
-    demo: Simulator, examined: Examine
-) -> None:
+def test_a_web_page_instead_of_the_api_is_reported(demo: Simulator, examined: Examine) -> None:
     demo.fault("html")
 
     reach = examined(demo.url)["reach"]
@@ -215,9 +217,7 @@ def test_a_web_page_in_the_place_of_the_api_is_called_one(
     assert "HTTP 200 with a web page" in reach.text
 
 
-def test_one_usage_kind_that_fails_is_found_among_those_that_do_not(
-    demo: Simulator, examined: Examine
-) -> None:
+def test_a_single_failing_usage_kind_is_found(demo: Simulator, examined: Examine) -> None:
     demo.fault("400", "*/usage/images")
 
     found = examined(demo.url)
@@ -226,7 +226,7 @@ def test_one_usage_kind_that_fails_is_found_among_those_that_do_not(
     assert bad == ["usage/images"]
 
 
-def test_costs_that_fail_are_found_though_usage_is_read(demo: Simulator, examined: Examine) -> None:
+def test_failing_costs_are_found_although_usage_works(demo: Simulator, examined: Examine) -> None:
     demo.fault("400", "*/costs")
 
     found = examined(demo.url)
@@ -266,10 +266,10 @@ def test_an_empty_audit_log_may_mean_that_logging_is_off(
     audit = examined(httpserver.url_for("/v1"))["audit"]
 
     assert audit.verdict == NOTE
-    assert "switch audit logging on" in audit.text
+    assert "audit logging is off" in audit.text
 
 
-def test_the_newest_usage_is_told_by_kind_the_youngest_first(examined: Examine) -> None:
+def test_the_age_of_the_newest_usage_is_listed_by_kind_lowest_first(examined: Examine) -> None:
     delays = {"completions": 40 * 60, "embeddings": 20 * 60}
     with Simulator(at=WEDNESDAY, lag=0, delays=delays) as late:
         words = examined(late.url)["data"].text
@@ -279,7 +279,7 @@ def test_the_newest_usage_is_told_by_kind_the_youngest_first(examined: Examine) 
     assert list(minutes.values()) == sorted(minutes.values(), key=int)
 
 
-def test_no_usage_at_all_is_worth_a_note(examined: Examine) -> None:
+def test_no_usage_at_all_is_a_note(examined: Examine) -> None:
     with Simulator(at=WEDNESDAY, lag=0, delays=dict.fromkeys(USAGE_KINDS, 86400)) as late:
         data = examined(late.url)["data"]
 
@@ -289,7 +289,7 @@ def test_no_usage_at_all_is_worth_a_note(examined: Examine) -> None:
 # The cache
 
 
-def test_a_cache_that_others_can_write_in_is_not_used_and_the_doctor_says_why(
+def test_a_cache_folder_that_others_can_write_to_is_reported(
     demo: Simulator, examined: Examine, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").mkdir()
@@ -299,10 +299,10 @@ def test_a_cache_that_others_can_write_in_is_not_used_and_the_doctor_says_why(
 
     assert cache.verdict == NOTE
     assert "others can write in it" in cache.text
-    assert "every script asks for itself" in cache.text
+    assert "every script sends its own requests" in cache.text
 
 
-def test_a_cache_that_is_a_file_is_no_cache(
+def test_a_file_instead_of_a_cache_folder_is_a_note(
     demo: Simulator, examined: Examine, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").write_text("")
@@ -330,7 +330,7 @@ def test_the_sites_own_files_are_listed(
     assert str(path) in found.text
 
 
-def test_a_misspelt_datasource_is_found_though_every_poll_skips_its_file(
+def test_a_misspelled_datasource_is_found_although_polls_skip_its_entry(
     demo: Simulator, examined: Examine, site: Callable[[str, object], Path]
 ) -> None:
     path = site("costs.json", [GOOD_FILE, GOOD_FILE | {"datasource": "OpenAI_Cost_ByOrganisation"}])
@@ -339,8 +339,8 @@ def test_a_misspelt_datasource_is_found_though_every_poll_skips_its_file(
 
     assert found.verdict == BAD
     assert found.text == (
-        f'{path}: [1].datasource: no DataSource is called "OpenAI_Cost_ByOrganisation", '
-        f"so none reads this; did you mean OpenAI_Cost_ByOrganization?"
+        f'{path}: [1].datasource: no DataSource is named "OpenAI_Cost_ByOrganisation", '
+        f"so this has no effect; did you mean OpenAI_Cost_ByOrganization?"
     )
 
 
@@ -353,7 +353,7 @@ def test_a_misspelt_datasource_is_found_though_every_poll_skips_its_file(
         ({"thresholds": []}, "datasource"),
     ],
 )
-def test_a_faulty_file_is_named_once_with_its_place(
+def test_a_faulty_file_is_reported_once_with_its_position(
     demo: Simulator,
     examined: Examine,
     site: Callable[[str, object], Path],
@@ -373,7 +373,7 @@ def test_a_faulty_file_is_named_once_with_its_place(
 
 
 @pytest.mark.parametrize(("key", "status"), [(ADMIN_KEY, 0), (NO_AUDIT_KEY, 1)])
-def test_the_command_prints_a_line_a_finding_and_fails_when_one_is_bad(
+def test_the_command_prints_one_line_per_finding_and_fails_if_one_is_bad(
     demo: Simulator, tmp_path: Path, key: str, status: int
 ) -> None:
     demo.now = time.time()
@@ -384,7 +384,7 @@ def test_the_command_prints_a_line_a_finding_and_fails_when_one_is_bad(
     assert {line[:5].strip() for line in lines} <= {GOOD, NOTE, BAD}
 
 
-def test_the_command_speaks_json_too(demo: Simulator, tmp_path: Path) -> None:
+def test_the_command_prints_json(demo: Simulator, tmp_path: Path) -> None:
     demo.now = time.time()
     lines = command(demo, tmp_path, ADMIN_KEY, 0, "--format", "json").splitlines()
 

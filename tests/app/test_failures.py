@@ -1,4 +1,4 @@
-"""What a poll that met a fault says, where and with which status; never a short total."""
+"""Polls with API failures: the message, its stream, the exit status, and never a partial total."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGES = {"1m": 30, "1h": 3, "1d": 3}
 COST_PAGE = 10
 
 SHORT, PATIENT = 2, 120
-"""Seconds of a poll that is to run out of time, and of one that is not, on a busy machine too."""
+"""Timeouts in seconds: one that polls exceed, and one that they meet even on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def running() -> Iterator[Simulator]:
 
 @pytest.fixture
 def demo(running: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """The demo organization without faults, its answers in pages small enough to be several."""
+    """Demo organization without faults; its pages are so small that every list has several."""
     running.clear()
     for width, most in PAGES.items():
         monkeypatch.setitem(endpoints.MAXIMUM_BUCKETS, width, most)
@@ -57,7 +57,7 @@ def polled(
     timeout: int = PATIENT,
     **more: Any,
 ) -> Outcome:
-    """One run with a cache of its own."""
+    """Run one poll with a separate cache."""
     environ = {
         "OPENAI_ADMIN_KEY": ADMIN_KEY,
         "OPENAI_BASE_URL": demo.url,
@@ -71,7 +71,7 @@ def polled(
 
 
 def in_all_formats(folder: str, demo: Simulator, tmp_path: Path, **more: Any) -> dict[str, Outcome]:
-    """The run in each format, all at once since most of a failed one is waiting."""
+    """Run the poll in every format, in parallel, because failed polls mostly wait."""
     with ThreadPoolExecutor(len(FORMATS)) as pool:
         outcomes = pool.map(
             lambda form: polled(folder, demo, tmp_path / form, form, **more), FORMATS
@@ -80,7 +80,7 @@ def in_all_formats(folder: str, demo: Simulator, tmp_path: Path, **more: Any) ->
 
 
 def sentence_of(outcomes: dict[str, Outcome]) -> str:
-    """The sentence of a failed poll, after a look at where each format put it."""
+    """Return the error message of a failed poll, after checking its stream in every format."""
     sentence = outcomes["json"].stderr.removesuffix("\n")
     assert "\n" not in sentence
     for form in ("json", "influx", "logicmonitor", "prometheus"):
@@ -99,11 +99,11 @@ def sentence_of(outcomes: dict[str, Outcome]) -> str:
     return sentence
 
 
-# Kind of fault, its settings, what the sentence holds; the poll has SHORT where it asks again.
+# (kind of fault, its settings, part of the message); LASTING faults are retried for SHORT seconds
 LASTING = ("429", "gateway", "truncated", "cut", "slow")
 FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
-    "throttled for ever": ("429", {}, "the API throttles this organization"),
-    "throttled for longer than the poll may take": (
+    "throttled forever": ("429", {}, "the API throttles this organization"),
+    "throttled for longer than the poll's timeout": (
         "429",
         {"retry_after": 100},
         "no request for another 100 s, longer than this poll may run",
@@ -112,12 +112,12 @@ FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
     "HTML with status 200": ("html", {}, "is not JSON (HTTP 200 with a web page)"),
     "truncated JSON": ("truncated", {}, "is not JSON (HTTP 200 with broken JSON)"),
     "a connection that breaks": ("cut", {}, "no connection to the API"),
-    "an answer past the deadline": ("slow", {"seconds": SHORT + 0.5}, "the poll ran out of time"),
+    "a response after the deadline": ("slow", {"seconds": SHORT + 0.5}, "the poll ran out of time"),
     "out of credit": ("quota", {}, "ran out of credit"),
     "a revoked key": ("401", {}, "the admin key is wrong or was revoked"),
     "a missing scope": ("scope", {}, "the admin key lacks a scope (it needs api."),
-    "a missing member": ("missing", {"field": "data"}, "breaks the API's contract (data is"),
-    "a promise of more without a cursor": (
+    "a missing field": ("missing", {"field": "data"}, "breaks the API's contract (data is"),
+    "has_more without a cursor": (
         "no-cursor",
         {},
         "has_more is true, but the cursor is missing",
@@ -127,7 +127,7 @@ FATAL: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("folder", SCRIPTS)
 @pytest.mark.parametrize("fault", FATAL)
-def test_a_poll_that_could_not_look_says_why_and_prints_no_number(
+def test_a_failed_poll_prints_the_reason_and_no_number(
     fault: str, folder: str, demo: Simulator, tmp_path: Path
 ) -> None:
     kind, settings, words = FATAL[fault]
@@ -154,7 +154,7 @@ PAGED = {
         ("400", "the API refused the request"),
     ],
 )
-def test_a_fault_on_a_later_page_fails_the_poll_and_not_the_total(
+def test_a_fault_on_a_later_page_fails_the_whole_poll(
     kind: str, words: str, folder: str, demo: Simulator, tmp_path: Path
 ) -> None:
     at_once = 7 if folder == "rate_limits" else 1
@@ -176,7 +176,7 @@ HEALED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("folder", SCRIPTS)
 @pytest.mark.parametrize("fault", HEALED)
-def test_a_fault_that_passes_leaves_the_same_numbers(
+def test_a_temporary_fault_does_not_change_the_numbers(
     fault: str, folder: str, demo: Simulator, tmp_path: Path
 ) -> None:
     truth = polled(folder, demo, tmp_path / "truth")
@@ -191,18 +191,18 @@ def test_a_fault_that_passes_leaves_the_same_numbers(
 
 
 PARTLY = {
-    "cost_by_organization": ("*/spend_limit", "no budget figures: spend_limit: "),
+    "cost_by_organization": ("*/spend_limit", "budget figures are left out: spend_limit: "),
     "rate_limits": ("{}/rate_limits", " is left out: projects/"),
 }
 
 
 def part(path: str, demo: Simulator) -> str:
-    """The path, with the first project's own in the place of `{}`."""
+    """Return the path with `{}` replaced by the first project's path."""
     return path.format(f"*/{demo.organization.projects[0].id}")
 
 
 @pytest.mark.parametrize("folder", PARTLY)
-def test_when_a_part_failed_the_rest_is_printed_and_the_gap_is_said(
+def test_after_a_partial_failure_the_rest_and_the_failure_are_printed(
     folder: str, demo: Simulator, tmp_path: Path
 ) -> None:
     path, words = PARTLY[folder]
@@ -224,9 +224,7 @@ def test_when_a_part_failed_the_rest_is_printed_and_the_gap_is_said(
     assert words in json.loads(zabbix.stdout)["partial_failures"][0]
 
 
-def test_a_missing_budget_leaves_out_its_shares_and_nothing_else(
-    demo: Simulator, tmp_path: Path
-) -> None:
+def test_without_a_budget_only_its_shares_are_missing(demo: Simulator, tmp_path: Path) -> None:
     whole = json.loads(polled("cost_by_organization", demo, tmp_path / "1").stdout)
     demo.fault("html", "*/spend_limit")
 
@@ -241,7 +239,7 @@ def test_a_missing_budget_leaves_out_its_shares_and_nothing_else(
     assert after.items() <= before.items()
 
 
-def test_discovery_of_a_part_prints_nothing_since_a_short_list_would_delete_instances(
+def test_an_incomplete_discovery_prints_no_instance_because_hosts_would_delete_some(
     demo: Simulator, tmp_path: Path
 ) -> None:
     demo.fault("html", part("{}/rate_limits", demo))
@@ -251,7 +249,7 @@ def test_discovery_of_a_part_prints_nothing_since_a_short_list_would_delete_inst
     assert sentence.startswith("the list of instances is incomplete, so none is printed: ")
 
 
-def test_a_named_instance_of_an_unanswered_part_is_not_taken_for_a_wrong_name(
+def test_a_named_instance_in_a_failed_part_is_not_reported_as_unknown(
     demo: Simulator, tmp_path: Path
 ) -> None:
     demo.fault("html", part("{}/rate_limits", demo))
@@ -263,9 +261,7 @@ def test_a_named_instance_of_an_unanswered_part_is_not_taken_for_a_wrong_name(
 
 
 @pytest.mark.parametrize("form", ["json", "prometheus"])
-def test_an_output_that_cannot_be_written_is_a_sentence(
-    form: str, demo: Simulator, tmp_path: Path
-) -> None:
+def test_an_unwritable_output_is_one_sentence(form: str, demo: Simulator, tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path), "OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": demo.url}
     script = ROOT / "modules" / "completion_by_model" / "completion_by_model.py"
     words = [sys.executable, str(script), "--format", form, "--at", str(AT)]
@@ -273,14 +269,12 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
     with open("/dev/full", "w") as full:
         ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, env=environ, timeout=60)
 
-    said = b"the output cannot be written: No space left on device\n"
-    assert (ran.stderr, ran.returncode) == (said, 1)
+    message = b"the output cannot be written: No space left on device\n"
+    assert (ran.stderr, ran.returncode) == (message, 1)
 
 
 @pytest.mark.parametrize("form", ["json", "nagios", "zabbix"])
-def test_names_in_any_script_are_printed_whatever_the_locale_says(
-    form: str, tmp_path: Path
-) -> None:
+def test_names_in_any_script_are_printed_in_every_locale(form: str, tmp_path: Path) -> None:
     narrow = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     with Simulator(at=AT, projects=12, models=8) as whole:
         environ = {"OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": whole.url, **narrow}
@@ -292,24 +286,22 @@ def test_names_in_any_script_are_printed_whatever_the_locale_says(
 
 
 @pytest.mark.parametrize("folder", SCRIPTS)
-def test_v_says_what_a_poll_cost_also_when_it_failed(
+def test_v_prints_request_counts_even_for_a_failed_poll(
     folder: str, demo: Simulator, tmp_path: Path
 ) -> None:
-    well = polled(folder, demo, tmp_path / "1", verbose=True)
+    good = polled(folder, demo, tmp_path / "1", verbose=True)
     demo.fault("html", PAGED[folder])
-    badly = polled(folder, demo, tmp_path / "2", verbose=True)
+    bad = polled(folder, demo, tmp_path / "2", verbose=True)
 
-    for outcome in (well, badly):
+    for outcome in (good, bad):
         assert re.match(r"\d+ requests, 0 retries, 0 throttled, slowest response", outcome.stderr)
-    assert badly.stderr.count("\n") == 2
+    assert bad.stderr.count("\n") == 2
     if folder != "cost_by_organization":
-        assert "\nage of the newest data: " in well.stderr
+        assert "\nage of the newest data: " in good.stderr
 
 
 @pytest.mark.parametrize("folder", SCRIPTS)
-def test_an_api_that_is_not_there_is_a_sentence(
-    folder: str, demo: Simulator, tmp_path: Path
-) -> None:
+def test_an_unreachable_api_is_one_sentence(folder: str, demo: Simulator, tmp_path: Path) -> None:
     with Simulator(at=AT) as other:
         pass
 

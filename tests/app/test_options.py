@@ -1,4 +1,4 @@
-"""The quick reading of argv says the same as click's, or leaves it to click."""
+"""The fast parser of argv agrees with click, or leaves argv to click."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ PIECES = st.sampled_from(
 
 @pytest.fixture(scope="module")
 def clicked() -> Any:
-    """What click makes of words: Options, or None for help, version and mistakes."""
+    """Function that parses argv with click; None for help, version and wrong usage."""
     seen: list[Options] = []
 
     def read(words: list[str]) -> Options | None:
@@ -105,25 +105,25 @@ def clicked() -> Any:
 
 
 @pytest.mark.parametrize("words", PLAIN)
-def test_both_read_the_plain_form_alike(words: str, clicked: Any) -> None:
+def test_both_parsers_read_plain_forms_alike(words: str, clicked: Any) -> None:
     assert parse(words.split()) == clicked(words.split()) == PLAIN[words]
 
 
 @pytest.mark.parametrize("words", OTHERS)
-def test_what_the_quick_one_does_not_know_is_left_to_click(words: str) -> None:
+def test_unknown_forms_are_left_to_click(words: str) -> None:
     assert parse(words.split()) is None
 
 
 @given(words=st.lists(PIECES, max_size=5))
-def test_whatever_the_quick_one_reads_click_reads_the_same(words: list[str], clicked: Any) -> None:
-    quick = parse(words)
+def test_click_agrees_with_every_result_of_the_fast_parser(words: list[str], clicked: Any) -> None:
+    fast = parse(words)
 
-    assert quick is None or quick == clicked(words)
+    assert fast is None or fast == clicked(words)
 
 
 @given(words=st.lists(PIECES, max_size=4))
-def test_the_quick_one_leaves_nothing_plain_to_click(words: list[str], clicked: Any) -> None:
-    """What click reads and it does not are click's own forms: `-vv`, `--` and the like."""
+def test_the_fast_parser_leaves_no_plain_form_to_click(words: list[str], clicked: Any) -> None:
+    """Only click's own forms are left, such as `-vv` and `--`."""
     slow = clicked(words)
 
     if slow is not None and parse(words) is None:
@@ -131,15 +131,15 @@ def test_the_quick_one_leaves_nothing_plain_to_click(words: list[str], clicked: 
 
 
 def test_every_option_is_in_the_help() -> None:
-    said = run("--help").stdout
+    text = run("--help").stdout
 
     for option in OPTIONS:
-        assert option.flag in said
-        assert option.negative in said
-    assert "--version" in said
+        assert option.flag in text
+        assert option.negative in text
+    assert "--version" in text
 
 
-def test_a_plain_poll_is_read_without_click() -> None:
+def test_a_plain_poll_is_parsed_without_importing_click() -> None:
     program = """
 import sys
 sys.path.insert(0, sys.argv.pop())
@@ -160,6 +160,6 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
 
 
-def test_help_and_version_are_no_failure() -> None:
+def test_help_and_version_exit_with_0() -> None:
     assert [run(word).returncode for word in ("--help", "--version")] == [0, 0]
     assert run("--version").stdout.startswith("lm-openai ")

@@ -1,4 +1,4 @@
-"""The whole suite in one run: every format that takes it, its cost, and what a lost scope takes."""
+"""All DataSources in one run: the formats that allow it, its requests, and missing scopes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def demo() -> Iterator[Simulator]:
 
 
 def collected(demo: Simulator, cache: Path, form: str, key: str = ADMIN_KEY) -> Outcome:
-    """`collect all` as one run."""
+    """Run `collect all` in this process."""
     environ = {
         "OPENAI_ADMIN_KEY": key,
         "OPENAI_BASE_URL": demo.url,
@@ -60,12 +60,12 @@ def collected(demo: Simulator, cache: Path, form: str, key: str = ADMIN_KEY) -> 
 
 
 def printed(outcome: Outcome) -> set[str]:
-    """The folders that a JSON run tells of, one document a line."""
+    """Return the folders in the JSON output, which has one document per line."""
     documents = [json.loads(line) for line in outcome.stdout.splitlines()]
     return {document["datasource"]["folder"] for document in documents}
 
 
-def test_json_is_one_document_a_line_and_the_count_of_requests_is_said(
+def test_json_is_one_document_per_line_and_v_prints_the_request_count(
     demo: Simulator, tmp_path: Path
 ) -> None:
     demo.clear()
@@ -76,19 +76,23 @@ def test_json_is_one_document_a_line_and_the_count_of_requests_is_said(
     assert outcome.stderr.startswith(f"{len(demo.requests)} requests, 0 retries, 0 throttled")
 
 
-def test_influx_takes_all_and_every_line_parses(demo: Simulator, tmp_path: Path) -> None:
+def test_influx_prints_all_datasources_and_every_line_parses(
+    demo: Simulator, tmp_path: Path
+) -> None:
     outcome = collected(demo, tmp_path, "influx")
 
     lines = [parse_line(line) for line in outcome.stdout.splitlines()]
     assert outcome.status == 0
-    told = {line["measurement"].removeprefix("openai_") for line in lines}
+    printed_folders = {line["measurement"].removeprefix("openai_") for line in lines}
     without_series = {
         folder for folder in FOLDERS if not datasource.definition(folder).series_width
     }
-    assert without_series < told <= set(FOLDERS)
+    assert without_series < printed_folders <= set(FOLDERS)
 
 
-def test_prometheus_takes_all_and_heads_each_metric_once(demo: Simulator, tmp_path: Path) -> None:
+def test_prometheus_prints_all_datasources_and_each_metric_header_once(
+    demo: Simulator, tmp_path: Path
+) -> None:
     outcome = collected(demo, tmp_path, "prometheus")
 
     families = [family.name for family in text_string_to_metric_families(outcome.stdout)]
@@ -97,7 +101,9 @@ def test_prometheus_takes_all_and_heads_each_metric_once(demo: Simulator, tmp_pa
     assert outcome.stdout.count("openai_poll_success{") == len(FOLDERS)
 
 
-def test_nagios_gives_one_worst_state_and_a_line_for_each(demo: Simulator, tmp_path: Path) -> None:
+def test_nagios_prints_the_worst_state_and_one_line_per_datasource(
+    demo: Simulator, tmp_path: Path
+) -> None:
     outcome = collected(demo, tmp_path, "nagios")
 
     first, *others = outcome.stdout.splitlines()
@@ -107,7 +113,7 @@ def test_nagios_gives_one_worst_state_and_a_line_for_each(demo: Simulator, tmp_p
 
 
 @pytest.mark.parametrize("form", sorted(name for name, row in FORMATS.items() if not row.together))
-def test_a_format_that_takes_one_at_a_time_says_so(
+def test_a_format_for_one_datasource_at_a_time_is_refused(
     demo: Simulator, tmp_path: Path, form: str
 ) -> None:
     outcome = collected(demo, tmp_path, form)
@@ -123,7 +129,7 @@ def test_a_format_that_takes_one_at_a_time_says_so(
         (NO_MANAGEMENT_KEY, "api.management.read", BY_LISTS),
     ],
 )
-def test_a_missing_scope_takes_only_what_needs_it_and_is_named(
+def test_a_missing_scope_fails_only_the_datasources_that_need_it(
     demo: Simulator, tmp_path: Path, key: str, scope: str, lost: set[str]
 ) -> None:
     outcome = collected(demo, tmp_path, "json", key)
@@ -132,12 +138,12 @@ def test_a_missing_scope_takes_only_what_needs_it_and_is_named(
     assert set(FOLDERS) - printed(outcome) <= lost
     for folder in set(FOLDERS) - printed(outcome):
         title = datasource.definition(folder).title
-        said = re.search(rf"^{title}: .*", outcome.stderr, re.MULTILINE)
-        assert said, folder
-        assert scope in said[0]
+        message = re.search(rf"^{title}: .*", outcome.stderr, re.MULTILINE)
+        assert message, folder
+        assert scope in message[0]
 
 
-def test_without_the_usage_scope_nothing_that_counts_usage_or_money_is_printed(
+def test_without_the_usage_scope_no_usage_or_costs_are_printed(
     demo: Simulator, tmp_path: Path
 ) -> None:
     outcome = collected(demo, tmp_path, "prometheus", NO_USAGE_KEY)

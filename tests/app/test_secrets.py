@@ -1,4 +1,4 @@
-"""The key and every other secret appear nowhere: not in output, errors, tracebacks or files."""
+"""No secret appears in output, error messages, tracebacks or files."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def demo() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def gossip() -> Iterator[HTTPServer]:
-    """A server that tells whatever it was sent to whoever asks."""
+def echoing_server() -> Iterator[HTTPServer]:
+    """Server that repeats the key and the URL of a request in its response."""
     with HTTPServer(host="127.0.0.1") as server:
-        for path, answer in ECHOES.items():
-            server.expect_request(re.compile(f"/{path}/.*")).respond_with_handler(answer)
+        for path, respond in ECHOES.items():
+            server.expect_request(re.compile(f"/{path}/.*")).respond_with_handler(respond)
         yield server
 
 
-def _sent(request: Request) -> str:
+def _echo(request: Request) -> str:
     return f"you sent {request.headers['Authorization']} to {request.url}"
 
 
 def _error(status: int, **more: Any) -> Any:
     return lambda request: Response(
-        json.dumps({"error": {"message": _sent(request), "type": "x", "code": None, **more}}),
+        json.dumps({"error": {"message": _echo(request), "type": "x", "code": None, **more}}),
         status,
         content_type="application/json",
     )
@@ -66,17 +66,17 @@ ECHOES = {
     "throttled": _error(429),
     "no-credit": _error(429, code="insufficient_quota"),
     "down": _error(500),
-    "page": lambda request: Response(f"<html>{_sent(request)}</html>", 502),
-    "text": lambda request: Response(_sent(request)),
+    "page": lambda request: Response(f"<html>{_echo(request)}</html>", 502),
+    "text": lambda request: Response(_echo(request)),
     "key-for-code": lambda request: _error(400, code=request.headers["Authorization"])(request),
     "redirect": lambda request: Response(
         "", 302, {"Location": f"http://me:{KEY}@127.0.0.1:9/v1?key={KEY}"}
     ),
-    "key-for-data": lambda request: Response(json.dumps({"data": _sent(request)})),
+    "key-for-data": lambda request: Response(json.dumps({"data": _echo(request)})),
     "key-for-count": lambda request: Response(
         json.dumps(
             {
-                "data": [{"start_time": _sent(request), "end_time": 1, "results": []}],
+                "data": [{"start_time": _echo(request), "end_time": 1, "results": []}],
                 "has_more": False,
             }
         )
@@ -85,21 +85,21 @@ ECHOES = {
 
 
 def assert_secret(outcome: Outcome, home: Path) -> None:
-    """No secret in what was printed, nor in any file left behind, nor in its name."""
-    said = outcome.stdout + outcome.stderr
-    assert said.strip()
-    left = list(home.rglob("*"))
-    said += "".join(str(path.relative_to(home)) for path in left)
-    said += "".join(path.read_bytes().decode("latin-1") for path in left if path.is_file())
+    """Assert that no secret is in the output, in a file below `home` or in a file's name."""
+    text = outcome.stdout + outcome.stderr
+    assert text.strip()
+    paths = list(home.rglob("*"))
+    text += "".join(str(path.relative_to(home)) for path in paths)
+    text += "".join(path.read_bytes().decode("latin-1") for path in paths if path.is_file())
     for word in (KEY, PART, PASSWORD, ADMIN_KEY):
-        assert word not in said
+        assert word not in text
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_an_api_that_quotes_the_key_is_not_quoted(
-    echo: str, gossip: HTTPServer, tmp_path: Path
+def test_a_key_in_an_api_response_is_not_printed(
+    echo: str, echoing_server: HTTPServer, tmp_path: Path
 ) -> None:
-    environ = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": gossip.url_for(f"/{echo}")}
+    environ = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": echoing_server.url_for(f"/{echo}")}
     words = ("-v", "--timeout", "1", "--at", AT)
 
     outcome = started("rate_limits", words, tmp_path, environ)
@@ -110,7 +110,7 @@ def test_an_api_that_quotes_the_key_is_not_quoted(
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_poll_that_is_well_shows_no_key_and_leaves_none_behind(
+def test_a_good_poll_prints_and_stores_no_key(
     folder: str, form: str, demo: Simulator, tmp_path: Path
 ) -> None:
     environ = {"OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": demo.url}
@@ -121,7 +121,7 @@ def test_a_poll_that_is_well_shows_no_key_and_leaves_none_behind(
     assert_secret(outcome, tmp_path)
 
 
-def test_what_is_kept_for_the_next_run_is_named_by_a_digest_and_for_the_owner_alone(
+def test_cache_files_are_named_by_a_digest_and_only_the_owner_can_access_them(
     demo: Simulator, tmp_path: Path
 ) -> None:
     environ = {"OPENAI_ADMIN_KEY": ADMIN_KEY, "OPENAI_BASE_URL": demo.url}
@@ -135,7 +135,7 @@ def test_what_is_kept_for_the_next_run_is_named_by_a_digest_and_for_the_owner_al
 
 @pytest.mark.parametrize("form", ["json", "nagios", "zabbix"])
 @pytest.mark.parametrize("way", ["openai.proxy.url", "openai.proxy.pass", "HTTP_PROXY"])
-def test_a_proxys_password_is_a_secret_too(way: str, form: str, tmp_path: Path) -> None:
+def test_the_password_of_a_proxy_is_a_secret(way: str, form: str, tmp_path: Path) -> None:
     environ = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": "http://api.invalid/v1"}
     lines = {
         "openai.proxy.url": f"openai.proxy.url={PROXY}",
@@ -155,20 +155,22 @@ def test_a_proxys_password_is_a_secret_too(way: str, form: str, tmp_path: Path) 
 
 
 MISTAKES = {
-    "a key that lost its sign": f"openai.admin.key{KEY}\n",
+    "a key without an equals sign": f"openai.admin.key{KEY}\n",
     "a key under a wrong name": f"openai.admin.keys={KEY}\n",
-    "a key with blanks inside": f"openai.admin.key={KEY} {KEY}\n",
+    "a key with a space": f"openai.admin.key={KEY} {KEY}\n",
     "a key in broken JSON": f'{{"openai.admin.key": "{KEY}"',
     "a key in a list": f'{{"openai.admin.key": ["{KEY}"]}}',
-    "a key where a file is meant": f"openai.admin.key.file={KEY}\n",
-    "a password in a URL that is none": f"openai.api.url=htp://me:{PASSWORD}@host\n",
+    "a key instead of a key file": f"openai.admin.key.file={KEY}\n",
+    "a password in an invalid URL": f"openai.api.url=htp://me:{PASSWORD}@host\n",
     "a password in a URL with a query": f"openai.api.url=https://host/v1?key={PASSWORD}\n",
-    "a password in a proxy that is none": f"openai.proxy.url=http://me:{PASSWORD}@\n",
+    "a password in an invalid proxy URL": f"openai.proxy.url=http://me:{PASSWORD}@\n",
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_in_the_settings_is_told_without_the_secret(mistake: str, tmp_path: Path) -> None:
+def test_a_mistake_in_the_properties_is_reported_without_the_secret(
+    mistake: str, tmp_path: Path
+) -> None:
     outcome = started(
         "completion_by_model", ("-v", "--properties", "-"), tmp_path, {}, MISTAKES[mistake]
     )
@@ -178,7 +180,7 @@ def test_a_mistake_in_the_settings_is_told_without_the_secret(mistake: str, tmp_
 
 
 @pytest.mark.parametrize("word", ["openai.admin.key={}", "openai.admin.keyy={}", "openai.x{}"])
-def test_a_secret_on_the_command_line_is_refused_without_repeating_it(
+def test_a_secret_on_the_command_line_is_refused_without_showing_it(
     word: str, tmp_path: Path
 ) -> None:
     outcome = started("completion_by_model", ("-v", "--set", word.format(KEY)), tmp_path)
@@ -201,7 +203,7 @@ main("completion_by_model", {words!r})
 @pytest.mark.parametrize(
     ("module", "name"), [("collect.pipeline", "report"), ("config.properties", "load")]
 )
-def test_a_fault_of_ours_is_a_sentence_and_its_traceback_holds_no_secret(
+def test_an_unexpected_exception_is_a_sentence_and_its_traceback_has_no_secret(
     module: str, name: str, form: str, tmp_path: Path
 ) -> None:
     program = BROKEN.format(
@@ -222,14 +224,14 @@ def test_a_fault_of_ours_is_a_sentence_and_its_traceback_holds_no_secret(
     )
     outcome = Outcome(ran.stdout, ran.stderr, ran.returncode)
 
-    said = outcome.stdout if form in ("nagios", "zabbix") else outcome.stderr
+    text = outcome.stdout if form in ("nagios", "zabbix") else outcome.stderr
     assert outcome.status == (3 if form == "nagios" else 1)
-    assert "a fault in lm-openai (RuntimeError: a fault near *** and ***)" in said
+    assert "a fault in lm-openai (RuntimeError: a fault near *** and ***)" in text
     assert ("Traceback" in outcome.stderr) == (form != "zabbix")
     assert_secret(outcome, tmp_path)
 
 
-def test_without_v_a_fault_of_ours_is_one_line(tmp_path: Path) -> None:
+def test_without_v_an_unexpected_exception_is_one_line(tmp_path: Path) -> None:
     program = BROKEN.format(
         module="collect.pipeline", name="report", key=KEY, password=PASSWORD, words=[]
     )
@@ -244,11 +246,11 @@ def test_without_v_a_fault_of_ours_is_one_line(tmp_path: Path) -> None:
     assert KEY not in ran.stderr
 
 
-def test_whatever_looks_like_a_key_is_struck_even_when_nobody_told_of_it() -> None:
+def test_text_that_looks_like_a_key_is_redacted_even_if_it_is_not_known() -> None:
     assert redact(f"near {KEY}, and sk-admin-… stays", ()) == "near sk-…, and sk-admin-… stays"
 
 
-def test_the_longest_secret_is_struck_first() -> None:
+def test_the_longest_secret_is_redacted_first() -> None:
     environ = {"OPENAI_ADMIN_KEY": "abc", "LM_OPENAI_PROXY_PASS": "abcdef", "https_proxy": PROXY}
 
     assert redact(f"abcdef abc {PASSWORD}", secrets(environ)) == "*** *** ***"

@@ -18,7 +18,7 @@ from lm_openai.metrics import audit_events
 from lm_openai.simulator import ADMIN_KEY, NO_AUDIT_KEY, Simulator
 from lm_openai.simulator.audit_types import OWNER_ROLE
 from tests.support import replay
-from tests.support.audit_feed import AT, DAY, HOUR, Event, Told, environment, event, truth
+from tests.support.audit_feed import AT, DAY, HOUR, Event, GivenEvents, environment, event, truth
 from tests.support.demo_polls import document, polled, values
 
 FOLDER = "audit_by_event_type"
@@ -122,13 +122,13 @@ def test_an_actor_is_whoever_stands_behind_session_or_key(
 def test_the_watch_list_is_there_at_0_when_nothing_happened(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    told = Told(httpserver, event("audit_log-1", AT - DAY))
+    told = GivenEvents(httpserver, event("audit_log-1", AT - DAY))
 
     assert counted(told.url, tmp_path) == dict.fromkeys(WATCHED, 0)
 
 
 def test_the_watch_list_is_there_in_a_series_too(httpserver: HTTPServer, tmp_path: Path) -> None:
-    told = Told(httpserver, event("audit_log-1", AT - DAY))
+    told = GivenEvents(httpserver, event("audit_log-1", AT - DAY))
     record = replay.Record(AT, {}, ())
     lines = replay.collected(FOLDER, record, told.url, tmp_path, "influx").stdout.splitlines()
 
@@ -140,7 +140,7 @@ def test_each_event_counts_in_one_instance_and_an_owners_making_also_in_its_own(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
     owner = {"id": "user-1", "changes_requested": {"role": "owner"}}
-    told = Told(
+    told = GivenEvents(
         httpserver,
         event("audit_log-1", type="rate_limit.updated"),
         event("audit_log-2", type="rate_limit.deleted"),
@@ -167,7 +167,7 @@ def test_each_event_counts_in_one_instance_and_an_owners_making_also_in_its_own(
 def test_a_type_that_was_seen_stays_an_instance_for_seven_days(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    told = Told(httpserver, event("audit_log-1", type="tunnel.created"))
+    told = GivenEvents(httpserver, event("audit_log-1", type="tunnel.created"))
 
     assert counted(told.url, tmp_path)["tunnel.created"] == 1
     assert counted(told.url, tmp_path, AT + 6 * DAY)["tunnel.created"] == 0
@@ -192,7 +192,7 @@ def test_one_request_answers_a_poll_in_most_organizations(demo: Simulator, tmp_p
 def test_an_organization_without_any_event_is_told_that_logging_may_be_off(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    told = Told(httpserver)
+    told = GivenEvents(httpserver)
     found = {}
     for name, happened in (("off", ()), ("idle", (event("audit_log-1", AT - 30 * DAY),))):
         told.events = list[Event](happened)
@@ -213,7 +213,7 @@ def test_an_owner_and_a_burst_of_failed_logins_alarm(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
     owner = {"data": {"role": "owner"}}
-    told = Told(
+    told = GivenEvents(
         httpserver,
         event("audit_log-o", type="user.added", payload=owner),
         *(event(f"audit_log-{number}", type="login.failed") for number in range(10)),

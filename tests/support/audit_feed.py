@@ -1,4 +1,4 @@
-"""How the tests of the audit feed run it, and what the API says that it should have printed."""
+"""Runs of the audit feed in tests, and the events that the API reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from pytest_httpserver import HTTPServer
-from werkzeug import Request as Asked
+from werkzeug import Request as ServerRequest
 from werkzeug import Response
 
 from lm_openai.app import audit_feed
@@ -41,7 +41,7 @@ def followed(
     most: int = audit_feed.MOST_EVENTS,
     properties: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """One run of the feed in this process, at a time of its own."""
+    """Run the feed once in this process, at the time `now`."""
     sets = tuple(f"{name}={value}" for name, value in (properties or {}).items())
     out, err = io.StringIO(), io.StringIO()
     around = Surroundings(environment(url, folder, key), io.StringIO(), out, err, int(now))
@@ -50,7 +50,7 @@ def followed(
 
 
 def environment(url: str, folder: Path, key: str = ADMIN_KEY) -> dict[str, str]:
-    """What a run finds in its environment; the cursor lies in `folder`."""
+    """Return the environment of a run; the cursor is in `folder`."""
     return {
         **os.environ,
         "OPENAI_ADMIN_KEY": key,
@@ -61,17 +61,17 @@ def environment(url: str, folder: Path, key: str = ADMIN_KEY) -> dict[str, str]:
 
 
 def events(text: str) -> list[Event]:
-    """The events in what was printed as JSON; each line must be whole."""
+    """Parse events printed as JSON; each line must be complete."""
     return [json.loads(line) for line in text.splitlines()]
 
 
 def ids(found: Sequence[Event]) -> list[str]:
-    """Their ids, in the same order."""
+    """Return the events' ids in the same order."""
     return [event["id"] for event in found]
 
 
 def truth(demo: Simulator, start: float, end: float | None = None) -> list[Event]:
-    """Every event that the API shows from `start` to before `end`, oldest first."""
+    """Return all events that the API reports from `start` to before `end`, oldest first."""
     found: list[Event] = []
     query = {"limit": "100", "effective_at[gte]": str(int(start))}
     if end is not None:
@@ -79,32 +79,32 @@ def truth(demo: Simulator, start: float, end: float | None = None) -> list[Event
     while True:
         request = Request(f"{demo.url}/organization/audit_logs?{urlencode(query)}")
         request.add_header("Authorization", f"Bearer {ADMIN_KEY}")
-        with urlopen(request) as answer:
-            page = json.load(answer)
+        with urlopen(request) as response:
+            page = json.load(response)
         found += page["data"]
         if not page["has_more"]:
             return found[::-1]
         query["after"] = page["last_id"]
 
 
-class Told:
-    """An organization with just the events that a test tells it, shown newest first."""
+class GivenEvents:
+    """API of an organization whose only events are those given; it returns the newest first."""
 
-    def __init__(self, server: HTTPServer, *told: Event) -> None:
-        self.events = list(told)
+    def __init__(self, server: HTTPServer, *given: Event) -> None:
+        self.events = list(given)
         self.url = server.url_for("")
         server.expect_request(re.compile("/organization/audit_logs")).respond_with_handler(
-            self._answer
+            self._respond
         )
 
-    def _answer(self, asked: Asked) -> Response:
-        first = int(asked.args.get("effective_at[gte]", 0))
-        end = int(asked.args.get("effective_at[lt]", 2**62))
-        limit = int(asked.args["limit"])
+    def _respond(self, request: ServerRequest) -> Response:
+        first = int(request.args.get("effective_at[gte]", 0))
+        end = int(request.args.get("effective_at[lt]", 2**62))
+        limit = int(request.args["limit"])
         found = [event for event in self.events if first <= event["effective_at"] < end]
         found.sort(key=lambda event: -event["effective_at"])
-        if "after" in asked.args:
-            found = found[ids(found).index(asked.args["after"]) + 1 :]
+        if "after" in request.args:
+            found = found[ids(found).index(request.args["after"]) + 1 :]
         page: dict[str, Any] = {
             "object": "list",
             "data": found[:limit],
@@ -122,6 +122,6 @@ def event(
     payload: Any = None,
     **members: Any,
 ) -> Event:
-    """An event as a test tells it; its payload stands under the name of its type."""
-    said = {} if payload is None else {type: payload}
-    return {"id": identifier, "type": type, "effective_at": at, "actor": None, **members, **said}
+    """Return an event; its payload is a member named after its type."""
+    details = {} if payload is None else {type: payload}
+    return {"id": identifier, "type": type, "effective_at": at, "actor": None, **members, **details}
