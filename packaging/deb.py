@@ -41,7 +41,7 @@ Depends: {depends}
 Description: {description}
 """
 
-# The polling user cannot write to the modules' folder, so they are compiled at installation.
+# The polling user cannot write to the modules' folder, so installation compiles the modules.
 POSTINST = f"#!/bin/sh\nset -e\npy3compile -p lm-openai /{SHARE}\n"
 PRERM = "#!/bin/sh\nset -e\npy3clean -p lm-openai\n"
 

@@ -17,7 +17,7 @@ class Source(NamedTuple):
     """Everything that a question to the API may read besides its arguments; `now` is Unix seconds.
 
     A question is a module-level function whose first parameter is the Source. It cannot see the
-    host properties, so a property that shapes its answer has to be an argument, and the arguments
+    host properties, so a property that shapes its result has to be an argument, and the arguments
     are part of the cache key.
     """
 
@@ -33,7 +33,7 @@ class Source(NamedTuple):
         *arguments: P.args,
         **options: P.kwargs,
     ) -> T:
-        """Return the question's answer, cached for `seconds` and shared between processes.
+        """Return the question's result, cached for `seconds` and shared between processes.
 
         Raises ApiFailure, which is cached too (see Cache.remember).
         """
@@ -46,7 +46,7 @@ class Source(NamedTuple):
         *arguments: P.args,
         **options: P.kwargs,
     ) -> T:
-        """Return the question's answer, computed once for all polls of the run."""
+        """Return the question's result, computed once for all polls of the run."""
         name = key(question, arguments, options)
         return self.queries.once(name, lambda: question(self, *arguments, **options))
 

@@ -225,7 +225,7 @@ def iso(moment: int) -> str:
 
 
 def nanoseconds(event: Record) -> int:
-    """Return the event's time in Unix nanoseconds; its id alone decides those within the second."""
+    """Return the event's time in Unix nanoseconds; the part below a second is a hash of its id."""
     digest = blake2b(str(event["id"]).encode("utf-8", "replace"), digest_size=8).digest()
     return seconds(event) * 10**9 + int.from_bytes(digest, "big") % 10**9
 

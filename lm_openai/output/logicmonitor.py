@@ -6,14 +6,14 @@ import re
 
 from lm_openai.model.report import Instance, Report
 from lm_openai.model.units import plain
-from lm_openai.output.text import one_line, refuse_twins
+from lm_openai.output.text import one_line, refuse_duplicates
 
 ALIAS_LENGTH = 255
 
 
 def write(report: Report) -> str:
     """Return `wildvalue.datapoint=value` lines; an unknown value has no line, which is No Data."""
-    refuse_twins(report)
+    refuse_duplicates(report)
     camel = {datapoint.name: datapoint.camel for datapoint in report.definition.datapoints}
     return "".join(
         f"{wildvalue}.{camel[reading.datapoint]}={plain(reading.value)}\n"
@@ -28,7 +28,7 @@ def discover(report: Report) -> str:
     The description is the id if that differs from the alias. Without a description, six hashes
     precede the properties.
     """
-    refuse_twins(report)
+    refuse_duplicates(report)
     return "".join(f"{_line(row.instance, report.organization)}\n" for row in report.rows)
 
 
@@ -41,7 +41,7 @@ def _line(instance: Instance, organization: str) -> str:
 
 
 def _field(text: str) -> str:
-    """Return text without `##`, which separates fields.
+    """Return text on one line, of limited length, without `##`, which separates fields.
 
     A space follows a final `#`, so that the text does not merge with the separator after it.
     """

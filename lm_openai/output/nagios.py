@@ -18,7 +18,7 @@ WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 STATES = (OK, WARNING, CRITICAL, CRITICAL)
 """Plugin states by level; error, the middle level, is CRITICAL."""
 WORSE = (OK, WARNING, UNKNOWN, CRITICAL)
-"""States from good to bad; UNKNOWN may hide any state, so that only CRITICAL is worse."""
+"""States from good to bad; UNKNOWN may hide any state, so only CRITICAL is worse."""
 
 LINE = 7_900
 """Maximum bytes of the first line; Nagios 4 cuts perfdata at byte 8,180."""

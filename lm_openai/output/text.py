@@ -37,7 +37,7 @@ def identities(report: Report) -> dict[str, dict[str, str]]:
     return found
 
 
-def refuse_twins(report: Report) -> None:
+def refuse_duplicates(report: Report) -> None:
     """Raise Failure if two rows have the same wildvalue: one would overwrite the other."""
     owners: dict[str, str] = {}
     for instance in (row.instance for row in report.rows):

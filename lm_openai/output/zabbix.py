@@ -5,7 +5,7 @@ from __future__ import annotations
 from lm_openai.errors import Failure
 from lm_openai.model.report import Instance, Report
 from lm_openai.output.json import text
-from lm_openai.output.text import one_line, refuse_twins
+from lm_openai.output.text import one_line, refuse_duplicates
 
 SIZE = 480_000
 """Bytes of a document; the agent rejects 512 KiB."""
@@ -19,7 +19,7 @@ def write(report: Report) -> str:
 
     A state is 0 (ok) to 3 (critical). Raises Failure if the document is too large for the agent.
     """
-    refuse_twins(report)
+    refuse_duplicates(report)
     document = {
         "datasource": report.definition.folder,
         "organization": report.organization,
@@ -41,7 +41,7 @@ def discover(report: Report) -> str:
     All rows have the same macros; a macro that an instance lacks is empty. Raises Failure if the
     array is too large for the agent.
     """
-    refuse_twins(report)
+    refuse_duplicates(report)
     rows = [_macros(row.instance, report.organization) for row in report.rows]
     names = dict.fromkeys(name for row in rows for name in row)
     complete = [{name: row.get(name, "") for name in names} for row in rows]

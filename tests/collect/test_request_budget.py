@@ -143,7 +143,7 @@ def test_projects_and_limits_are_cached_for_the_next_poll(demo: Simulator, tmp_p
 
 
 def test_a_long_list_of_limits_is_read_to_its_end(tmp_path: Path) -> None:
-    """The vendor documents no page size, so pages of 40 rows must work as well."""
+    """The vendor documents no maximum page size, so pages of 40 rows must work too."""
     rows = [
         {
             "id": f"rl-m{number:03}",

@@ -32,7 +32,7 @@ WAYS = ("checkout", "symlink", "wheel", "editable", "deb", "pyz")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("a place with blanks")
+    return tmp_path_factory.mktemp("a place with spaces")
 
 
 @pytest.fixture(scope="module")
