@@ -1,1 +1,1 @@
-"""The DataSources, a folder each; a regular package, so that no other `modules` can hide it."""
+"""DataSources, one folder each; a regular package, so that no other `modules` can shadow it."""

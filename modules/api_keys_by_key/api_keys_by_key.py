@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which keys are due: for rotation, for want of use, for their expiry."""
+"""API keys and admin keys: age, last use, expiry and owner of each."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ADMIN, PROJECT = "admin", "project"
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Every key of the active projects and every admin key."""
+    """Yield every key of the active projects and every admin key."""
     return (_instance(poll, key) for key in _keys(poll))
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Where each key stands in its life, at the time of the poll."""
+    """Yield the age, last use, expiry and owner of each key at the time of the poll."""
     poll.covered = (poll.now, poll.now)
     known = {instance.id: instance for instance in instances}
     for key in _keys(poll):
@@ -42,20 +42,24 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 
 def _keys(poll: Poll) -> list[Key]:
-    return poll.once("keys", lambda: list(_answered(poll)))
+    return poll.once("keys", lambda: list(_readable_keys(poll)))
 
 
-def _answered(poll: Poll) -> Iterator[Key]:
-    """The keys that the API told of; what it did not is noted, and raised when that is all."""
+def _readable_keys(poll: Poll) -> Iterator[Key]:
+    """Yield the keys of every list that could be read; failed lists are reported.
+
+    Raises ApiFailure if every list failed.
+    """
     found = api_keys.all_keys(poll.source, poll.directory.active())
-    failures = [answer for answer in found.values() if isinstance(answer, ApiFailure)]
+    failures = [keys for keys in found.values() if isinstance(keys, ApiFailure)]
     if len(failures) == len(found):
         raise failures[0]
-    for project, answer in found.items():
-        if isinstance(answer, ApiFailure):
-            poll.report_failure(answer, f"no keys of {_holder(poll, project)}")
+    for project, keys in found.items():
+        if isinstance(keys, ApiFailure):
+            owner = _project_or_admin(poll, project)
+            poll.report_failure(keys, f"the keys of {owner} are left out")
         else:
-            yield from answer
+            yield from keys
 
 
 def _instance(poll: Poll, key: Key) -> Instance:
@@ -67,28 +71,29 @@ def _instance(poll: Poll, key: Key) -> Instance:
     }
     return Instance(
         key.id,
-        f"{_holder(poll, key.project_id)} / {key.name or key.id}",
+        f"{_project_or_admin(poll, key.project_id)} / {key.name or key.id}",
         {
             "api_key_id": key.id,
             "project_id": key.project_id or NONE,
             "key_type": ADMIN if key.is_admin else PROJECT,
         },
-        {word: name for word, name in names.items() if name},
+        {field: name for field, name in names.items() if name},
     )
 
 
-def _holder(poll: Poll, project: str | None) -> str:
+def _project_or_admin(poll: Poll, project: str | None) -> str:
+    """Return the project's name, else its id; `admin` for the admin keys."""
     if project is None:
         return ADMIN
     return poll.directory.name("project_id", project) or project
 
 
 def _values(key: Key, now: int) -> Values:
-    """A key never used counts as unused since it was made."""
-    used = key.created_at if key.last_used_at is None else key.last_used_at
+    """Return the datapoints of a key; one that was never used counts from its creation."""
+    last_used = key.created_at if key.last_used_at is None else key.last_used_at
     values: Values = {
         "age_days": _days(max(0, now - key.created_at)),
-        "unused_days": _days(max(0, now - used)),
+        "unused_days": _days(max(0, now - last_used)),
         "is_admin": int(key.is_admin),
     }
     if key.expires_at is not None:

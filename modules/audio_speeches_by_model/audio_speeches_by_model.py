@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which models spoke how many characters."""
+"""Characters turned into speech, and the requests for them, by model."""
 
 from __future__ import annotations
 

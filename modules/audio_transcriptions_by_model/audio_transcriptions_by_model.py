@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which models transcribed how many seconds of audio."""
+"""Seconds of audio transcribed, and the requests for them, by model."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How often each type of audit event happened."""
+"""Number of audit events by event type."""
 
 from __future__ import annotations
 
@@ -29,42 +29,45 @@ if TYPE_CHECKING:
 
 OWNER_GRANTED = "owner granted"
 SEEN, SEEN_SECONDS = "audit types", 7 * 86400
-NONE_EVER = (
-    "there has never been an audit event: audit logging may be off, an owner switches it on under "
-    "Settings, Data controls; until then 0 means that nobody looks"
+NO_EVENT_EVER = (
+    "the audit log has no event at all: audit logging may be off; an owner switches it on under "
+    "Settings, Data controls; until then a count of 0 proves nothing"
 )
-Count = tuple[int, str]
+BucketAndType = tuple[int, str]
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """The watch list, and every other type seen in the last 7 days."""
-    if not _counts(poll) and not _remembered(poll) and not _ever(poll):
-        poll.notes.append(NONE_EVER)
+    """Yield the watch list, then every other type seen in the last 7 days."""
+    if not _counts(poll) and not _remembered(poll) and not _any_event_ever(poll):
+        poll.notes.append(NO_EVENT_EVER)
     for event_type in dict.fromkeys((*_watched(poll), *_seen(poll))):
         yield _instance(event_type)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Events of each bucket; what did not happen is 0 in the newest one, in a series too."""
+    """Yield the events of each bucket; a type without events has 0 in the newest one."""
     counts = _counts(poll)
     width = WIDTHS[poll.window.width]
     newest = (poll.window.end - 1) // width * width
-    happened = {event_type for _, event_type in counts}
+    occurred = {event_type for _, event_type in counts}
     for (start, event_type), events in sorted(counts.items()):
         yield Sample(_instance(event_type), {"events": events}, start)
     for instance in instances:
-        if instance.id not in happened:
+        if instance.id not in occurred:
             yield Sample(instance, {"events": 0}, newest, idle=True)
 
 
-def _counts(poll: Poll) -> dict[Count, int]:
-    """Events by bucket start and instance; an owner's making counts on top of its own type."""
-    return poll.once("counts", lambda: _counted(poll))
+def _counts(poll: Poll) -> dict[BucketAndType, int]:
+    """Return the events by bucket start and instance id.
+
+    An event that makes somebody an owner counts under its own type and as `owner granted`.
+    """
+    return poll.once("counts", lambda: _read_counts(poll))
 
 
-def _counted(poll: Poll) -> dict[Count, int]:
+def _read_counts(poll: Poll) -> dict[BucketAndType, int]:
     start, end, width = poll.window
-    counts: Counter[Count] = Counter()
+    counts: Counter[BucketAndType] = Counter()
     for event in audit_events.read(poll.client, start, end):
         bucket = audit_events.moment(event) // WIDTHS[width] * WIDTHS[width]
         counts[bucket, _instance_of(poll, audit_events.kind(event))] += 1
@@ -74,19 +77,19 @@ def _counted(poll: Poll) -> dict[Count, int]:
 
 
 def _instance_of(poll: Poll, event_type: str) -> str:
-    """The first entry of the watch list that meets the type, else the type itself."""
-    return next((word for word in _watched(poll) if fnmatchcase(event_type, word)), event_type)
+    """Return the first entry of the watch list that matches the type, else the type itself."""
+    return next((glob for glob in _watched(poll) if fnmatchcase(event_type, glob)), event_type)
 
 
 def _watched(poll: Poll) -> list[str]:
-    """`watch.json`: types, globs over types, and what is read from payloads."""
+    """Return the watch list (`watch.json`): event types, globs over types and `owner granted`."""
     return poll.once(
         "watched", lambda: json.loads(module_file(poll.definition.folder, "watch.json"))
     )
 
 
 def _seen(poll: Poll) -> dict[str, int]:
-    """When each type was seen last: in the window by asking, before it from memory."""
+    """Return when each type was last seen, in Unix seconds: in the window now, before it cached."""
     types = dict.fromkeys((event_type for _, event_type in _counts(poll)), poll.now)
     seen = {**_remembered(poll), **types}
     poll.cache.put(SEEN, seen, SEEN_SECONDS)
@@ -98,7 +101,7 @@ def _remembered(poll: Poll) -> dict[str, int]:
     return {name: seen for name, seen in found.items() if poll.now - seen < SEEN_SECONDS}
 
 
-def _ever(poll: Poll) -> bool:
+def _any_event_ever(poll: Poll) -> bool:
     return poll.source.shared(poll.definition.discovery_interval, has_events)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which projects opened how many code interpreter sessions."""
+"""Code interpreter sessions by project."""
 
 from __future__ import annotations
 

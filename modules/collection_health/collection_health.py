@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether the API can be asked: the way to it, the key, its scopes and the age of the data."""
+"""Health of data collection: API access, the admin key, its scopes and the age of the data."""
 
 from __future__ import annotations
 
@@ -27,73 +27,76 @@ if TYPE_CHECKING:
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """The organization itself; nothing is asked."""
+    """Yield the organization, the only instance; sends no request."""
     yield usage.instance(poll, (), ())
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """What the least questions showed; that the API does not answer is an answer here."""
-    sought = poll.properties.seconds("openai.lookback") or api_probes.NEWEST_SOUGHT
-    poll.covered = (poll.now - sought, poll.now)
+    """Yield the results of the probes; an API that does not respond is a result, not a failure."""
+    searched = poll.properties.seconds("openai.lookback") or api_probes.NEWEST_SOUGHT
+    poll.covered = (poll.now - searched, poll.now)
     with poll.client.counting() as counters:
-        look = api_probes.probe(poll.client, poll.now, sought)
-    _say(poll, look)
-    values = {**_states(look, counters), **_cost(look, counters), **_ages(poll, look)}
+        probes = api_probes.probe(poll.client, poll.now, searched)
+    _report(poll, probes)
+    values = {**_states(probes, counters), **_cost(probes, counters), **_ages(poll, probes)}
     for instance in instances:
         yield Sample(instance, values)
 
 
-def _states(look: Probes, counters: Counters) -> Values:
-    """1 and 0 where it is known; a poll that had to pause until its end knows nothing."""
+def _states(probes: Probes, counters: Counters) -> Values:
+    """Return 1 or 0 for each known state; unknown states are left out.
+
+    After a poll that had to pause until its end every state is unknown.
+    """
     known = {
-        "api_reachable": api_probes.reached(look.answers) if counters.requests else None,
-        "key_valid": api_probes.valid(look.answers),
-        "scope_management": api_probes.granted([look.projects]),
-        "scope_usage": api_probes.granted(look.newest.values()),
-        "scope_audit_logs": api_probes.granted([look.audit]),
+        "api_reachable": api_probes.reached(probes.answers) if counters.requests else None,
+        "key_valid": api_probes.valid(probes.answers),
+        "scope_management": api_probes.granted([probes.projects]),
+        "scope_usage": api_probes.granted(probes.newest.values()),
+        "scope_audit_logs": api_probes.granted([probes.audit]),
     }
     return {name: int(state) for name, state in known.items() if state is not None}
 
 
-def _cost(look: Probes, counters: Counters) -> Values:
+def _cost(probes: Probes, counters: Counters) -> Values:
     values: Values = {
         "requests_made": counters.requests,
         "throttled": counters.throttled,
         "retries": counters.retries,
-        "partial_failures": len(_unanswered(look)),
+        "partial_failures": len(_failed(probes)),
     }
     if counters.slowest:
         values["latency_seconds"] = round(counters.slowest, 6)
     return values
 
 
-def _ages(poll: Poll, look: Probes) -> Values:
-    for kind, end in look.newest.items():
+def _ages(poll: Poll, probes: Probes) -> Values:
+    for kind, end in probes.newest.items():
         if isinstance(end, int):
             poll.ages[kind] = max(0, poll.now - end)
     return {f"{kind}_data_age_seconds": age for kind, age in poll.ages.items()}
 
 
-def _say(poll: Poll, look: Probes) -> None:
-    """Each reason once; a missing scope is told by its datapoint and so is no failed part."""
-    for found in _alike(_unanswered(look)):
+def _report(poll: Poll, probes: Probes) -> None:
+    """Report each cause once; a missing scope has its own datapoint, so it is only a note."""
+    for alike in _grouped(_failed(probes)):
         poll.report_failure(
-            found[0], f"{len(found)} of {len(look.answers)} questions stayed unanswered"
+            alike[0], f"{len(alike)} of {len(probes.answers)} endpoints could not be read"
         )
-    for found in _alike(filter(_forbidden, api_probes.failures(look.answers))):
-        poll.notes.append(str(found[0]))
+    for alike in _grouped(filter(_forbidden, api_probes.failures(probes.answers))):
+        poll.notes.append(str(alike[0]))
 
 
-def _alike(failures: Iterable[ApiFailure]) -> Iterable[list[ApiFailure]]:
-    """Failures that differ in the endpoint alone, together."""
-    found: dict[tuple[str, str], list[ApiFailure]] = {}
+def _grouped(failures: Iterable[ApiFailure]) -> Iterable[list[ApiFailure]]:
+    """Group the failures that differ only in the endpoint."""
+    groups: dict[tuple[str, str], list[ApiFailure]] = {}
     for failure in failures:
-        found.setdefault((failure.kind, failure.detail), []).append(failure)
-    return found.values()
+        groups.setdefault((failure.kind, failure.detail), []).append(failure)
+    return groups.values()
 
 
-def _unanswered(look: Probes) -> list[ApiFailure]:
-    return [failure for failure in api_probes.failures(look.answers) if not _forbidden(failure)]
+def _failed(probes: Probes) -> list[ApiFailure]:
+    return [failure for failure in api_probes.failures(probes.answers) if not _forbidden(failure)]
 
 
 def _forbidden(failure: ApiFailure) -> bool:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which models used how many tokens and requests."""
+"""Tokens and requests of completions, by model."""
 
 from __future__ import annotations
 

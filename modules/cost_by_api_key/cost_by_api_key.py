@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each API key spends: today, this month and as a share of all."""
+"""Dollars by API key: today, this month and the share of the organization's cost."""
 
 from __future__ import annotations
 

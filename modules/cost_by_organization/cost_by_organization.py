@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the organization spends: today, this month, against its budget and its balance."""
+"""Dollars of the organization: today, this month, its budget and its prepaid balance."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """The organization itself."""
+    """Yield the organization, the only instance."""
     yield Instance(ORGANIZATION, poll.properties.organization, {})
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Dollars of today and around it; with a series, one sample per day as well."""
+    """Yield the current figures; with a series, one sample per day as well."""
     dates = calendar(poll.now)
     poll.covered = (dates.today, poll.now)
     start, end = costs.span(poll)
@@ -53,17 +53,20 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 
 def _balance(poll: Poll, days: Days, dates: Calendar) -> Values:
-    """The prepaid balance read in the console, less what was spent from that day on."""
+    """Return the estimated prepaid balance: the amount in the console less the cost since then.
+
+    Empty if a property is not set or if a day since the reading is missing.
+    """
     amount = poll.properties.dollars("openai.balance.amount")
     read_at = poll.properties.date("openai.balance.date")
     if amount is None or read_at is None:
         return {}
-    wanted = range(read_at // DAY * DAY, dates.tomorrow, DAY)
-    if any(day not in days for day in wanted):
+    needed = range(read_at // DAY * DAY, dates.tomorrow, DAY)
+    if any(day not in days for day in needed):
         return {}
-    left = amount - sum((days[day] for day in wanted), Decimal(0))
-    week = [days[day] for day in dates.complete(AVERAGED_DAYS) if day in days]
-    usual = mean(week) or Decimal(0)
-    if usual <= 0:
-        return {"balance": left}
-    return {"balance": left, "balance_days": round(max(left, Decimal(0)) / usual, 6)}
+    balance = amount - sum((days[day] for day in needed), Decimal(0))
+    last_week = [days[day] for day in dates.complete(AVERAGED_DAYS) if day in days]
+    daily = mean(last_week) or Decimal(0)
+    if daily <= 0:
+        return {"balance": balance}
+    return {"balance": balance, "balance_days": round(max(balance, Decimal(0)) / daily, 6)}

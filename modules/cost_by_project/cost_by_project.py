@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each project spends: today, this month and of its budget."""
+"""Dollars by project: today, this month and the share of its budget."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Projects that cost something since last month began, archived ones too."""
+    """Yield the projects with cost since the start of last month, archived ones included."""
     return costs.discover(poll)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Dollars of each project, its share of all and its budget."""
+    """Yield the dollars of each project, its share of the organization's cost and its budget."""
     known = list(instances)
-    limits = budgets.project_budgets(poll, [instance.id for instance in known])
+    monthly = budgets.project_budgets(poll, [instance.id for instance in known])
     for sample in costs.collect(poll, known):
         if sample.start is None:
-            budget = costs.budget_figures(sample.values, limits.get(sample.instance.id))
+            budget = costs.budget_figures(sample.values, monthly.get(sample.instance.id))
             sample = sample._replace(values={**sample.values, **budget})
         yield sample

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each user spends, in organizations whose costs know users."""
+"""Dollars by user, for organizations whose costs can be grouped by user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Users that cost something since last month began; raises ApiFailure where costs know none."""
+    """Yield the users with cost since the start of last month.
+
+    Raises ApiFailure if the organization's costs cannot be grouped by user.
+    """
     try:
         yield from costs.discover(poll)
     except ApiFailure as failure:
@@ -34,5 +37,5 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Dollars of each user, and their share of all."""
+    """Yield the dollars of each user and the share of the organization's cost."""
     return costs.collect(poll, instances)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which models made decisions over how many tokens."""
+"""Tokens and requests of decisions, by model."""
 
 from __future__ import annotations
 

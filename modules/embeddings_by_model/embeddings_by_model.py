@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which models embedded how many tokens."""
+"""Tokens and requests of embeddings, by model."""
 
 from __future__ import annotations
 

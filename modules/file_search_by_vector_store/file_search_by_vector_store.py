@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which vector stores were searched how often."""
+"""File searches by vector store."""
 
 from __future__ import annotations
 

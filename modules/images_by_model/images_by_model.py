@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which models made how many images."""
+"""Images and the requests for them, by model."""
 
 from __future__ import annotations
 

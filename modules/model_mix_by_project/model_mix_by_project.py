@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much of each project's work goes to the models that the site wants used."""
+"""Share of each project's requests that went to approved models."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ APPROVED = "openai.models.approved"
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Whoever asked a model in the last 7 days."""
+    """Yield every group with requests to models in the last 7 days."""
     for group in sorted(_mix(poll)):
         yield usage.instance(poll, _dimensions(poll), group)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Requests of the last 7 days, and how many of them went to approved models."""
+    """Yield the requests of the last 7 days and the number that went to approved models."""
     if not poll.properties.is_set(APPROVED):
-        poll.notes.append(f"without {APPROVED} no model is approved or not")
+        poll.notes.append(f"{APPROVED} is not set, so the approved share is unknown")
     dimensions = _dimensions(poll)
     for group, models in _mix(poll).items():
         yield Sample(usage.instance(poll, dimensions, group), _values(poll, models))
 
 
 def expects(poll: Poll) -> Iterator[UsageQuery]:
-    """The week of every kind."""
+    """Yield the query for the last 7 days of every usage kind."""
     yield from usage_by_consumer.queries(usage.week(poll), (*_dimensions(poll), "model"))
 
 
 def _mix(poll: Poll) -> dict[Group, dict[str, int]]:
-    """Requests by group and model."""
-    asked_at, found = poll.once(
+    """Return the requests by group and model."""
+    requested_at, requests = poll.once(
         "mix", lambda: usage_by_consumer.week_by_model(poll, _dimensions(poll))
     )
-    poll.covered = (usage.week(poll).start, asked_at)
-    return found
+    poll.covered = (usage.week(poll).start, requested_at)
+    return requests
 
 
 def _values(poll: Poll, models: dict[str, int]) -> Values:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which models moderated how many tokens."""
+"""Tokens and requests of moderations, by model."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How many projects, people and keys the organization has."""
+"""Number of projects, users, service accounts, keys and pending invitations."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ Count = Callable[[], int]
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """The organization itself; nothing is asked."""
+    """Yield the organization, the only instance; sends no request."""
     yield usage.instance(poll, (), ())
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Each count whose every part was answered; raises ApiFailure when there is none."""
+    """Yield each count whose parts were all read; raises ApiFailure if no count is known."""
     poll.covered = (poll.now, poll.now)
     values: dict[str, int] = {}
     failures: list[ApiFailure] = []
-    for name, answers in _answers(poll).items():
-        missed = [answer for answer in answers if isinstance(answer, ApiFailure)]
-        if missed:
-            failures += missed
-            poll.report_failure(missed[0], f"{name} is left out")
+    for name, parts in _parts(poll).items():
+        failed = [part for part in parts if isinstance(part, ApiFailure)]
+        if failed:
+            failures += failed
+            poll.report_failure(failed[0], f"{name} is left out")
         else:
-            values[name] = sum(answer for answer in answers if isinstance(answer, int))
+            values[name] = sum(part for part in parts if isinstance(part, int))
     if not values:
         raise failures[0]
     for instance in instances:
         yield Sample(instance, dict(values))
 
 
-def _answers(poll: Poll) -> dict[str, list[int | ApiFailure]]:
-    """By datapoint what its parts came to, all of them asked in parallel."""
-    questions = {**_of_projects(poll), **_of_organization(poll)}
-    answers = iter(poll.client.together(ask for parts in questions.values() for ask in parts))
-    return {name: list(islice(answers, len(parts))) for name, parts in questions.items()}
+def _parts(poll: Poll) -> dict[str, list[int | ApiFailure]]:
+    """Return the parts of each datapoint's count, all requested in parallel."""
+    counts = {**_project_counts(poll), **_organization_counts(poll)}
+    results = iter(poll.client.together(each for parts in counts.values() for each in parts))
+    return {name: list(islice(results, len(parts))) for name, parts in counts.items()}
 
 
-def _of_projects(poll: Poll) -> dict[str, list[Count]]:
-    """What hangs on the list of projects; without it each is one question that fails."""
+def _project_counts(poll: Poll) -> dict[str, list[Count]]:
+    """Return the counts that depend on the list of projects; without it each one fails."""
     names = ("projects_active", "projects_archived", "service_accounts", "api_keys")
     (projects,) = poll.client.together([poll.directory.projects])
     if isinstance(projects, ApiFailure):
@@ -75,11 +75,11 @@ def _of_projects(poll: Poll) -> dict[str, list[Count]]:
     }
 
 
-def _of_organization(poll: Poll) -> dict[str, list[Count]]:
+def _organization_counts(poll: Poll) -> dict[str, list[Count]]:
     return {
         "admin_api_keys": [partial(_keys, poll, None)],
         "users": [partial(_count, poll, "users", _is_person)],
-        "invites_pending": [partial(_count, poll, "invites", partial(_waits, poll.now))],
+        "invites_pending": [partial(_count, poll, "invites", partial(_is_pending, poll.now))],
     }
 
 
@@ -92,7 +92,7 @@ def _keys(poll: Poll, project: str | None) -> int:
 
 
 def _service_accounts(poll: Poll, project: str) -> int:
-    """A project archived since the list was read has none any more."""
+    """Count a project's service accounts; 0 if it was archived after the list was read."""
     try:
         return sum(1 for _ in poll.client.list("service_accounts", project_id=project))
     except ApiFailure as failure:
@@ -101,16 +101,16 @@ def _service_accounts(poll: Poll, project: str) -> int:
         raise
 
 
-def _count(poll: Poll, name: str, counts: Callable[[Record], bool]) -> int:
-    return sum(1 for row in poll.client.list(name) if counts(row))
+def _count(poll: Poll, name: str, counted: Callable[[Record], bool]) -> int:
+    return sum(1 for row in poll.client.list(name) if counted(row))
 
 
 def _is_person(user: Record) -> bool:
     return not user.get("is_service_account")
 
 
-def _waits(now: int, invite: Record) -> bool:
-    """The API may call an invite pending after its expiry."""
+def _is_pending(now: int, invite: Record) -> bool:
+    """Return True if an invitation is open; the API may report expired ones as pending."""
     if invite["status"] != "pending":
         return False
     return invite.get("expires_at") is None or count(invite, "expires_at", "invites") > now

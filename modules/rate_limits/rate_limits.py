@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How near each project comes to the limits of its pools."""
+"""Rate limits of each project's pools and how much of them is used."""
 
 from __future__ import annotations
 
@@ -28,23 +28,26 @@ Key = tuple[str, str]
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Pools used in the last 7 days and blocked ones; every pool with openai.limits.unused."""
-    everything = poll.properties.flag("openai.limits.unused")
+    """Yield pools used in the last 7 days and blocked pools.
+
+    With openai.limits.unused yield all pools.
+    """
+    show_all = poll.properties.flag("openai.limits.unused")
     for (project, _), member in sorted(_members(poll).items()):
-        if member.keys or member.pool.blocked or everything:
+        if member.keys or member.pool.blocked or show_all:
             yield _instance(poll, project, member.pool)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Limits, peaks and day totals of each pool."""
-    found = _uses(poll)
+    """Yield the limits, peaks and day totals of each pool."""
+    uses = _uses(poll)
     members = _members(poll)
-    poll.covered = headroom.covered(poll, found)
+    poll.covered = headroom.covered(poll, uses)
     for instance in instances:
         member = members[instance.dimensions["project_id"], instance.dimensions["model"]]
-        used = headroom.tally(found, member.keys)
-        values = headroom.values(poll, member.pool, used, found)
-        yield Sample(instance, values, idle=headroom.idle(used, found))
+        used = headroom.tally(uses, member.keys)
+        values = headroom.values(poll, member.pool, used, uses)
+        yield Sample(instance, values, idle=headroom.idle(used, uses))
 
 
 class Member(NamedTuple):
@@ -59,19 +62,19 @@ def _members(poll: Poll) -> dict[Key, Member]:
 
 
 def _joined(poll: Poll) -> dict[Key, Member]:
-    """Limits joined with use; a project whose limits stayed unanswered is left out and noted."""
+    """Join limits with use; a project whose limits could not be read is left out and reported."""
     limits = headroom.limits(poll, partial(_chosen, poll))
     members: dict[Key, Member] = {}
-    for project, answer in limits.items():
-        if isinstance(answer, ApiFailure):
-            poll.report_failure(answer, f"{_name(poll, project) or project} is left out")
+    for project, pools in limits.items():
+        if isinstance(pools, ApiFailure):
+            poll.report_failure(pools, f"{_name(poll, project) or project} is left out")
             continue
-        for pool in answer.all:
+        for pool in pools.all:
             members[project, pool.name] = Member(pool, set())
     for project, model in headroom.groups(poll, _uses(poll), "used and utilization"):
-        answer = limits.get(project, headroom.NO_POOLS)
-        if not isinstance(answer, ApiFailure) and _chosen(poll, project):
-            pool = answer.pool_for(model)
+        pools = limits.get(project, headroom.NO_POOLS)
+        if not isinstance(pools, ApiFailure) and _chosen(poll, project):
+            pool = pools.pool_for(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
 

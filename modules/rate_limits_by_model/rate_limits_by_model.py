@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How near all projects together come to the limits that they share."""
+"""Rate limits that all projects share and how much of them they use together."""
 
 from __future__ import annotations
 
@@ -24,22 +24,26 @@ if TYPE_CHECKING:
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Pools that any project used in the last 7 days, those blocked everywhere, or all that are."""
-    everything = poll.properties.flag("openai.limits.unused")
-    for name, one in sorted(_pools(poll).items()):
-        if one.keys or one.pool.blocked or everything:
+    """Yield pools used in the last 7 days and pools blocked in every project.
+
+    With openai.limits.unused yield all pools.
+    """
+    show_all = poll.properties.flag("openai.limits.unused")
+    for name, shared in sorted(_pools(poll).items()):
+        if shared.keys or shared.pool.blocked or show_all:
             yield Instance(name, name, {"model": name})
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Ceilings, sums and peaks of each pool."""
-    found, pools = _uses(poll), _pools(poll)
-    complete = not any(isinstance(answer, ApiFailure) for answer in _limits(poll).values())
-    poll.covered = headroom.covered(poll, found)
+    """Yield the ceilings, sums and peaks of each pool."""
+    uses, pools = _uses(poll), _pools(poll)
+    complete = not any(isinstance(limits, ApiFailure) for limits in _limits(poll).values())
+    poll.covered = headroom.covered(poll, uses)
     for instance in instances:
-        one = pools[instance.id]
-        values = headroom_rollup.values(poll, one, found, complete)
-        yield Sample(instance, values, idle=headroom.idle(headroom_rollup.used(one, found), found))
+        shared = pools[instance.id]
+        values = headroom_rollup.values(poll, shared, uses, complete)
+        idle = headroom.idle(headroom_rollup.used(shared, uses), uses)
+        yield Sample(instance, values, idle=idle)
 
 
 def _pools(poll: Poll) -> dict[str, headroom_rollup.Shared]:
@@ -47,18 +51,16 @@ def _pools(poll: Poll) -> dict[str, headroom_rollup.Shared]:
 
 
 def _limits(poll: Poll) -> headroom_rollup.Limits:
-    return poll.once("limits", lambda: _asked(poll))
+    return poll.once("limits", lambda: _read_limits(poll))
 
 
-def _asked(poll: Poll) -> headroom_rollup.Limits:
-    """The limits of every active project, whichever of them are shown elsewhere."""
+def _read_limits(poll: Poll) -> headroom_rollup.Limits:
+    """Return the limits of every active project; include and exclude filters do not apply."""
     limits = headroom.limits(poll)
-    failures = [answer for answer in limits.values() if isinstance(answer, ApiFailure)]
+    failures = [found for found in limits.values() if isinstance(found, ApiFailure)]
     if failures:
-        silent = f"{len(failures)} of {len(limits)} projects"
-        poll.report_failure(
-            failures[0], f"ceilings and sums of limits are left out for want of {silent}"
-        )
+        unread = f"the limits of {len(failures)} of {len(limits)} projects could not be read"
+        poll.report_failure(failures[0], f"ceilings and limit sums are left out, since {unread}")
     return limits
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether the bill's quantities are those that the usage API counted."""
+"""Billed quantities compared with the quantities that the usage API counted."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
 
 LEAST_COMPARED = 1000
-"""Below so many counts a week one request at midnight is a large percent, and says nothing."""
+"""Least weekly count for a difference: below it one request at midnight is a large percentage."""
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """The organization, and each model's kinds of quantity that were billed or used."""
+    """Yield the organization, then each model's quantities that were billed or used."""
     yield Instance(ORGANIZATION, poll.properties.organization, {})
-    for model, kind in _answers(poll).pairs:
-        words = kind.replace("_", " ")
+    for model, kind in _reconciliation(poll).pairs:
+        label = kind.replace("_", " ")
         dimensions = {"model": model, "token_kind": kind}
-        yield Instance(f"{model}/{kind}", f"{model} / {words}", dimensions)
+        yield Instance(f"{model}/{kind}", f"{model} / {label}", dimensions)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Both quantities of each; on the organization what could not be matched."""
+    """Yield both quantities of each pair, and for the organization what could not be matched."""
     poll.covered = reconciliation.window(poll.now)
-    found = _answers(poll)
+    found = _reconciliation(poll)
     for instance in instances:
         if instance.id == ORGANIZATION:
             yield Sample(instance, _unmatched(found))
@@ -49,7 +49,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
             yield Sample(instance, _compared(found.pairs[key]))
 
 
-def _answers(poll: Poll) -> Reconciliation:
+def _reconciliation(poll: Poll) -> Reconciliation:
     return poll.once("reconciliation", lambda: reconciliation.reconcile(poll))
 
 

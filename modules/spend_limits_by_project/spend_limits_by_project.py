@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The vendor's spend limits: how high, how much is used, and whether requests are refused."""
+"""Spend limits of the vendor: amount, used share, enforcement and alerts."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ BY_PROJECT = ("project_id",)
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """The organization, and each active project that has a spend limit."""
+    """Yield the organization, then each active project that has a spend limit."""
     yield Instance(ORGANIZATION, poll.properties.organization, {})
     for project in _project_limits(poll):
         yield instance(poll, BY_PROJECT, (project,))
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Each limit, what was spent of it this month, and whether it is being enforced."""
+    """Yield each limit, the dollars spent this month, the enforcement and the alerts."""
     poll.covered = (calendar(poll.now).month, poll.now)
     known = list(instances)
     limits = {**_project_limits(poll), **_organization_limit(poll)}
@@ -57,7 +57,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 
 def _limited(limit: SpendLimit, spent: Decimal | None) -> Values:
-    """What a limit says; one that is not of dollars a month has no comparable threshold."""
+    """Return a limit's datapoints; only a limit in dollars a month has a threshold."""
     values: Values = {"enforcing": int(limit.enforcing)}
     threshold = budgets.monthly_dollars(limit)
     if threshold is not None:
@@ -74,37 +74,38 @@ def _organization_limit(poll: Poll) -> dict[str, SpendLimit]:
     try:
         limit = budgets.organization_limit(poll)
     except ApiFailure as failure:
-        poll.report_failure(failure, "no spend limit of the organization")
+        poll.report_failure(failure, "the organization's spend limit is left out")
         return {}
     return {} if limit is None else {ORGANIZATION: limit}
 
 
 def _spent(poll: Poll, known: Sequence[Instance]) -> dict[str, Decimal]:
-    """This month's dollars, the organization's as the sum of all; nothing when a day is missing."""
+    """Return this month's dollars by instance, the organization's as the sum of all projects.
+
+    Empty if a day of the month is missing.
+    """
     dates = calendar(poll.now)
     rows = costs.expected_rows(poll.directory, BY_PROJECT)
     try:
         groups = costs.by_group(poll.client, dates.month, dates.tomorrow, BY_PROJECT, rows)
     except ApiFailure as failure:
-        poll.report_failure(failure, "nothing spent and no used percent")
+        poll.report_failure(failure, "spent_month and used_percent are left out")
         return {}
     whole = costs.month_to_date(groups, dates)
     if whole is None:
         return {}
     spent = {project: total(days, dates.this_month()) for (project,), days in groups.items()}
-    own = {one.id: spent.get(one.id) or Decimal(0) for one in known}
-    return {**own, ORGANIZATION: whole}
+    shown = {one.id: spent.get(one.id) or Decimal(0) for one in known}
+    return {**shown, ORGANIZATION: whole}
 
 
 def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:
-    """How many spend alerts each has, asked in parallel."""
+    """Return the number of spend alerts by instance, requested in parallel."""
     owners = [one.dimensions.get("project_id") for one in known]
-    answers = poll.client.together(partial(budgets.alerts, poll, owner) for owner in owners)
-    failed = [answer for answer in answers if isinstance(answer, ApiFailure)]
+    counts = poll.client.together(partial(budgets.alerts, poll, owner) for owner in owners)
+    failed = [count for count in counts if isinstance(count, ApiFailure)]
     if failed:
         poll.report_failure(
-            failed[0], f"no count of spend alerts of {len(failed)} of {len(known)} instances"
+            failed[0], f"alerts_configured of {len(failed)} of {len(known)} instances is left out"
         )
-    return {
-        one.id: answer for one, answer in zip(known, answers) if not isinstance(answer, ApiFailure)
-    }
+    return {one.id: count for one, count in zip(known, counts) if not isinstance(count, ApiFailure)}

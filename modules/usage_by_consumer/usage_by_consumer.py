@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which consumers drive the usage: totals across all kinds, and how they changed."""
+"""Usage of all kinds by consumer, its change and its share of a token budget."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BY_PROJECT = ("project_id",)
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """The greatest consumers of the window by tokens, and the rest as one."""
+    """Yield the largest consumers of the window by tokens, then the rest as `other`."""
     found = _consumption(poll)
     for instance, _ in found.listed:
         yield instance
@@ -37,7 +37,7 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """What each consumer used, against what is usual and against its project's budget."""
+    """Yield each consumer's usage, its change and the share of its project's budget."""
     found = _consumption(poll)
     budgets = poll.properties.token_budgets() if "project_id" in _dimensions(poll) else {}
     shares = usage_by_consumer.budget_shares(poll, budgets) if budgets else {}
@@ -50,12 +50,17 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 
 def expects(poll: Poll) -> Iterator[UsageQuery]:
-    """The window of every kind."""
+    """Yield the query for the window of every usage kind."""
     yield from usage_by_consumer.queries(poll.window, _dimensions(poll))
 
 
 class Consumption(NamedTuple):
-    """Who is listed, everyone else (None where totals are not whole), and what all of them used."""
+    """Usage of the listed consumers and of the rest.
+
+    `listed` are the instances with their groups; `rest` are the groups of `other`, None if a usage
+    kind is missing; `use` is the usage of all groups; `usual` is the mean of tokens by group in the
+    same window of the 7 days before, None if unknown.
+    """
 
     listed: list[tuple[Instance, Group]]
     rest: set[Group] | None
@@ -64,14 +69,14 @@ class Consumption(NamedTuple):
 
 
 def _consumption(poll: Poll) -> Consumption:
-    return poll.once("consumption", lambda: _consumed(poll))
+    return poll.once("consumption", lambda: _read_consumption(poll))
 
 
-def _consumed(poll: Poll) -> Consumption:
+def _read_consumption(poll: Poll) -> Consumption:
     dimensions = _dimensions(poll)
     use = usage_by_consumer.use(poll, usage_by_consumer.queries(poll.window, dimensions))
     for kind, failure in use.failures.items():
-        poll.report_failure(failure, f"no total that adds up {kind}")
+        poll.report_failure(failure, f"totals that include {kind} are left out")
     if poll.window.width == "1m":
         poll.ages |= {kind: max(0, poll.now - edge) for kind, edge in use.edges.items()}
     usual = (
@@ -89,13 +94,13 @@ def _consumed(poll: Poll) -> Consumption:
 def _listed(
     poll: Poll, dimensions: Group, everyone: set[Group], use: usage_by_consumer.Use
 ) -> list[tuple[Instance, Group]]:
-    """The first `openai.top` of those that are printed, and each project that has a budget.
+    """Return the first `openai.top` printed consumers and every project that has a budget.
 
-    A consumer whose id is that of the rest counts with the rest.
+    A consumer whose id is `other` counts in the `other` instance.
     """
     ranked = sorted(everyone, key=lambda group: (-use.tokens(group), -_requests(use, group), group))
-    made = ((usage.instance(poll, dimensions, group), group) for group in ranked)
-    shown = [entry for entry in made if poll.shows(entry[0]) and entry[0].id != OTHER.id]
+    entries = ((usage.instance(poll, dimensions, group), group) for group in ranked)
+    shown = [entry for entry in entries if poll.shows(entry[0]) and entry[0].id != OTHER.id]
     budgeted = _budgeted(poll, dimensions)
     top = poll.properties.count("openai.top")
     return [entry for rank, entry in enumerate(shown) if rank < top or entry[1] in budgeted]

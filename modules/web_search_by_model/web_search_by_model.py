@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which models searched the web how often, and with how much context."""
+"""Web searches and the requests that made them, by model and context level."""
 
 from __future__ import annotations
 

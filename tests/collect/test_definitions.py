@@ -73,7 +73,7 @@ def test_the_definition_follows_its_schema(folder):
 def test_the_title_is_the_name_in_words(folder):
     declared = document(folder)
     letters = declared["title"].replace(" ", "")
-    assert declared["name"].replace("_", "") == letters
+    assert declared["name"].replace("_", "").lower() == letters.lower()
 
 
 @each

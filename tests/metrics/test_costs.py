@@ -519,7 +519,7 @@ def test_limits_are_shown_while_costs_stay_unanswered(fresh: Simulator, tmp_path
     outcome = polled("spend_limits_by_project", fresh, tmp_path)
     found = {row["alias"]: row["datapoints"] for row in json.loads(outcome.stdout)["instances"]}
 
-    assert "nothing spent and no used percent" in outcome.stderr
+    assert "spent_month and used_percent are left out" in outcome.stderr
     assert found["Data Platform"] == {"threshold": 3300, "enforcing": 0, "alerts_configured": 1}
 
 

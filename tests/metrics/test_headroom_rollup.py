@@ -308,7 +308,7 @@ def test_a_silent_project_removes_all_that_hangs_on_limits(run: Run) -> None:
     }
     assert row["tpm_used"] == 1200
     assert outcome.status == 0
-    assert "ceilings and sums of limits are left out for want of 1 of 2 projects" in outcome.stderr
+    assert "ceilings and limit sums are left out, since the limits of 1 of 2 projects" in outcome.stderr
 
 
 def test_a_silent_kind_removes_what_it_would_add_to(run: Run) -> None:

@@ -128,7 +128,7 @@ def test_one_project_that_does_not_answer_leaves_the_rest_standing(
 
     shown = values(json.loads(outcome.stdout))
     assert outcome.status == 0
-    assert "no keys of Data Platform" in outcome.stderr
+    assert "the keys of Data Platform are left out" in outcome.stderr
     assert "Customer Support / production" in shown
     assert not any(alias.startswith("Data Platform") for alias in shown)
 
@@ -141,7 +141,7 @@ def test_admin_keys_that_are_not_told_leave_the_project_keys_standing(
     outcome = polled(FOLDER, demo, tmp_path, "nagios")
 
     assert outcome.status == 2
-    assert "no keys of admin" in outcome.stdout.splitlines()[0]
+    assert "the keys of admin are left out" in outcome.stdout.splitlines()[0]
 
 
 def test_a_short_list_is_never_discovered(demo: Simulator, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_short_list_is_never_discovered(demo: Simulator, tmp_path: Path) -> No
     outcome = polled(FOLDER, demo, tmp_path, "logicmonitor", discover=True)
 
     assert (outcome.status, outcome.stdout) == (1, "")
-    assert "no keys of Data Platform" in outcome.stderr
+    assert "the keys of Data Platform are left out" in outcome.stderr
 
 
 def test_nothing_is_printed_when_no_list_is_answered(demo: Simulator, tmp_path: Path) -> None:

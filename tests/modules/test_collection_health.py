@@ -135,7 +135,7 @@ def test_an_api_that_is_down_is_a_critical_datapoint_and_not_a_failed_poll(
     assert influx.status == 0
     assert "api_reachable=0i" in influx.stdout
     assert "latency_seconds" not in influx.stdout
-    assert "13 of 13 questions stayed unanswered: projects: no connection" in influx.stderr
+    assert "13 of 13 endpoints could not be read: projects: no connection" in influx.stderr
 
 
 @pytest.mark.parametrize("fault", ["503", "gateway", "html", "redirect"])
@@ -187,7 +187,7 @@ def test_one_endpoint_that_fails_takes_its_own_age_and_nothing_else(
     assert row["partial_failures"] == 1
     assert "images_data_age_seconds" not in row
     assert "completions_data_age_seconds" in row
-    assert "1 of 13 questions stayed unanswered: usage/images" in outcome.stderr
+    assert "1 of 13 endpoints could not be read: usage/images" in outcome.stderr
 
 
 def test_a_new_kind_that_this_api_lacks_is_no_failure(demo: Simulator, tmp_path: Path) -> None:
