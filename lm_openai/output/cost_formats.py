@@ -27,9 +27,9 @@ def render(month: Month, form: str) -> str:
 
 
 def table(month: Month) -> str:
-    """Return a table in cents: by project and line item, then by day, then the month's total.
+    """Return a table for people: by project and line item, then by day, then the month's total.
 
-    Every sum is exact and rounded once, so that the total is right to the cent. If the rounded
+    Amounts are to the cent. Every sum is exact and rounded once, so that the total is right. If the rounded
     lines add up to another amount, the last line shows that amount.
     """
     lines = [*_by_project(month), *_by_day(month), (f"total of {month.name}", total(month.rows))]
@@ -56,7 +56,7 @@ def comma_separated(month: Month) -> str:
 
 
 def document(month: Month) -> str:
-    """Return one JSON document; amounts have all their digits, the total is also in cents."""
+    """Return one JSON document; amounts have all their digits, the total is also rounded."""
     from lm_openai.output.json import text
 
     whole = total(month.rows)

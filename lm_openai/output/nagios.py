@@ -189,7 +189,7 @@ def _reading_text(definition: Definition, reading: Reading) -> str:
 
 
 def _readable(value: Number) -> str:
-    """Return the value as text; from 1 up, with two decimal places.
+    """Return the value as text; from 1 up, with at most two decimal places.
 
     They are cut and not rounded, so that 89.999 does not look like 90, which may be a limit.
     """

@@ -1,4 +1,4 @@
-"""The pipeline of one poll: what a DataSource may yield, and what becomes of it."""
+"""Pipeline of one poll: undeclared datapoints are refused, declared ones keep their order."""
 
 from __future__ import annotations
 
