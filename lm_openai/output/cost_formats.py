@@ -29,7 +29,7 @@ def render(month: Month, form: str) -> str:
 def table(month: Month) -> str:
     """Return a table for people: by project and line item, then by day, then the month's total.
 
-    Amounts are to the cent. Every sum is exact and rounded once, so that the total is right. If the rounded
+    Every sum is exact and rounded once, so that the total is right to the cent. If the rounded
     lines add up to another amount, the last line shows that amount.
     """
     lines = [*_by_project(month), *_by_day(month), (f"total of {month.name}", total(month.rows))]
