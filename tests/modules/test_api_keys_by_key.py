@@ -1,4 +1,4 @@
-"""OpenAI_ApiKeys_ByKey against the demo organization: every state a key can be in."""
+"""OpenAI_ApiKeys_ByKey with the demo organization: every state that a key can have."""
 
 from __future__ import annotations
 
@@ -61,11 +61,13 @@ def test_expiry_counts_down_and_goes_below_zero(demo: Simulator, tmp_path: Path)
     assert found["Marketing / agency"]["expires_in_days"] == -12.5
 
 
-def test_a_key_without_expiry_has_no_days_left(demo: Simulator, tmp_path: Path) -> None:
+def test_a_key_without_expiry_has_no_expires_in_days(demo: Simulator, tmp_path: Path) -> None:
     assert "expires_in_days" not in values(document(FOLDER, demo, tmp_path))["admin / terraform"]
 
 
-def test_a_key_whose_owner_left_is_shown_and_says_so(demo: Simulator, tmp_path: Path) -> None:
+def test_a_key_whose_owner_left_is_shown_with_owner_active_0(
+    demo: Simulator, tmp_path: Path
+) -> None:
     found = values(document(FOLDER, demo, tmp_path))
 
     assert found["Search & Retrieval / migration"]["owner_active"] == 0
@@ -102,7 +104,7 @@ def test_expiry_alarms_two_weeks_a_week_and_two_days_ahead(
     assert due.get("expires_in_days") == level
 
 
-def test_a_site_can_ask_its_project_keys_to_be_rotated_too(demo: Simulator, tmp_path: Path) -> None:
+def test_a_site_can_set_an_age_limit_for_project_keys(demo: Simulator, tmp_path: Path) -> None:
     limit = {"datapoint": "age_days", "operator": ">=", "error": 180}
     override = {"match": {"key_type": "project"}, **limit}
     site = {"datasource": "OpenAI_ApiKeys_ByKey", "overrides": [override]}
@@ -119,7 +121,7 @@ def test_a_site_can_ask_its_project_keys_to_be_rotated_too(demo: Simulator, tmp_
     assert due["admin / monitoring"] == {"age_days": "warning"}
 
 
-def test_one_project_that_does_not_answer_leaves_the_rest_standing(
+def test_a_failed_project_is_reported_and_the_other_keys_are_printed(
     demo: Simulator, tmp_path: Path
 ) -> None:
     demo.fault("400", f"*/{demo.organization.projects[1].id}/api_keys")
@@ -133,7 +135,7 @@ def test_one_project_that_does_not_answer_leaves_the_rest_standing(
     assert not any(alias.startswith("Data Platform") for alias in shown)
 
 
-def test_admin_keys_that_are_not_told_leave_the_project_keys_standing(
+def test_failed_admin_keys_are_reported_and_the_project_keys_are_printed(
     demo: Simulator, tmp_path: Path
 ) -> None:
     demo.fault("400", "*/admin_api_keys")
@@ -144,7 +146,7 @@ def test_admin_keys_that_are_not_told_leave_the_project_keys_standing(
     assert "the keys of admin are left out" in outcome.stdout.splitlines()[0]
 
 
-def test_a_short_list_is_never_discovered(demo: Simulator, tmp_path: Path) -> None:
+def test_discovery_fails_if_a_list_of_keys_is_missing(demo: Simulator, tmp_path: Path) -> None:
     demo.fault("400", f"*/{demo.organization.projects[1].id}/api_keys")
 
     outcome = polled(FOLDER, demo, tmp_path, "logicmonitor", discover=True)
@@ -153,7 +155,7 @@ def test_a_short_list_is_never_discovered(demo: Simulator, tmp_path: Path) -> No
     assert "the keys of Data Platform are left out" in outcome.stderr
 
 
-def test_nothing_is_printed_when_no_list_is_answered(demo: Simulator, tmp_path: Path) -> None:
+def test_nothing_is_printed_if_every_list_fails(demo: Simulator, tmp_path: Path) -> None:
     demo.fault("400", "*api_keys")
 
     outcome = polled(FOLDER, demo, tmp_path)
@@ -161,27 +163,25 @@ def test_nothing_is_printed_when_no_list_is_answered(demo: Simulator, tmp_path: 
     assert (outcome.status, outcome.stdout) == (1, "")
 
 
-def test_each_list_is_asked_once_however_many_datasources_need_it(
-    demo: Simulator, tmp_path: Path
-) -> None:
+def test_each_list_is_requested_once_for_all_datasources(demo: Simulator, tmp_path: Path) -> None:
     for folder in (FOLDER, "organization"):
         document(folder, demo, tmp_path)
 
-    asked = [request.path for request in demo.requests if request.path.endswith("api_keys")]
-    assert len(asked) == len(set(asked)) == 12
+    paths = [request.path for request in demo.requests if request.path.endswith("api_keys")]
+    assert len(paths) == len(set(paths)) == 12
 
 
-def test_no_part_of_a_key_is_kept_or_printed(demo: Simulator, tmp_path: Path) -> None:
+def test_no_part_of_a_key_is_cached_or_printed(demo: Simulator, tmp_path: Path) -> None:
     outcome = polled(FOLDER, demo, tmp_path)
 
-    kept = "".join(path.read_text() for path in tmp_path.glob("*") if path.is_file())
-    shown = {key.redacted_value for key in demo.organization.keys}
-    shown |= {key.redacted_value for key in demo.organization.admin_keys}
-    assert kept
-    assert not [part for part in shown if part in outcome.stdout + kept]
+    cached = "".join(path.read_text() for path in tmp_path.glob("*") if path.is_file())
+    secrets = {key.redacted_value for key in demo.organization.keys}
+    secrets |= {key.redacted_value for key in demo.organization.admin_keys}
+    assert cached
+    assert not [part for part in secrets if part in outcome.stdout + cached]
 
 
-def test_keys_come_whole_from_the_cache(demo: Simulator, tmp_path: Path) -> None:
+def test_cached_keys_equal_the_requested_ones(demo: Simulator, tmp_path: Path) -> None:
     cache = Cache(str(tmp_path / "cache"), "acme", lambda: NOON)
     project = demo.organization.projects[2].id
 
@@ -190,9 +190,9 @@ def test_keys_come_whole_from_the_cache(demo: Simulator, tmp_path: Path) -> None
 
     assert again == fresh
     assert len(demo.requests) == 2
-    told = fresh[project]
-    assert isinstance(told, list)
-    assert [key.owner_active for key in told] == [True, True, False]
+    keys = fresh[project]
+    assert isinstance(keys, list)
+    assert [key.owner_active for key in keys] == [True, True, False]
 
 
 def nameless(demo: Simulator) -> str:

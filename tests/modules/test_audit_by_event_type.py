@@ -1,4 +1,4 @@
-"""Audit by event type: the watch list, whoever became an owner, and what silence means."""
+"""OpenAI_Audit_ByEventType: the watch list, new owners and an empty audit log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def demo() -> Iterator[Simulator]:
 
 
 def counted(url: str, folder: Path, at: int = AT, window: str = "1h") -> dict[str, Any]:
-    """Events by instance."""
+    """Return the events by instance."""
     record = replay.Record(at, {"openai.window": window}, ())
     outcome = replay.collected(FOLDER, record, url, folder, key=ADMIN_KEY)
     assert outcome.status == 0, outcome.stderr
@@ -50,13 +50,13 @@ def counted(url: str, folder: Path, at: int = AT, window: str = "1h") -> dict[st
 
 
 def notes(url: str, folder: Path) -> list[str]:
-    """What -v adds to a poll."""
+    """Return the notes of a poll, which -v prints."""
     streams = (io.StringIO(), io.StringIO(), io.StringIO())
     session = Session(Options(), Surroundings(environment(url, folder), *streams, AT))
     return list(session.report(datasource.load(FOLDER)).notes)
 
 
-# Who became an owner
+# New owners
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def notes(url: str, folder: Path) -> list[str]:
         ("tenant.user.updated", {"changes_requested": {"role": "Owner"}}),
     ],
 )
-def test_an_owner_is_read_from_the_payload(kind: str, payload: dict[str, Any]) -> None:
+def test_a_new_owner_is_found_in_the_payload(kind: str, payload: dict[str, Any]) -> None:
     assert audit_events.grants_owner(event("audit_log-1", type=kind, payload=payload))
 
 
@@ -90,12 +90,12 @@ def test_an_owner_is_read_from_the_payload(kind: str, payload: dict[str, Any]) -
         ("project.created", {"data": {"name": "owner", "role": "owner"}}),
     ],
 )
-def test_anything_else_makes_no_owner(kind: str, payload: Any) -> None:
+def test_other_events_do_not_grant_ownership(kind: str, payload: Any) -> None:
     assert not audit_events.grants_owner(event("audit_log-1", type=kind, payload=payload))
 
 
 @pytest.mark.parametrize(
-    ("told", "wanted"),
+    ("actor", "expected"),
     [
         (None, audit_events.Actor()),
         ("somebody", audit_events.Actor()),
@@ -110,37 +110,37 @@ def test_anything_else_makes_no_owner(kind: str, payload: Any) -> None:
         ({"type": "api_key", "api_key": {"id": "k"}}, audit_events.Actor("api_key", "k", "", "k")),
     ],
 )
-def test_an_actor_is_whoever_stands_behind_session_or_key(
-    told: Any, wanted: audit_events.Actor
+def test_the_actor_is_the_owner_of_the_session_or_key(
+    actor: Any, expected: audit_events.Actor
 ) -> None:
-    assert audit_events.actor(event("audit_log-1", actor=told)) == wanted
+    assert audit_events.actor(event("audit_log-1", actor=actor)) == expected
 
 
 # The DataSource
 
 
-def test_the_watch_list_is_there_at_0_when_nothing_happened(
+def test_the_watch_list_is_printed_at_0_without_events(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    told = GivenEvents(httpserver, event("audit_log-1", AT - DAY))
+    api = GivenEvents(httpserver, event("audit_log-1", AT - DAY))
 
-    assert counted(told.url, tmp_path) == dict.fromkeys(WATCHED, 0)
+    assert counted(api.url, tmp_path) == dict.fromkeys(WATCHED, 0)
 
 
-def test_the_watch_list_is_there_in_a_series_too(httpserver: HTTPServer, tmp_path: Path) -> None:
-    told = GivenEvents(httpserver, event("audit_log-1", AT - DAY))
+def test_the_watch_list_is_printed_in_a_series_too(httpserver: HTTPServer, tmp_path: Path) -> None:
+    api = GivenEvents(httpserver, event("audit_log-1", AT - DAY))
     record = replay.Record(AT, {}, ())
-    lines = replay.collected(FOLDER, record, told.url, tmp_path, "influx").stdout.splitlines()
+    lines = replay.collected(FOLDER, record, api.url, tmp_path, "influx").stdout.splitlines()
 
     assert len(lines) == len(WATCHED)
     assert all(line.endswith(f" events=0i {AT // 60 * 60}000000000") for line in lines)
 
 
-def test_each_event_counts_in_one_instance_and_an_owners_making_also_in_its_own(
+def test_each_event_counts_once_and_a_new_owner_counts_also_as_owner_granted(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
     owner = {"id": "user-1", "changes_requested": {"role": "owner"}}
-    told = GivenEvents(
+    api = GivenEvents(
         httpserver,
         event("audit_log-1", type="rate_limit.updated"),
         event("audit_log-2", type="rate_limit.deleted"),
@@ -152,7 +152,7 @@ def test_each_event_counts_in_one_instance_and_an_owners_making_also_in_its_own(
         event("audit_log-8", AT - 3 * HOUR, type="agent_runtime.published"),
     )
 
-    happened = {
+    counts = {
         "rate_limit.*": 2,
         "ip_allowlist.*": 1,
         "api_key.created": 1,
@@ -161,20 +161,20 @@ def test_each_event_counts_in_one_instance_and_an_owners_making_also_in_its_own(
         "owner granted": 1,
         "agent_runtime.published": 1,
     }
-    assert counted(told.url, tmp_path) == {**dict.fromkeys(WATCHED, 0), **happened}
+    assert counted(api.url, tmp_path) == {**dict.fromkeys(WATCHED, 0), **counts}
 
 
 def test_a_type_that_was_seen_stays_an_instance_for_seven_days(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    told = GivenEvents(httpserver, event("audit_log-1", type="tunnel.created"))
+    api = GivenEvents(httpserver, event("audit_log-1", type="tunnel.created"))
 
-    assert counted(told.url, tmp_path)["tunnel.created"] == 1
-    assert counted(told.url, tmp_path, AT + 6 * DAY)["tunnel.created"] == 0
-    assert "tunnel.created" not in counted(told.url, tmp_path, AT + 8 * DAY)
+    assert counted(api.url, tmp_path)["tunnel.created"] == 1
+    assert counted(api.url, tmp_path, AT + 6 * DAY)["tunnel.created"] == 0
+    assert "tunnel.created" not in counted(api.url, tmp_path, AT + 8 * DAY)
 
 
-def test_the_counts_add_up_to_what_the_feed_has(demo: Simulator, tmp_path: Path) -> None:
+def test_the_counts_add_up_to_the_events_of_the_feed(demo: Simulator, tmp_path: Path) -> None:
     start = AT // HOUR * HOUR - DAY
     found = counted(demo.url, tmp_path, window="24h")
 
@@ -183,44 +183,44 @@ def test_the_counts_add_up_to_what_the_feed_has(demo: Simulator, tmp_path: Path)
     assert owners == sum(map(audit_events.grants_owner, truth(demo, start))) > 0
 
 
-def test_one_request_answers_a_poll_in_most_organizations(demo: Simulator, tmp_path: Path) -> None:
+def test_a_poll_needs_one_request_in_most_organizations(demo: Simulator, tmp_path: Path) -> None:
     document(FOLDER, demo, tmp_path)
 
     assert [request.path for request in demo.requests] == ["/v1/organization/audit_logs"]
 
 
-def test_an_organization_without_any_event_is_told_that_logging_may_be_off(
+def test_an_empty_audit_log_adds_a_note_that_logging_may_be_off(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    told = GivenEvents(httpserver)
+    api = GivenEvents(httpserver)
     found = {}
     for name, happened in (("off", ()), ("idle", (event("audit_log-1", AT - 30 * DAY),))):
-        told.events = list[Event](happened)
-        found[name] = notes(told.url, tmp_path / name)
+        api.events = list[Event](happened)
+        found[name] = notes(api.url, tmp_path / name)
 
     assert "audit logging may be off" in " ".join(found["off"])
     assert found["idle"] == []
 
 
-def test_a_missing_scope_fails_by_its_name(demo: Simulator, tmp_path: Path) -> None:
+def test_a_missing_scope_fails_the_poll_and_is_named(demo: Simulator, tmp_path: Path) -> None:
     ran = polled(FOLDER, demo, tmp_path, key=NO_AUDIT_KEY)
 
     assert (ran.stdout, ran.status) == ("", 1)
     assert "api.audit_logs.read" in ran.stderr
 
 
-def test_an_owner_and_a_burst_of_failed_logins_alarm(
+def test_a_new_owner_and_a_burst_of_failed_logins_raise_alarms(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
     owner = {"data": {"role": "owner"}}
-    told = GivenEvents(
+    api = GivenEvents(
         httpserver,
         event("audit_log-o", type="user.added", payload=owner),
         *(event(f"audit_log-{number}", type="login.failed") for number in range(10)),
         event("audit_log-k", type="api_key.created"),
     )
     record = replay.Record(AT, {}, ())
-    nagios = replay.collected(FOLDER, record, told.url, tmp_path, "nagios").stdout
+    nagios = replay.collected(FOLDER, record, api.url, tmp_path, "nagios").stdout
 
     assert "[CRITICAL] owner granted: events 1" in nagios
     assert "[WARNING] login.failed: events 10" in nagios

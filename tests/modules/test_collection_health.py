@@ -1,4 +1,4 @@
-"""OpenAI_Collection_Health: what can be said of an API that answers, refuses, or says nothing."""
+"""OpenAI_Collection_Health: states of an API that responds, refuses or is down."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def demo() -> Iterator[Simulator]:
 
 
 def states(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Reachable, valid, then the three scopes; None where unknown."""
+    """Return api_reachable, key_valid and the three scopes; None if unknown."""
     return tuple(row.get(name) for name in STATES)
 
 
-def test_a_good_key_has_all_five_states_and_thirteen_questions(
+def test_a_good_key_has_all_five_states_after_thirteen_requests(
     demo: Simulator, tmp_path: Path
 ) -> None:
     row = values(document(FOLDER, demo, tmp_path))["acme"]
@@ -65,7 +65,7 @@ def test_a_good_key_has_all_five_states_and_thirteen_questions(
         (NO_AUDIT_KEY, "scope_audit_logs"),
     ],
 )
-def test_a_missing_scope_is_told_by_its_datapoint_and_is_no_failure(
+def test_a_missing_scope_shows_in_its_datapoint_and_is_not_a_failure(
     demo: Simulator, tmp_path: Path, key: str, lacking: str
 ) -> None:
     found = document(FOLDER, demo, tmp_path, key=key)
@@ -77,7 +77,9 @@ def test_a_missing_scope_is_told_by_its_datapoint_and_is_no_failure(
     assert found["partial_failures"] == []
 
 
-def test_a_site_that_wants_no_audit_log_can_have_peace(demo: Simulator, tmp_path: Path) -> None:
+def test_a_site_without_the_audit_log_can_switch_its_limit_off(
+    demo: Simulator, tmp_path: Path
+) -> None:
     (tmp_path / "thresholds.d").mkdir()
     off = {"datapoint": "scope_audit_logs", "warning": None}
     site = {"datasource": "OpenAI_Collection_Health", "thresholds": [off]}
@@ -88,7 +90,7 @@ def test_a_site_that_wants_no_audit_log_can_have_peace(demo: Simulator, tmp_path
     assert (outcome.status, outcome.stdout.split(" - ")[0]) == (0, "OPENAI COLLECTION HEALTH OK")
 
 
-def test_a_key_that_the_api_calls_invalid_is_critical_and_its_scopes_unknown(
+def test_an_invalid_key_is_critical_and_its_scopes_are_unknown(
     demo: Simulator, tmp_path: Path
 ) -> None:
     outcome = polled(FOLDER, demo, tmp_path, "nagios", key="sk-admin-revoked")
@@ -99,7 +101,7 @@ def test_a_key_that_the_api_calls_invalid_is_critical_and_its_scopes_unknown(
     assert states(row) == (1, 0, None, None, None)
 
 
-def test_a_project_key_is_not_called_invalid_but_has_no_scope(
+def test_a_project_key_has_no_scope_and_its_validity_is_unknown(
     demo: Simulator, tmp_path: Path
 ) -> None:
     row = values(document(FOLDER, demo, tmp_path, key="sk-proj-abc"))["acme"]
@@ -107,9 +109,7 @@ def test_a_project_key_is_not_called_invalid_but_has_no_scope(
     assert states(row) == (1, None, 0, 0, 0)
 
 
-def test_a_401_in_other_words_does_not_make_the_key_invalid(
-    httpserver: HTTPServer, tmp_path: Path
-) -> None:
+def test_another_401_does_not_make_the_key_invalid(httpserver: HTTPServer, tmp_path: Path) -> None:
     refusal = error(401, "Your organization has been deactivated.", "account_deactivated")
     httpserver.expect_request("/v1/organization/projects").respond_with_response(refusal)
     record = replay.Record(WEDNESDAY, HURRIED, ())
@@ -121,7 +121,7 @@ def test_a_401_in_other_words_does_not_make_the_key_invalid(
     assert "deactivated" in outcome.stderr
 
 
-def test_an_api_that_is_down_is_a_critical_datapoint_and_not_a_failed_poll(
+def test_an_api_that_is_down_gives_a_critical_datapoint_and_no_failed_poll(
     demo: Simulator, tmp_path: Path
 ) -> None:
     demo.stop()
@@ -139,7 +139,7 @@ def test_an_api_that_is_down_is_a_critical_datapoint_and_not_a_failed_poll(
 
 
 @pytest.mark.parametrize("fault", ["503", "gateway", "html", "redirect"])
-def test_what_answers_in_the_place_of_the_api_is_not_the_api(
+def test_a_response_that_is_not_from_the_api_means_unreachable(
     demo: Simulator, tmp_path: Path, fault: str
 ) -> None:
     demo.fault(fault)
@@ -160,8 +160,8 @@ def test_an_api_that_throttles_is_reachable(demo: Simulator, tmp_path: Path) -> 
     assert row["throttled"] >= 1
 
 
-def test_a_poll_that_had_to_pause_says_nothing_of_the_api(demo: Simulator, tmp_path: Path) -> None:
-    """Another process met a 429 a moment ago, so nothing is asked at all."""
+def test_a_poll_that_sent_no_request_reports_no_state(demo: Simulator, tmp_path: Path) -> None:
+    """Another process got an HTTP 429 shortly before, so the poll pauses until its end."""
     clock = Clock()
     pauses = Pauses(Cache(str(tmp_path / "cache"), "acme", clock), clock)
     pauses.pause(300)
@@ -175,9 +175,7 @@ def test_a_poll_that_had_to_pause_says_nothing_of_the_api(demo: Simulator, tmp_p
     assert row["requests_made"] == 0
 
 
-def test_one_endpoint_that_fails_takes_its_own_age_and_nothing_else(
-    demo: Simulator, tmp_path: Path
-) -> None:
+def test_one_failed_endpoint_removes_only_its_own_data_age(demo: Simulator, tmp_path: Path) -> None:
     demo.fault("400", "*/usage/images")
 
     outcome = polled(FOLDER, demo, tmp_path)
@@ -190,7 +188,9 @@ def test_one_endpoint_that_fails_takes_its_own_age_and_nothing_else(
     assert "1 of 13 endpoints could not be read: usage/images" in outcome.stderr
 
 
-def test_a_new_kind_that_this_api_lacks_is_no_failure(demo: Simulator, tmp_path: Path) -> None:
+def test_a_new_usage_kind_that_the_api_lacks_is_not_a_failure(
+    demo: Simulator, tmp_path: Path
+) -> None:
     demo.fault("404", "*/usage/decisions")
 
     row = values(document(FOLDER, demo, tmp_path))["acme"]
@@ -199,8 +199,8 @@ def test_a_new_kind_that_this_api_lacks_is_no_failure(demo: Simulator, tmp_path:
     assert "decisions_data_age_seconds" not in row
 
 
-def test_the_age_of_each_kind_is_from_the_end_of_its_newest_minute(tmp_path: Path) -> None:
-    """The demo organization can delay kinds differently; both are used every minute by day."""
+def test_the_data_age_of_a_kind_starts_at_the_end_of_its_newest_minute(tmp_path: Path) -> None:
+    """The demo organization delays each kind; both kinds are used every minute by day."""
     delays = {"completions": 20 * 60, "embeddings": 50 * 60}
     with Simulator(at=WEDNESDAY, lag=0, delays=delays) as late:
         found = document(FOLDER, late, tmp_path)
@@ -214,7 +214,7 @@ def test_the_age_of_each_kind_is_from_the_end_of_its_newest_minute(tmp_path: Pat
     assert found["data_age_seconds"]["completions"] == row["completions_data_age_seconds"]
 
 
-def test_a_kind_without_use_in_three_hours_has_no_age(tmp_path: Path) -> None:
+def test_a_kind_without_usage_in_three_hours_has_no_data_age(tmp_path: Path) -> None:
     with Simulator(at=WEDNESDAY, lag=0, delays={"images": 4 * 3600}) as late:
         row = values(document(FOLDER, late, tmp_path))["acme"]
 
@@ -222,7 +222,7 @@ def test_a_kind_without_use_in_three_hours_has_no_age(tmp_path: Path) -> None:
     assert "completions_data_age_seconds" in row
 
 
-def test_what_was_asked_before_in_the_run_does_not_count(demo: Simulator) -> None:
+def test_earlier_requests_of_the_run_do_not_count(demo: Simulator) -> None:
     client = demo_client(demo)
     list(client.list("users", limit=1))
     before = client.counters.requests
@@ -234,7 +234,7 @@ def test_what_was_asked_before_in_the_run_does_not_count(demo: Simulator) -> Non
     assert client.counters.requests == 27
 
 
-def test_discovery_needs_no_api(demo: Simulator, tmp_path: Path) -> None:
+def test_discovery_works_while_the_api_is_down(demo: Simulator, tmp_path: Path) -> None:
     demo.stop()
 
     outcome = polled(FOLDER, demo, tmp_path, "logicmonitor", discover=True)
@@ -242,15 +242,15 @@ def test_discovery_needs_no_api(demo: Simulator, tmp_path: Path) -> None:
     assert (outcome.status, outcome.stdout.split("##")[:2]) == (0, ["organization", "acme"])
 
 
-def test_the_clock_is_monotonic_and_not_the_poll_time() -> None:
-    """Latency must not jump when the wall clock is set."""
+def test_latency_uses_the_monotonic_clock() -> None:
+    """Latency must not jump if the wall clock is changed."""
     import time
 
     assert Surroundings._field_defaults["clock"] is time.monotonic
 
 
 def rows(client: Client, cache: Cache) -> list[dict[str, Any]]:
-    """Datapoints of each row of a poll with this client."""
+    """Return the datapoints of each row of a poll with this client."""
     source = datasource.load(FOLDER)
     rules = Rules(source.definition.name, {})
     found = report(source, load({}), WEDNESDAY, client, cache, rules)

@@ -1,4 +1,4 @@
-"""Every DataSource in modules/ keeps the same contract: a new one is a new folder, no new test."""
+"""Contract of every DataSource in modules/; a new folder needs no new test."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FOLDERS = resources.folders()
 
 @pytest.fixture(params=FOLDERS)
 def source(request: pytest.FixtureRequest) -> Definition:
-    """Each DataSource in turn."""
+    """Return each DataSource in turn."""
     return datasource.definition(request.param)
 
 
 @pytest.fixture
 def document(source: Definition, tmp_path: Path) -> dict[str, Any]:
-    """What the DataSource prints as JSON of its record, numbers exact."""
+    """Return the JSON report of the recorded poll, with exact numbers."""
     outcome = replay.replayed(source.folder, tmp_path)
     assert outcome.status == 0, outcome.stderr
     found: dict[str, Any] = exact(outcome.stdout)
@@ -44,37 +44,37 @@ def test_every_folder_in_modules_is_a_datasource() -> None:
     assert folders - {"__pycache__"} == set(FOLDERS)
 
 
-def test_every_declared_datapoint_occurs_or_is_excused(
+def test_every_declared_datapoint_occurs_or_is_listed_in_absent_json(
     source: Definition, document: dict[str, Any]
 ) -> None:
-    """`testdata/absent.json` names, with its reason, what the record does not show."""
-    excused = excuses(source.folder)
+    """`testdata/absent.json` lists the datapoints that the record cannot show, with the reason."""
+    absent = absences(source.folder)
     occurring = {name for row in document["instances"] for name in row["datapoints"]}
     declared = {datapoint.name for datapoint in source.datapoints}
 
-    assert declared - occurring == set(excused)
+    assert declared - occurring == set(absent)
 
 
-def test_the_numbers_equal_plain_arithmetic_over_the_answers(
+def test_the_numbers_equal_plain_arithmetic_over_the_responses(
     source: Definition, document: dict[str, Any]
 ) -> None:
     printed = {row["id"]: row["datapoints"] for row in document["instances"]}
-    wanted = expected(source)
+    calculated = expected(source)
 
-    assert printed.keys() == wanted.keys()
-    for identifier, numbers in wanted.items():
+    assert printed.keys() == calculated.keys()
+    for identifier, numbers in calculated.items():
         shown = {name: printed[identifier].get(name) for name in numbers}
         assert shown == numbers, identifier
 
 
-def test_the_document_keeps_the_report_schema(document: dict[str, Any]) -> None:
+def test_the_report_follows_its_schema(document: dict[str, Any]) -> None:
     plain = json.loads(json.dumps(document, default=float))
 
     jsonschema.Draft202012Validator(resources.schema("report")).validate(plain)
 
 
 @pytest.mark.parametrize(("form", "discover"), list(replay.outputs()))
-def test_each_format_prints_what_was_agreed(
+def test_each_format_prints_the_expected_output(
     source: Definition, form: str, discover: bool, tmp_path: Path
 ) -> None:
     outcome = replay.replayed(source.folder, tmp_path, form, discover)
@@ -93,7 +93,7 @@ def test_generated_files_are_current() -> None:
 
 
 def expected(source: Definition) -> dict[str, dict[str, Decimal]]:
-    """By arithmetic for a usage kind, else `testdata/expected.json`, worked out by hand."""
+    """Return the expected numbers: arithmetic for a usage kind, else `testdata/expected.json`."""
     module = import_module(f"lm_openai.modules.{source.folder}.{source.folder}")
     kind = getattr(module, "KIND", None)
     by_hand = replay.testdata(source.folder) / "expected.json"
@@ -109,12 +109,12 @@ def expected(source: Definition) -> dict[str, dict[str, Decimal]]:
 
 
 def exact(text: str) -> Any:
-    """A JSON document whose numbers are exact."""
+    """Parse JSON with exact numbers."""
     return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
-def excuses(folder: str) -> dict[str, str]:
-    """What the record cannot show, and why."""
+def absences(folder: str) -> dict[str, str]:
+    """Return the datapoints that the record cannot show, with the reason."""
     path = replay.testdata(folder) / "absent.json"
     found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     return found

@@ -1,4 +1,4 @@
-"""The vendor's own example answers, read by the real scripts over HTTP: each number by hand.
+"""The vendor's example responses, read by the real scripts over HTTP; all numbers by hand.
 
 Every example is one bucket of 2024-11-01 (UTC) without dimensions; the poll is at noon of that day.
 """
@@ -38,7 +38,7 @@ COMPLETIONS: dict[str, float] = {
     "output_audio_tokens": 50,
     "output_image_tokens": 50,
     "num_model_requests": 5,
-    "total_tokens": 1500,  # 1000 + 500: the input holds its cached, audio and image parts
+    "total_tokens": 1500,  # 1000 + 500: the input includes its cached, audio and image parts
     "cached_percent": 40.0,  # 400 of 1000
 }
 IMAGES: dict[str, float] = {"images": 2, "num_model_requests": 2}
@@ -48,7 +48,7 @@ COST: dict[str, float] = {
     "budget": 100.0,  # the vendor's spend limit, 10,000 cents
     "budget_used_percent": 0.06,  # 0.06 of 100
 }
-# One minute holds all: completions 1,500 tokens and 5 requests, embeddings and moderations 16
+# All usage is in one minute: completions 1,500 tokens and 5 requests, embeddings and moderations 16
 # and 2 each, images 2 requests, speeches and transcriptions 1 each. No row has a limit for them.
 USED: dict[str, float] = {
     "tpm_used": 1532,
@@ -89,20 +89,20 @@ TAGS = {
 
 @pytest.fixture(scope="module")
 def vendor(oracle: Callable[[str], Any]) -> Iterator[str]:
-    """The examples as an API; yields its base URL."""
-    answers = {
+    """Serve the examples as an API; yields its base URL."""
+    responses = {
         entry["path"].replace("{project_id}", "proj_abc"): entry["answer"]
         for entry in oracle("examples.json")["examples"]
     }
     with HTTPServer(host="127.0.0.1") as server:
         anything = server.expect_request(re.compile(".*"))
-        anything.respond_with_handler(lambda request: _answer(answers, request))
+        anything.respond_with_handler(lambda request: _respond(responses, request))
         yield server.url_for("/v1")
 
 
-def _answer(answers: dict[str, Any], request: Request) -> Response:
-    """The example; after a page that promises more, an empty last one."""
-    found = answers.get(request.path.removeprefix("/v1"))
+def _respond(responses: dict[str, Any], request: Request) -> Response:
+    """Return the example response; the page after one with `has_more` is empty and the last."""
+    found = responses.get(request.path.removeprefix("/v1"))
     if found is None:
         return Response('{"error": {"message": "unknown", "code": null}}', 404)
     if {"page", "after"} & request.args.keys():
@@ -111,9 +111,11 @@ def _answer(answers: dict[str, Any], request: Request) -> Response:
 
 
 def polled(folder: str, form: str, vendor: str, tmp_path: Path) -> str:
-    """What the script prints of the examples."""
-    words = ("--format", form, "--at", NOON, "--set", "openai.limits.unused=true")
-    outcome = started(folder, words, tmp_path, {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": vendor})
+    """Return the output of the script for the examples."""
+    options = ("--format", form, "--at", NOON, "--set", "openai.limits.unused=true")
+    outcome = started(
+        folder, options, tmp_path, {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": vendor}
+    )
     assert (outcome.status, outcome.stderr) == (0, "")
     return outcome.stdout
 
@@ -137,9 +139,9 @@ def test_the_examples_give_the_right_numbers_in_line_protocol(
 
     for identifier, numbers in EXPECTED[folder].items():
         tags = {**TAGS[identifier], "organization": "default"}
-        mine = [line for line in lines if line["tags"] == tags]
-        assert {line["measurement"] for line in mine} == {f"openai_{folder}"}
-        fields = {name: value for line in mine for name, value in line["fields"].items()}
+        matching = [line for line in lines if line["tags"] == tags]
+        assert {line["measurement"] for line in matching} == {f"openai_{folder}"}
+        fields = {name: value for line in matching for name, value in line["fields"].items()}
         assert {name: fields.get(name) for name in numbers} == numbers
     assert len(lines) >= len(EXPECTED[folder])
 

@@ -1,4 +1,4 @@
-"""OpenAI_Organization against the demo organization: each count, and what a silent part removes."""
+"""OpenAI_Organization with the demo organization: each count, and the effect of failures."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def test_everything_is_counted_once(demo: Simulator, tmp_path: Path) -> None:
 
 
 def test_an_invite_past_its_expiry_is_not_pending(demo: Simulator, tmp_path: Path) -> None:
-    """The demo organization has one that the API still calls pending."""
+    """The demo organization has an expired invitation that the API still reports as pending."""
     counted = values(document(FOLDER, demo, tmp_path))["acme"]["invites_pending"]
 
-    called = [row["status"] for row in demo_client(demo).list("invites")].count("pending")
-    assert (called, counted) == (2, 1)
+    pending = [row["status"] for row in demo_client(demo).list("invites")].count("pending")
+    assert (pending, counted) == (2, 1)
 
 
-def test_an_expiry_is_read_in_any_spelling(tmp_path: Path) -> None:
+def test_an_expiry_may_be_a_number_or_a_string(tmp_path: Path) -> None:
     record = replay.Record.of(FOLDER)
-    (asked,) = [answer for answer in record.answers if answer.path.endswith("/invites")]
-    for invite in asked.answer["data"]:
+    (invites,) = [answer for answer in record.answers if answer.path.endswith("/invites")]
+    for invite in invites.answer["data"]:
         invite["expires_at"] = str(invite["expires_at"])
-    as_it_was = json.loads((ROOT / "modules" / FOLDER / "testdata/json.txt").read_text())
+    recorded = json.loads((ROOT / "modules" / FOLDER / "testdata/json.txt").read_text())
 
     with replay.answering(record) as url:
         outcome = replay.collected(FOLDER, record, url, tmp_path)
 
-    assert values(json.loads(outcome.stdout)) == values(as_it_was)
+    assert values(json.loads(outcome.stdout)) == values(recorded)
 
 
 def test_lists_are_read_to_their_last_page(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_lists_are_read_to_their_last_page(tmp_path: Path) -> None:
         ("*/projects", {"projects_active", "projects_archived", "service_accounts", "api_keys"}),
     ],
 )
-def test_what_is_not_answered_removes_its_count_and_no_other(
+def test_a_failed_request_removes_only_the_counts_that_need_it(
     demo: Simulator, tmp_path: Path, path: str, gone: set[str]
 ) -> None:
     demo.fault("400", path)
@@ -98,7 +98,7 @@ def test_what_is_not_answered_removes_its_count_and_no_other(
         assert f"{name} is left out" in outcome.stderr
 
 
-def test_one_silent_project_removes_the_sum_over_all_projects(
+def test_one_failed_project_removes_the_sum_over_all_projects(
     demo: Simulator, tmp_path: Path
 ) -> None:
     demo.fault("400", f"*/{demo.organization.projects[3].id}/api_keys")
@@ -109,10 +109,10 @@ def test_one_silent_project_removes_the_sum_over_all_projects(
     assert outcome.stderr.count("\n") == 1
 
 
-def test_a_project_archived_meanwhile_has_no_service_accounts(
+def test_a_project_archived_after_the_list_was_read_has_no_service_accounts(
     demo: Simulator, tmp_path: Path
 ) -> None:
-    """The list of projects is some minutes old when the API refuses one of them."""
+    """The cached list of projects is some minutes old when the API refuses one of them."""
     legacy = next(entry for entry in demo.organization.projects if entry.archived_at)
     assert legacy.archived_at is not None
     demo.now = legacy.archived_at - 60
@@ -126,7 +126,7 @@ def test_a_project_archived_meanwhile_has_no_service_accounts(
     assert after["projects_active"] == 12
 
 
-def test_a_key_without_the_scope_learns_nothing_and_says_why(
+def test_a_key_without_the_scope_prints_nothing_and_names_the_scope(
     demo: Simulator, tmp_path: Path
 ) -> None:
     outcome = polled(FOLDER, demo, tmp_path, key=NO_MANAGEMENT_KEY)
@@ -135,7 +135,7 @@ def test_a_key_without_the_scope_learns_nothing_and_says_why(
     assert "api.management.read" in outcome.stderr
 
 
-def test_discovery_asks_nothing(demo: Simulator, tmp_path: Path) -> None:
+def test_discovery_sends_no_request(demo: Simulator, tmp_path: Path) -> None:
     outcome = polled(FOLDER, demo, tmp_path, "logicmonitor", discover=True)
 
     assert outcome.stdout.startswith("organization##acme##")
