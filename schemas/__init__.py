@@ -1,1 +1,1 @@
-"""What every file of the suite must look like; a regular package for the reason in modules/."""
+"""JSON Schemas of the suite's files; a regular package, so that no other `schemas` can shadow it."""

@@ -1,4 +1,4 @@
-"""Several DataSources in one run, and what is printed if some of the polls fail."""
+"""Several DataSources in one run: their reports, and the gaps of failed polls."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def run(folders: Sequence[str], options: Options, around: Surroundings) -> int:
 
 
 def check(options: Options) -> None:
-    """Refuse formats and options that take one DataSource at a time; raises WrongUsage."""
+    """Refuse formats and options that accept only one DataSource; raises WrongUsage."""
     if not registry.named(options.format).together:
         allowed = registry.names([row for row in registry.FORMATS.values() if row.together])
-        raise WrongUsage(f"{options.format} takes one DataSource at a time; {allowed} take several")
+        raise WrongUsage(f"{options.format} accepts only one DataSource; {allowed} accept several")
     for flag, given in (
         ("--discover", options.discover),
         ("--instance", options.instances),
         ("--thresholds", options.thresholds),
     ):
         if given:
-            raise WrongUsage(f"{flag} takes one DataSource at a time")
+            raise WrongUsage(f"{flag} accepts only one DataSource")
 
 
 def _polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list[Gap]]:

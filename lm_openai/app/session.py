@@ -1,4 +1,4 @@
-"""What the polls of one run share: the process's streams, settings, client and cache."""
+"""Shared parts of one run: the process's streams, settings, client and cache."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ EARLIEST, LATEST = 946684800, 4102444799
 
 
 class Surroundings(NamedTuple):
-    """What a run takes from its process: `now` is Unix seconds, `clock` a monotonic clock."""
+    """Environment, streams and time of a run.
+
+    `now` is Unix seconds, `clock` a monotonic clock in seconds.
+    """
 
     environ: Mapping[str, str]
     stdin: TextIO
@@ -116,7 +119,7 @@ class Session:
         return Directory(source, self.properties.flag("openai.users.email"))
 
     def print_counters(self) -> None:
-        """Print for `-v` what the run cost, unless the host takes stderr for the value."""
+        """Print the request counts of `-v`, unless the host reads stderr as the value."""
         if not registry.named(self.options.format).stderr:
             return
         counters = self.client.counters
@@ -134,7 +137,7 @@ def check(options: Options) -> None:
         _refuse_timeout(options.timeout)
     if options.series and registry.named(options.format).series is None:
         allowed = [row for row in registry.FORMATS.values() if row.series is not None]
-        raise WrongUsage(f"--series goes with {registry.names(allowed)}, not {options.format}")
+        raise WrongUsage(f"--series works with {registry.names(allowed)}, not {options.format}")
 
 
 def wants_series(options: Options) -> bool:

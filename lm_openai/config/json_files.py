@@ -98,7 +98,7 @@ def parse(text: bytes, place: Place) -> Any:
 def check(file: File, name: str, stamps: Stamps | None = None) -> None:
     """Validate a file against `schemas/<name>.schema.json`; raises WrongUsage with the first fault.
 
-    A file that `stamps` holds in this state is not validated again, which avoids the import of
+    A file that `stamps` records in this state is not validated again, which avoids the import of
     jsonschema. Do not use it for files with secrets: the message quotes a wrong value.
     """
     stamp = f"checked {name} {os.path.abspath(file.place.path)}"

@@ -66,7 +66,7 @@ BAD = {
     "a property without an equals sign": Bad(
         ("--properties", "FILE"),
         "line 2: '=' is missing after the property name",
-        "# mine\nopenai.window 1h\n",
+        "# comment\nopenai.window 1h\n",
     ),
     "a missing properties file": Bad(
         ("--properties", "/nowhere/at-all"), "cannot be read: No such file or directory"
@@ -216,7 +216,7 @@ def test_a_series_is_refused_for_a_format_without_series(start: Start, form: str
 
     assert outcome.status == (3 if form == "nagios" else 2)
     printed = outcome.stdout if form in ("nagios", "zabbix") else outcome.stderr
-    assert f"--series goes with json and influx, not {form}" in printed
+    assert f"--series works with json and influx, not {form}" in printed
 
 
 def test_a_dimension_that_the_endpoint_lacks_is_refused_with_the_allowed_ones(

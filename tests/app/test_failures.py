@@ -30,7 +30,7 @@ PAGES = {"1m": 30, "1h": 3, "1d": 3}
 COST_PAGE = 10
 
 SHORT, PATIENT = 2, 120
-"""Timeouts in seconds: one that polls exceed, and one that they meet even on a busy machine."""
+"""Timeouts in seconds: one that polls exceed, and one that they never exceed."""
 
 
 @pytest.fixture(scope="module")

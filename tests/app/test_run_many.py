@@ -119,7 +119,7 @@ def test_a_format_for_one_datasource_at_a_time_is_refused(
     outcome = collected(demo, tmp_path, form)
 
     assert outcome.status in (1, 2)
-    assert f"{form} takes one DataSource at a time" in outcome.stdout + outcome.stderr
+    assert f"{form} accepts only one DataSource" in outcome.stdout + outcome.stderr
 
 
 @pytest.mark.parametrize(
