@@ -1,1 +1,1 @@
-"""JSON Schemas of the suite's files; a regular package, so that no other `schemas` can shadow it."""
+"""JSON Schemas of the suite's files; a regular package, so no other `schemas` can shadow it."""

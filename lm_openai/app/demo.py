@@ -21,8 +21,8 @@ ROWS, COLUMNS, NAME = 8, 5, 34
 ATTENTION = 2  # error and critical; warnings show only in their tables
 NEXT = """
 Next:
-  lm-openai list                              every DataSource and what it shows
-  export OPENAI_ADMIN_KEY=sk-admin-...        an organization owner creates the key
+  lm-openai list                              list every DataSource and what it shows
+  export OPENAI_ADMIN_KEY=sk-admin-...        set the key, which an organization owner creates
   lm-openai doctor                            check that key and the connection to the API
   lm-openai collect completion_by_model       poll your organization; --format nagios, influx, ...
   lm-openai simulate                          serve this demo organization for other tools
