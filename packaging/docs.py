@@ -17,6 +17,8 @@ from lm_openai.model.units import plain
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?://|#)[^)]+\)")
 DESCRIPTION = "packaging/description.md"
+SHOWN = "rate_limits"
+"""DataSource of the top README's example."""
 WIDTH, ROWS = 150, 6
 """Characters of a line and number of instances in a page's example."""
 
@@ -24,7 +26,7 @@ WIDTH, ROWS = 150, 6
 def wanted(root: Path) -> dict[Path, str]:
     """Return the text of each README with every generated block filled."""
     definitions = [datasource.definition(folder) for folder in resources.folders()]
-    suite_page = filled((root / "README.md").read_text(), suite(definitions))
+    suite_page = filled((root / "README.md").read_text(), suite(root, definitions))
     texts = {root / "README.md": suite_page, root / DESCRIPTION: without_links(suite_page)}
     for definition in definitions:
         path = root / "modules" / definition.folder / "README.md"
@@ -47,9 +49,10 @@ def without_links(text: str) -> str:
     return LINK.sub(r"\1", text)
 
 
-def suite(definitions: list[Definition]) -> dict[str, str]:
+def suite(root: Path, definitions: list[Definition]) -> dict[str, str]:
     """Return the blocks of the top README."""
     return {
+        "example": example(root, datasource.definition(SHOWN), rows=3),
         "datasources": table(
             ("DataSource", "folder", "purpose"),
             (
@@ -91,15 +94,15 @@ def blocks(root: Path, definition: Definition) -> dict[str, str]:
     }
 
 
-def example(root: Path, definition: Definition) -> str:
+def example(root: Path, definition: Definition, rows: int = ROWS) -> str:
     """Return the command for Nagios and its recorded output, shortened."""
     recorded = root / "modules" / definition.folder / "testdata" / "nagios.txt"
     if not recorded.exists():
         return f"(no record yet: ./run record {definition.folder})\n"
     first, *below = recorded.read_text().splitlines()
-    shown = [shortened(line) for line in (first, *below[:ROWS])]
-    if len(below) > ROWS:
-        shown.append(f"… and {len(below) - ROWS} more lines")
+    shown = [shortened(line) for line in (first, *below[:rows])]
+    if len(below) > rows:
+        shown.append(f"… and {len(below) - rows} more lines")
     command = f"$ lm-openai collect {definition.folder} --format nagios"
     return "\n".join(("```console", command, *shown, "```", ""))
 

@@ -163,7 +163,7 @@ def test_the_wheel_contains_every_module_definition_and_schema(
         str(path.relative_to(copy)).removeprefix("lm_openai/")
         for folder in ("lm_openai", "modules", "schemas")
         for path in (copy / folder).rglob("*.*")
-        if path.suffix in {".py", ".json"} and "testdata" not in path.parts
+        if path.suffix in {".py", ".json", ".typed"} and "testdata" not in path.parts
     }
     with ZipFile(built_wheel) as packed:
         contained = {
