@@ -106,8 +106,6 @@ def test_expiry_alarms_two_weeks_a_week_and_two_days_ahead(
 
 def test_a_site_can_set_an_age_limit_for_project_keys(demo: Simulator, tmp_path: Path) -> None:
     limit = {"datapoint": "age_days", "operator": ">=", "error": 180}
-    override = {"match": {"key_type": "project"}, **limit}
-    site = {"datasource": "OpenAI_ApiKeys_ByKey", "overrides": [override]}
     (tmp_path / "thresholds.d").mkdir()
     site = {
         "datasource": "OpenAI_ApiKeys_ByKey",
