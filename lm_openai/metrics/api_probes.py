@@ -1,4 +1,4 @@
-"""The least questions that tell what a key may see and how old the data is."""
+"""Smallest requests that show what a key may read and how old the usage data is."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 NEWEST_SOUGHT = 3 * HOUR
 AUDIT_SOUGHT = 30 * DAY
 SPOKEN = ("key", "project_key", "scope", "archived", "refused", "throttled", "billing")
-"""Failures in the API's own words: whoever sends them has reached it."""
+"""Kinds of failure that only the API itself reports: each one shows that it was reached."""
 FORBIDDEN = ("scope", "project_key")
 
 
 class Probes(NamedTuple):
-    """What was answered, an ApiFailure in the place of each answer that there is not.
+    """Results of the probes; an ApiFailure takes the place of each one that failed.
 
-    `audit` says whether there was an event in the last 30 days; `newest` is by usage kind the end
-    of the newest minute with use, None when there is none.
+    `projects` is True if there is a project, `audit` is True if there was an audit event in the
+    last 30 days. `newest` maps each usage kind to the end of its newest minute with usage (Unix
+    seconds), or to None if no minute has any.
     """
 
     projects: bool | ApiFailure
@@ -33,37 +34,40 @@ class Probes(NamedTuple):
 
     @property
     def answers(self) -> list[Any]:
-        """All of them."""
+        """All results and failures: projects, audit log, then each usage kind."""
         return [self.projects, self.audit, *self.newest.values()]
 
 
 def probe(client: Client, now: int, sought: int = NEWEST_SOUGHT) -> Probes:
-    """Ask everything, in parallel; nothing is raised and nothing comes from the cache.
+    """Send all probes in parallel; failures are returned, not raised, and no cache is used.
 
-    The newest usage is sought in the last `sought` seconds.
+    The newest usage is searched for in the last `sought` seconds.
     """
-    questions: list[Callable[[], Any]] = [
+    calls: list[Callable[[], Any]] = [
         partial(any_project, client),
         partial(any_event, client, now),
         *(partial(newest, client, kind, now, sought) for kind in USAGE_KINDS),
     ]
-    projects, audit, *ends = client.together(questions)
+    projects, audit, *ends = client.together(calls)
     return Probes(projects, audit, dict(zip(USAGE_KINDS, ends)))
 
 
 def any_project(client: Client) -> bool:
-    """Whether there is a project: the question that needs `api.management.read`."""
+    """Return True if there is a project; needs the scope `api.management.read`."""
     return any(True for _ in client.list("projects", limit=1))
 
 
 def any_event(client: Client, now: int) -> bool:
-    """Whether the audit log has anything lately: the question that needs `api.audit_logs.read`."""
+    """Return True if there was an audit event in the last 30 days; needs `api.audit_logs.read`."""
     since = {"gte": now - AUDIT_SOUGHT}
     return any(True for _ in client.list("audit_logs", effective_at=since, limit=1))
 
 
 def newest(client: Client, kind: str, now: int, sought: int) -> int | None:
-    """Until when there is usage of a kind; a new kind that this API lacks has none."""
+    """Return the end of a kind's newest minute with usage, or None if there is none.
+
+    A new kind that this API does not offer has none. Raises ApiFailure.
+    """
     start = (now - sought) // MINUTE * MINUTE
     try:
         ends = [bucket.end for bucket in client.usage(kind, start, now, "1m") if bucket.results]
@@ -74,34 +78,39 @@ def newest(client: Client, kind: str, now: int, sought: int) -> int | None:
     return max(ends, default=None)
 
 
-def failures(answers: Iterable[Any]) -> list[ApiFailure]:
-    """Those that were no answers."""
-    return [answer for answer in answers if isinstance(answer, ApiFailure)]
+def failures(outcomes: Iterable[Any]) -> list[ApiFailure]:
+    """Return the outcomes that are failures."""
+    return [outcome for outcome in outcomes if isinstance(outcome, ApiFailure)]
 
 
-def reached(answers: Iterable[Any]) -> bool:
-    """Whether the API itself spoke, be it to refuse; a server error or a web page is not it."""
-    return any(not isinstance(answer, ApiFailure) or answer.kind in SPOKEN for answer in answers)
+def reached(outcomes: Iterable[Any]) -> bool:
+    """Return True if the API itself responded, even with a refusal.
+
+    A server error or a web page does not count.
+    """
+    return any(
+        not isinstance(outcome, ApiFailure) or outcome.kind in SPOKEN for outcome in outcomes
+    )
 
 
-def granted(answers: Iterable[Any]) -> bool | None:
-    """Whether the scope that these answers need was granted; None when they do not tell."""
-    answers = list(answers)
-    if len(failures(answers)) < len(answers):
+def granted(outcomes: Iterable[Any]) -> bool | None:
+    """Return True if the key has the scope that these requests need, or None if that is unclear."""
+    outcomes = list(outcomes)
+    if len(failures(outcomes)) < len(outcomes):
         return True
-    forbidden = [failure for failure in failures(answers) if failure.kind in FORBIDDEN]
+    forbidden = [failure for failure in failures(outcomes) if failure.kind in FORBIDDEN]
     return False if forbidden else None
 
 
-def valid(answers: Iterable[Any]) -> bool | None:
-    """Whether the API takes the key; False only where it says `invalid_api_key`, None if unclear.
+def valid(outcomes: Iterable[Any]) -> bool | None:
+    """Return True if the API accepts the key, False if it reports `invalid_api_key`, else None.
 
-    A 401 in other words has a detail.
+    An HTTP 401 for any other reason has a detail in its failure.
     """
-    answers = list(answers)
-    if len(failures(answers)) < len(answers):
+    outcomes = list(outcomes)
+    if len(failures(outcomes)) < len(outcomes):
         return True
-    if any(failure.kind == "scope" for failure in failures(answers)):
+    if any(failure.kind == "scope" for failure in failures(outcomes)):
         return True
-    refused = [failure for failure in failures(answers) if failure.kind == "key"]
+    refused = [failure for failure in failures(outcomes) if failure.kind == "key"]
     return False if any(not failure.detail for failure in refused) else None

@@ -1,4 +1,4 @@
-"""Audit events: how they are read, when one happened, who did it and whether it makes an owner."""
+"""Fields of audit events: time, type, actor, and whether the event grants the owner role."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ ROLE_ASSIGNED = "role.assignment.created"
 
 
 class Actor(NamedTuple):
-    """Who did it, as far as the event says; empty where it does not.
+    """Person or key that caused an event; fields that the event lacks are empty.
 
-    `id` is the user's or service account's, else the key's; `key` the API key that was used.
+    `id` is the id of the user or service account, else of the key. `key` is the id of the API key
+    that was used.
     """
 
     type: str = ""
@@ -32,29 +33,32 @@ class Actor(NamedTuple):
 
 
 def read(client: Client, start: int, end: int | None = None) -> Iterator[Record]:
-    """Events from `start` until before `end` (Unix seconds; None: the newest), newest first."""
+    """Yield the events from `start` until before `end` (None: no end), newest first.
+
+    Times are Unix seconds. Raises ApiFailure.
+    """
     times = {"gte": start} if end is None else {"gte": start, "lt": end}
     return client.list("audit_logs", effective_at=times)
 
 
 def moment(event: Record) -> int:
-    """When it took effect, in Unix seconds."""
+    """Return the time at which the event took effect, in Unix seconds."""
     return count(event, "effective_at", "audit_logs")
 
 
 def kind(event: Record) -> str:
-    """Its type; the set of types is open."""
+    """Return the event's type; the API may add types at any time."""
     return str(event["type"])
 
 
 def actor(event: Record) -> Actor:
-    """Whoever did it: a person in a session, or a key and its owner."""
-    told = event.get("actor")
-    session, key = part(told, "session"), part(told, "api_key")
+    """Return the actor: a person in a session, or a key and its owner."""
+    record = event.get("actor")
+    session, key = part(record, "session"), part(record, "api_key")
     owners = (part(session, "user"), part(key, "user"), part(key, "service_account"))
-    owner = next((found for found in owners if found), {})
+    owner = next((candidate for candidate in owners if candidate), {})
     return Actor(
-        type=word(told, "type"),
+        type=word(record, "type"),
         id=word(owner, "id") or word(key, "id"),
         email=word(owner, "email"),
         key=word(key, "id"),
@@ -64,28 +68,28 @@ def actor(event: Record) -> Actor:
 
 
 def grants_owner(event: Record) -> bool:
-    """Whether somebody becomes an owner by it, or is invited as one.
+    """Return True if the event makes somebody an owner or invites somebody as one.
 
-    Types do not tell: the role stands in the payload of user, invite and service account events,
-    and a role assignment names the role by its id (`role-api-organization-owner__…`).
+    The type alone does not show it: events of users, invites and service accounts have the role in
+    their payload, and a role assignment has the role's id (`role-api-organization-owner__…`).
     """
-    said = event.get(kind(event))
+    payload = event.get(kind(event))
     plain = kind(event).removeprefix(TENANT)
     if plain == ROLE_ASSIGNED:
-        return re.search(r"(?<![a-z])owner(?![a-z])", word(said, "id").lower()) is not None
+        return re.search(r"(?<![a-z])owner(?![a-z])", word(payload, "id").lower()) is not None
     if plain.rpartition(".")[0] not in WITH_ROLE:
         return False
-    roles = (word(part(said, name), "role") for name in ("data", "changes_requested"))
+    roles = (word(part(payload, name), "role") for name in ("data", "changes_requested"))
     return any(role.lower() == OWNER for role in roles)
 
 
 def part(record: Any, name: str) -> Record:
-    """An object inside an object; empty when either is none."""
-    found = record.get(name) if isinstance(record, dict) else None
-    return found if isinstance(found, dict) else {}
+    """Return the object in a field; empty if it is missing or either is not an object."""
+    value = record.get(name) if isinstance(record, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 def word(record: Any, name: str) -> str:
-    """A text inside an object; empty when there is none."""
-    found = record.get(name) if isinstance(record, dict) else None
-    return found if isinstance(found, str) else ""
+    """Return the text in a field; empty if it is missing or not text."""
+    value = record.get(name) if isinstance(record, dict) else None
+    return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""The UTC days that cost figures hang on, and sums over them that never skip an unanswered day."""
+"""UTC days that cost figures need, and sums over them that are None if a day is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Days = dict[int, Decimal]
 
 
 class Calendar(NamedTuple):
-    """Days around a moment, as Unix seconds at midnight."""
+    """Days around a point in time, each as the Unix seconds of its UTC midnight.
+
+    `month`, `next_month` and `last_month` are the first days of those months.
+    """
 
     today: int
     month: int
@@ -25,29 +28,29 @@ class Calendar(NamedTuple):
 
     @property
     def tomorrow(self) -> int:
-        """The next midnight, which is what costs are asked up to."""
+        """The next midnight, where every request for costs ends."""
         return self.today + DAY
 
     @property
     def earliest(self) -> int:
-        """The first day that any figure needs."""
+        """The earliest day that any figure needs."""
         return min(self.last_month, self.today - RHYTHM_DAYS * DAY)
 
     def complete(self, count: int) -> range:
-        """The last `count` days before today, oldest first."""
+        """Return the last `count` days before today, oldest first."""
         return range(self.today - count * DAY, self.today, DAY)
 
     def this_month(self) -> range:
-        """The days of this month up to today."""
+        """Return the days of this month through today."""
         return range(self.month, self.tomorrow, DAY)
 
     def later(self) -> range:
-        """The days of this month after today."""
+        """Return the days of this month after today."""
         return range(self.tomorrow, self.next_month, DAY)
 
 
 def calendar(now: int) -> Calendar:
-    """The days around `now`.
+    """Return the days around `now` (Unix seconds).
 
     >>> calendar(86400).month
     0
@@ -64,13 +67,13 @@ def calendar(now: int) -> Calendar:
 
 
 def total(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
-    """The sum of the wanted days, or None when one of them was not answered."""
+    """Return the sum of the wanted days, or None if one of them is missing."""
     amounts = _amounts(days, wanted)
     return None if amounts is None else sum(amounts, Decimal(0))
 
 
 def mean_of(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
-    """The average of the wanted days, or None when one of them was not answered."""
+    """Return the mean of the wanted days, or None if one of them is missing."""
     amounts = _amounts(days, wanted)
     return None if amounts is None else mean(amounts)
 

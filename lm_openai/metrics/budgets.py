@@ -1,4 +1,4 @@
-"""What may be spent: a site's own budgets, else the vendor's spend limits, and their alerts."""
+"""Budgets (the site's own settings, else the vendor's spend limits) and spend alerts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ NO_LIMIT = ("not_found", "archived")
 
 
 def organization_budget(poll: Poll) -> Decimal | None:
-    """`openai.budget.monthly`, else the vendor's monthly spend limit, else None."""
+    """Return `openai.budget.monthly`, else the vendor's monthly spend limit, else None (dollars).
+
+    A failed request is reported.
+    """
     if poll.properties.is_set("openai.budget.monthly"):
         return poll.properties.dollars("openai.budget.monthly")
     try:
         return monthly_dollars(organization_limit(poll))
     except ApiFailure as failure:
-        poll.report_failure(failure, "no budget figures")
+        poll.report_failure(failure, "budget figures are left out")
         return None
 
 
 def project_budgets(poll: Poll, projects: Iterable[str]) -> dict[str, Decimal]:
-    """Dollars a month by project id: `openai.budget.project.<id>`, else the vendor's spend limit.
+    """Return dollars a month by project id.
 
-    Only projects that have no budget of the site are asked for.
+    A project's budget is `openai.budget.project.<id>`, else the vendor's spend limit. Spend limits
+    are requested only for projects without that property.
     """
     budgets = dict(poll.properties.project_budgets())
     unset = set(projects) - budgets.keys()
@@ -42,51 +46,59 @@ def project_budgets(poll: Poll, projects: Iterable[str]) -> dict[str, Decimal]:
 
 
 def organization_limit(poll: Poll) -> SpendLimit | None:
-    """The organization's spend limit, None when it has none; raises ApiFailure."""
+    """Return the organization's spend limit, or None if it has none; raises ApiFailure."""
     return _known(poll.source.shared(SECONDS_TO_LIVE, requested_limit, None))
 
 
 def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[str, SpendLimit]:
-    """The spend limits of those of the projects (None: of all) that are active and have one.
+    """Return the spend limits of the active projects among `projects` (None: all), by project id.
 
-    Asked in parallel, one request for each project that is to be printed; what stays unanswered
-    is left out and noted.
+    Sends one request per printed project, in parallel. A project without a limit is left out; one
+    whose request failed is left out and reported.
     """
     try:
         active = poll.directory.active()
     except ApiFailure as failure:
-        poll.report_failure(failure, "no spend limit of any project")
+        poll.report_failure(failure, "spend limits of all projects are left out")
         return {}
     wanted = [
         project
         for project in active
         if (projects is None or project in projects) and _printed(poll, project)
     ]
-    answers = poll.client.together(partial(_project_limit, poll, project) for project in wanted)
-    failed = [answer for answer in answers if isinstance(answer, ApiFailure)]
+    outcomes = poll.client.together(partial(_project_limit, poll, project) for project in wanted)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, ApiFailure)]
     if failed:
-        poll.report_failure(failed[0], f"no spend limit of {len(failed)} of {len(wanted)} projects")
+        poll.report_failure(
+            failed[0], f"spend limits of {len(failed)} of {len(wanted)} projects are left out"
+        )
     return {
-        project: answer
-        for project, answer in zip(wanted, answers)
-        if isinstance(answer, SpendLimit)
+        project: outcome
+        for project, outcome in zip(wanted, outcomes)
+        if isinstance(outcome, SpendLimit)
     }
 
 
 def alerts(poll: Poll, project: str | None = None) -> int:
-    """How many spend alerts a project, or the organization, has; raises ApiFailure."""
+    """Return the number of spend alerts of a project (None: of the organization), cached.
+
+    Raises ApiFailure.
+    """
     return poll.source.shared(SECONDS_TO_LIVE, counted_alerts, project)
 
 
 def counted_alerts(source: Source, project: str | None) -> int:
-    """Request the number of spend alerts; raises ApiFailure."""
+    """Request the spend alerts and return their number; raises ApiFailure."""
     if project is None:
         return sum(1 for _ in source.client.list("spend_alerts"))
     return sum(1 for _ in source.client.list("project_spend_alerts", project_id=project))
 
 
 def monthly_dollars(limit: SpendLimit | None) -> Decimal | None:
-    """A limit's amount where it can be compared with a month's dollars."""
+    """Return a limit's amount in dollars a month.
+
+    None without a limit or if it has another interval or currency.
+    """
     if limit is None or limit.interval != "month" or limit.currency != CURRENCY:
         return None
     return limit.amount
@@ -103,7 +115,11 @@ def _project_limit(poll: Poll, project: str) -> SpendLimit | None:
 
 
 def requested_limit(source: Source, project: str | None) -> Record | None:
-    """Request a spend limit; None if there is none, which the API answers with a 404."""
+    """Request a spend limit; return None if there is none.
+
+    The API reports a missing limit as HTTP 404. An archived project has none either. Raises
+    ApiFailure.
+    """
     try:
         if project is None:
             return source.client.record("spend_limit")

@@ -1,4 +1,4 @@
-"""What a month is likely to cost, by the rhythm of its weekdays."""
+"""Forecast of a month's costs from what each weekday cost in the last 28 days."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pick = Callable[[list[Decimal]], Decimal]
 
 
 class Forecast(NamedTuple):
-    """Dollars that the month is likely to cost, and the least and most by the same rhythm."""
+    """Expected dollars of the month, with a low and a high value by the same rule."""
 
     expected: Decimal
     low: Decimal
@@ -29,7 +29,7 @@ class Forecast(NamedTuple):
 
 
 def figures(days: Days, dates: Calendar) -> Values:
-    """The forecast as datapoints; none when there is no forecast."""
+    """Return the forecast as datapoints; empty if there is no forecast."""
     month = forecast(days, dates)
     if month is None:
         return {}
@@ -41,36 +41,39 @@ def figures(days: Days, dates: Calendar) -> Values:
 
 
 def forecast(days: Days, dates: Calendar) -> Forecast | None:
-    """The month by the rhythm of the week, or None under 7 complete days of spend.
+    """Return the forecast of this month's dollars, or None with fewer than 7 days to learn from.
 
-    Billed through yesterday, plus the greater of today so far and what such a day costs, plus what
-    the days to come cost: the mean (low: least, high: greatest) of that weekday among the last 28
-    complete days; days before the first spend and days in credit say nothing of the rhythm.
+    It is the sum of three parts: the dollars billed through yesterday; the greater of today so far
+    and a typical day of today's weekday; a typical day of its weekday for each later day. A
+    typical day is the mean (low: the minimum, high: the maximum) of that weekday among the last 28
+    complete days. Days before the first spend and days with a negative amount are not used.
+
+    None as well if a day of this month through today is missing.
     """
     billed = total(days, range(dates.month, dates.today, DAY))
-    rhythm = _rhythm(days, dates)
-    if billed is None or dates.today not in days or len(rhythm) < AVERAGED_DAYS:
+    typical = _typical_days(days, dates)
+    if billed is None or dates.today not in days or len(typical) < AVERAGED_DAYS:
         return None
     picks: tuple[Pick, ...] = (_average, min, max)
-    return Forecast(*(billed + _to_come(days, dates, rhythm, pick) for pick in picks))
+    return Forecast(*(billed + _remaining(days, dates, typical, pick) for pick in picks))
 
 
-def _rhythm(days: Days, dates: Calendar) -> Days:
-    """The complete days that say something of a usual day."""
+def _typical_days(days: Days, dates: Calendar) -> Days:
+    """Return the complete days that the forecast uses."""
     complete = [day for day in dates.complete(RHYTHM_DAYS) if day in days]
     first = next((day for day in complete if days[day] > 0), dates.today)
     return {day: days[day] for day in complete if day >= first and days[day] >= 0}
 
 
-def _to_come(days: Days, dates: Calendar, rhythm: Days, pick: Pick) -> Decimal:
-    today = max(days[dates.today], _usual(rhythm, dates.today, pick))
-    return today + sum((_usual(rhythm, day, pick) for day in dates.later()), Decimal(0))
+def _remaining(days: Days, dates: Calendar, typical: Days, pick: Pick) -> Decimal:
+    today = max(days[dates.today], _usual(typical, dates.today, pick))
+    return today + sum((_usual(typical, day, pick) for day in dates.later()), Decimal(0))
 
 
-def _usual(rhythm: Days, day: int, pick: Pick) -> Decimal:
-    """What a day of that weekday costs; a weekday not seen yet stands for any day."""
-    same = [amount for seen, amount in rhythm.items() if (day - seen) // DAY % 7 == 0]
-    return pick(same or list(rhythm.values()))
+def _usual(typical: Days, day: int, pick: Pick) -> Decimal:
+    """Return the cost of a typical day of that weekday, or of any typical day if it has none."""
+    same = [amount for seen, amount in typical.items() if (day - seen) // DAY % 7 == 0]
+    return pick(same or list(typical.values()))
 
 
 def _average(amounts: list[Decimal]) -> Decimal:

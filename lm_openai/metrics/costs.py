@@ -1,4 +1,4 @@
-"""What every cost DataSource shares: dollars by UTC day, and what follows from them."""
+"""Costs: dollars by UTC day and group, and the figures that all cost DataSources derive."""
 
 from __future__ import annotations
 
@@ -35,16 +35,19 @@ Group = tuple[str, ...]
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Everything that cost or was credited something since the start of last month."""
+    """Yield every group with a cost or a credit since the start of last month.
+
+    The days start earlier if a series needs it. Raises ApiFailure.
+    """
     for group, days in days_by_group(poll).items():
         if any(days.values()):
             yield instance(poll, poll.definition.dimensions, group)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Each instance's figures and its share of the organization; with a series its days as well.
+    """Yield each instance's figures and its share of the organization, with a series also its days.
 
-    The organization is the sum over everything that was answered, printed or not.
+    The organization's costs are the sum over all groups, also those that are not printed.
     """
     dates = calendar(poll.now)
     poll.covered = (dates.today, poll.now)
@@ -59,7 +62,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 
 def days_by_group(poll: Poll) -> dict[Group, Days]:
-    """All days that the figures need, by the DataSource's dimensions, asked once in a poll."""
+    """Return all days that the figures need, by the DataSource's dimensions; read once per poll."""
     by = poll.definition.dimensions
     start, end = span(poll)
     return poll.once(
@@ -69,16 +72,16 @@ def days_by_group(poll: Poll) -> dict[Group, Days]:
 
 
 def span(poll: Poll) -> tuple[int, int]:
-    """From the first day that a figure, or a series, needs to the next midnight."""
+    """Return the first day that a figure or a series needs, and the next midnight."""
     dates = calendar(poll.now)
     first = poll.window.start // DAY * DAY if poll.with_series else dates.earliest
     return min(first, dates.earliest), dates.tomorrow
 
 
 def series(poll: Poll, known: Instance, days: Days) -> Iterator[Sample]:
-    """One sample a day of the window that a series covers, none without a series.
+    """Yield one sample per day of the series' window; nothing without a series.
 
-    Nor without today's answer: the last day would then be taken for today.
+    Nothing either if today is missing, because the last day would be read as today.
     """
     if poll.with_series and calendar(poll.now).today in days:
         for day in sorted(day for day in days if day >= poll.window.start):
@@ -93,35 +96,33 @@ def by_group(
     rows: int | None = None,
     needed: range = range(0),
 ) -> dict[Group, Days]:
-    """Dollars by group and day; every group has each answered day, at 0 where it cost nothing.
+    """Return dollars by group and day; each group has every day of the response, 0 without costs.
 
-    Without `group_by` the one group is `()`; a null is `none`. `rows` is how many rows a day is
-    expected to have. Raises ApiFailure on a second currency, since money of two has no sum, and
-    when one of the `needed` days was not answered.
+    Without `group_by` the only group is `()`; a null id is `none`. `rows` is the expected number of
+    rows per day. Raises ApiFailure if a request fails, if an amount is not in US dollars, or if one
+    of the `needed` days is missing.
     """
-    nothing = Decimal(0)
-    answered: list[int] = []
+    zero = Decimal(0)
+    received: list[int] = []
     groups: dict[Group, Days] = {(): {}} if not group_by else {}
     for day, costs in client.costs(start, end, group_by=group_by, groups=rows):
-        answered.append(day)
+        received.append(day)
         for cost in costs:
             days = groups.setdefault(tuple(getattr(cost, name) or NONE for name in group_by), {})
-            days[day] = days.get(day, nothing) + dollars(cost)
-    refuse_gaps(answered, needed)
-    return {
-        group: {day: days.get(day, nothing) for day in answered} for group, days in groups.items()
-    }
+            days[day] = days.get(day, zero) + dollars(cost)
+    refuse_gaps(received, needed)
+    return {group: {day: days.get(day, zero) for day in received} for group, days in groups.items()}
 
 
-def refuse_gaps(answered: Iterable[int], needed: range) -> None:
-    """Raise ApiFailure when the bill lacks a day, since what is added up would be short."""
-    missing = len(set(needed).difference(answered))
+def refuse_gaps(received: Iterable[int], needed: range) -> None:
+    """Raise ApiFailure if a needed day is missing, because every sum would be too low."""
+    missing = len(set(needed).difference(received))
     if missing:
         raise ApiFailure("contract", "costs", f"{missing} of {len(needed)} days are missing")
 
 
 def expected_rows(directory: Directory, group_by: Sequence[str]) -> int:
-    """About how many rows a day has, so that no page grows too large: it scales with projects."""
+    """Return an estimate of the rows per day from the number of projects; it limits page sizes."""
     try:
         projects = len(directory.projects())
     except ApiFailure:
@@ -130,19 +131,23 @@ def expected_rows(directory: Directory, group_by: Sequence[str]) -> int:
 
 
 def month_to_date(groups: Mapping[Group, Days], dates: Calendar) -> Decimal | None:
-    """The month to date over all groups; None when a day of it was not answered."""
+    """Return the dollars of this month so far over all groups, or None if a day is missing."""
     sums = [total(days, dates.this_month()) for days in groups.values()]
     return None if None in sums else sum((one for one in sums if one is not None), Decimal(0))
 
 
 def figures(poll: Poll, days: Days, dates: Calendar) -> Values:
-    """Every figure that one group's days allow: what was billed, and what the month may cost."""
+    """Return one group's datapoints: the billed amounts, and the forecast if there is one."""
     floor = poll.properties.dollars("openai.cost.floor") or Decimal(0)
     return billed_figures(days, dates, floor) | cost_forecast.figures(days, dates)
 
 
 def billed_figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
-    """Today, yesterday, the week before, the months; a figure lacking a day is left out."""
+    """Return today, yesterday, the mean of 7 days, the change against it, this and last month.
+
+    A figure that needs a missing day is left out. The change is left out as well if the mean is
+    below `floor` dollars or not above 0.
+    """
     average = mean_of(days, dates.complete(AVERAGED_DAYS))
     known = {
         "amount": days.get(dates.today),
@@ -156,7 +161,7 @@ def billed_figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
 
 
 def budget_figures(values: Values, budget: Decimal | None) -> Values:
-    """The budget with its used and forecast share; nothing where no budget is known."""
+    """Return the budget with its used and forecast percent; empty without a budget."""
     if budget is None:
         return {}
     shares = {
@@ -170,7 +175,7 @@ def budget_figures(values: Values, budget: Decimal | None) -> Values:
 
 
 def dollars(cost: Cost) -> Decimal:
-    """The amount; raises ApiFailure for any other currency."""
+    """Return the amount in US dollars; raises ApiFailure for any other currency."""
     if cost.currency != CURRENCY:
         raise ApiFailure(
             "contract",

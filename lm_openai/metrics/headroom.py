@@ -22,7 +22,7 @@ LIMITS_TO_LIVE = 900
 EDGE_SOUGHT = 90 * MINUTE
 BUSY_PERCENT = 80
 MODELS_A_PROJECT = 20
-"""A guess, for the length of the week's pages alone."""
+"""Estimate; it only sets the size of the pages that cover the last 7 days."""
 
 COUNTED = {
     "rpm": kinds_with("requests"),
@@ -31,7 +31,7 @@ COUNTED = {
     "rpd": kinds_with("requests"),
     "batch_tpd": tuple(name for name in MODEL_KINDS if USAGE_KINDS[name].knows_batch),
 }
-"""The kinds whose usage adds up to the use of each limit."""
+"""Usage kinds whose counts are added up for each limit."""
 
 PLACES = {"rpm": 0, "tpm": 1, "ipm": 2}
 BY_POOL = ("project_id", "model")
@@ -40,17 +40,18 @@ Key = tuple[str, str]
 
 
 class Day(NamedTuple):
-    """The use of one project's model in the UTC day so far."""
+    """Use of one project's model in the UTC day so far."""
 
     requests: int
     batch_tokens: int
 
 
 class Use(NamedTuple):
-    """What one usage kind showed: minutes by (project, model), the week's groups, the UTC day.
+    """Use of one usage kind by group, where a group is (project id, model).
 
-    `minutes` maps a group to {minute: (requests, tokens, images)}; `seen` holds every group of the
-    last 7 days; `covered` is the start and end of the minutes, None when nothing was used lately.
+    `minutes` maps a group to {minute: (requests, tokens, images)}, each minute as Unix seconds.
+    `seen` holds every group with use in the last 7 days. `day` is the use in the UTC day so far.
+    `covered` is the start and end of the minutes, or None without use in the last 90 minutes.
     """
 
     minutes: dict[Key, dict[int, tuple[int, int, int]]]
@@ -66,48 +67,50 @@ EMPTY = Use({}, set(), {})
 def limits(
     poll: Poll, wanted: Callable[[str], bool] = lambda project: True
 ) -> dict[str, Pools | ApiFailure]:
-    """The pools of every active project that is `wanted`, asked in parallel.
+    """Return the pools of every active project that is `wanted`; requests run in parallel.
 
-    A failure stands in its project's place; when all fail, the first is raised.
+    An ApiFailure takes the place of a project whose request failed. If all failed, the first one is
+    raised. A project that was archived in the meantime has no pools.
     """
     active = [project for project in poll.directory.active() if wanted(project)]
-    answers = poll.client.together(
+    outcomes = poll.client.together(
         partial(poll.source.shared, LIMITS_TO_LIVE, listed_limits, project) for project in active
     )
-    found = {project: _pools(answer) for project, answer in zip(active, answers)}
-    _refuse_silence(found)
-    return found
+    result = {project: _pools(outcome) for project, outcome in zip(active, outcomes)}
+    _raise_if_all_failed(result)
+    return result
 
 
 def uses(poll: Poll, kinds: Iterable[str] = MODEL_KINDS) -> dict[str, Use | ApiFailure]:
-    """What each kind showed, asked in parallel; a failure stands in its kind's place.
+    """Return the use of each kind; requests run in parallel.
 
-    A new kind that the API, or what stands before it, does not know yet shows nothing. When all
-    kinds fail, the first failure is raised.
+    An ApiFailure takes the place of a kind whose requests failed. If all failed, the first one is
+    raised. A new kind that the API, or a gateway in front of it, does not offer yet is empty.
     """
-    asked = list(kinds)
+    names = list(kinds)
     groups = len(poll.directory.projects()) * MODELS_A_PROJECT
     lookback = poll.properties.seconds("openai.headroom.lookback")
-    answers = poll.client.together(
-        partial(poll.source.once, use, name, _until(poll), lookback, groups) for name in asked
+    outcomes = poll.client.together(
+        partial(poll.source.once, use, name, _until(poll), lookback, groups) for name in names
     )
-    found: dict[str, Use | ApiFailure] = dict(zip(asked, answers))
-    for name, answer in found.items():
-        if isinstance(answer, ApiFailure) and not_offered(poll, name, answer):
-            found[name] = EMPTY
-        elif isinstance(answer, Use) and answer.covered:
-            poll.ages[name] = max(0, poll.now - answer.covered[1])
-        elif isinstance(answer, Use) and answer.seen:
+    result: dict[str, Use | ApiFailure] = dict(zip(names, outcomes))
+    for name, outcome in result.items():
+        if isinstance(outcome, ApiFailure) and not_offered(poll, name, outcome):
+            result[name] = EMPTY
+        elif isinstance(outcome, Use) and outcome.covered:
+            poll.ages[name] = max(0, poll.now - outcome.covered[1])
+        elif isinstance(outcome, Use) and outcome.seen:
             quiet = f"usage/{name} shows no use in the last {EDGE_SOUGHT // MINUTE} minutes"
-            poll.notes.append(f"{quiet}: nobody asked, or its data is very late")
-    _refuse_silence(found)
-    return found
+            poll.notes.append(f"{quiet}: there were no requests, or the data is very late")
+    _raise_if_all_failed(result)
+    return result
 
 
 def use(source: Source, name: str, until: int, lookback: int, groups: int | None = None) -> Use:
-    """Return one kind's minutes of data in `lookback` seconds, its week and its day before `until`.
+    """Return one kind's use before `until`: the minutes, the last 7 days and the UTC day so far.
 
-    `groups` is the expected number of rows per day. Raises ApiFailure.
+    The minutes are the `lookback` seconds that end with the newest minute with data. `groups` is
+    the expected number of rows per day. Raises ApiFailure.
     """
     kind = USAGE_KINDS[name]
     seen, day = _week(source, kind, until, groups)
@@ -119,41 +122,46 @@ def use(source: Source, name: str, until: int, lookback: int, groups: int | None
 
 
 def missing(found: Mapping[str, Use | ApiFailure], counted: Iterable[str]) -> bool:
-    """Whether a kind that has to be added up stayed unanswered."""
+    """Return True if a kind in `counted` failed, so that a sum over them would be too low."""
     return any(isinstance(found.get(name), ApiFailure) for name in counted)
 
 
 def covered(poll: Poll, found: Mapping[str, Use | ApiFailure]) -> tuple[int, int]:
-    """From the first to the last minute looked at; the whole search when it found nothing."""
-    uses = [answer for answer in found.values() if isinstance(answer, Use)]
-    stretches = [answer.covered for answer in uses if answer.covered]
-    if not stretches:
+    """Return the start and end of all minutes read, or of the last 90 minutes if none has data."""
+    uses = [outcome for outcome in found.values() if isinstance(outcome, Use)]
+    spans = [outcome.covered for outcome in uses if outcome.covered]
+    if not spans:
         return _until(poll) - EDGE_SOUGHT, _until(poll)
-    return min(start for start, _ in stretches), max(end for _, end in stretches)
+    return min(start for start, _ in spans), max(end for _, end in spans)
 
 
 def idle(used: Tally, found: Mapping[str, Use | ApiFailure]) -> bool:
-    """Whether every kind answered and none shows a request in the minutes looked at."""
+    """Return True if no kind failed and none shows use in the minutes read."""
     return not missing(found, MODEL_KINDS) and not any(map(any, used.minutes.values()))
 
 
 def groups(poll: Poll, uses: Mapping[str, Use | ApiFailure], lost: str) -> set[Key]:
-    """Every project and model that some kind saw in the last 7 days.
+    """Return every (project id, model) with use of some kind in the last 7 days.
 
-    A kind that did not answer is noted, with what is `lost` of the limits whose use it adds to.
+    A kind that failed is reported. `lost` names the values that are then left out for each limit to
+    whose use the kind contributes.
     """
     seen: set[Key] = set()
-    for name, answer in uses.items():
-        if isinstance(answer, ApiFailure):
-            fed = ", ".join(short for short, kinds in COUNTED.items() if name in kinds)
-            poll.report_failure(answer, f"{lost} of {fed} are left out")
+    for name, outcome in uses.items():
+        if isinstance(outcome, ApiFailure):
+            affected = ", ".join(short for short, kinds in COUNTED.items() if name in kinds)
+            poll.report_failure(outcome, f"{lost} of {affected} are left out")
         else:
-            seen |= answer.seen | answer.minutes.keys()
+            seen |= outcome.seen | outcome.minutes.keys()
     return seen
 
 
 class Tally(NamedTuple):
-    """One pool's use over all kinds: (requests, tokens, images) by minute, the day, and by what."""
+    """Use of one pool over all kinds.
+
+    `minutes` maps a minute (Unix seconds) to (requests, tokens, images). `day` is the use in the
+    UTC day so far. `kinds` are the usage kinds with use in the last 7 days.
+    """
 
     minutes: dict[int, tuple[int, int, int]]
     day: Day
@@ -161,26 +169,26 @@ class Tally(NamedTuple):
 
 
 def tally(found: dict[str, Use | ApiFailure], members: Iterable[Key]) -> Tally:
-    """Add up what the groups of one pool used, minute by minute over the answered kinds."""
+    """Add up the use of one pool's groups, minute by minute, over the kinds that did not fail."""
     keys = set(members)
     minutes: dict[int, tuple[int, int, int]] = {}
     requests = batch_tokens = 0
     kinds = set()
-    for name, answer in found.items():
-        if isinstance(answer, ApiFailure):
+    for name, outcome in found.items():
+        if isinstance(outcome, ApiFailure):
             continue
         for key in keys:
-            if key in answer.seen or key in answer.minutes:
+            if key in outcome.seen or key in outcome.minutes:
                 kinds.add(name)
-            requests += answer.day.get(key, NOTHING).requests
-            batch_tokens += answer.day.get(key, NOTHING).batch_tokens
-            for minute, counts in answer.minutes.get(key, {}).items():
+            requests += outcome.day.get(key, NOTHING).requests
+            batch_tokens += outcome.day.get(key, NOTHING).batch_tokens
+            for minute, counts in outcome.minutes.get(key, {}).items():
                 minutes[minute] = add(minutes.get(minute, (0, 0, 0)), counts)
     return Tally(minutes, Day(requests, batch_tokens), frozenset(kinds))
 
 
 def values(poll: Poll, pool: Pool, used: Tally, found: dict[str, Use | ApiFailure]) -> Values:
-    """The datapoints of one pool; what an unanswered kind would add to is left out."""
+    """Return the datapoints of one pool, without those to which a failed kind would contribute."""
     known: Values = {f"{short}_limit": limit for short, limit in pool.limits.items()}
     known |= {"limit_known": int(pool.known)}
     for short, amount in _used(pool, used, found):
@@ -192,23 +200,26 @@ def values(poll: Poll, pool: Pool, used: Tally, found: dict[str, Use | ApiFailur
 
 
 def utilization(used: int, limit: int | None) -> float | None:
-    """Used share of a limit in percent; a limit of 0 is full at any use; None without a limit."""
+    """Return the used percent of a limit, or None without a limit.
+
+    A limit of 0 is at 100 percent with any use and at 0 percent without.
+    """
     if limit == 0:
         return 100.0 if used else 0.0
     return percent(used, limit)
 
 
 def add(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, int, int]:
-    """(requests, tokens, images) of two parts together."""
+    """Add two triples of (requests, tokens, images)."""
     return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
 
 
 def _used(pool: Pool, used: Tally, found: dict[str, Use | ApiFailure]) -> Iterator[tuple[str, int]]:
-    """(limit, used) where usage can show it for this pool and every kind answered.
+    """Yield (limit's short name, used) for each limit whose use is known.
 
-    The tokens of image and speech models do not show in usage, nor do the images that a text
-    model reads, the batches of embeddings or what counts against a row that is no model; another
-    pool that nothing used has used none of any.
+    A limit is skipped if one of its kinds failed or if usage cannot show its use: usage has no
+    tokens of image and speech models, no images that a text model reads, no batches of embeddings,
+    and nothing for a row that does not name a model. Any other pool without use has used 0.
     """
     for short, kinds in COUNTED.items():
         shown = used.kinds & set(kinds) if used.kinds else not pool.alone
@@ -223,7 +234,10 @@ def _amount(used: Tally, short: str) -> int:
 
 
 def _peak_values(poll: Poll, pool: Pool, used: Tally, found: dict[str, Use | ApiFailure]) -> Values:
-    """When the busiest minute was, by tokens where usage shows them, and how many were busy."""
+    """Return the age of the busiest minute and the number of minutes at 80 percent or more.
+
+    Minutes are compared by tokens if usage shows them for this pool, else by requests.
+    """
     short = "tpm" if used.kinds & set(COUNTED["tpm"]) else "rpm"
     if missing(found, COUNTED[short]):
         return {}
@@ -239,16 +253,16 @@ def _peak_values(poll: Poll, pool: Pool, used: Tally, found: dict[str, Use | Api
     return known
 
 
-def _pools(answer: list[RateLimit] | ApiFailure) -> Pools | ApiFailure:
-    if isinstance(answer, ApiFailure):
-        return NO_POOLS if answer.kind == "archived" else answer
-    return pools(RateLimit(*row) for row in answer)
+def _pools(outcome: list[RateLimit] | ApiFailure) -> Pools | ApiFailure:
+    if isinstance(outcome, ApiFailure):
+        return NO_POOLS if outcome.kind == "archived" else outcome
+    return pools(RateLimit(*row) for row in outcome)
 
 
-def _refuse_silence(found: Mapping[str, object]) -> None:
-    """Raise the first failure when there is nothing else."""
-    failures = [answer for answer in found.values() if isinstance(answer, ApiFailure)]
-    if failures and len(failures) == len(found):
+def _raise_if_all_failed(outcomes: Mapping[str, object]) -> None:
+    """Raise the first failure if every request failed."""
+    failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ApiFailure)]
+    if failures and len(failures) == len(outcomes):
         raise failures[0]
 
 
@@ -260,7 +274,10 @@ def listed_limits(source: Source, project: str) -> list[RateLimit]:
 def _week(
     source: Source, kind: UsageKind, until: int, groups: int | None
 ) -> tuple[set[Key], dict[Key, Day]]:
-    """The groups of the last 7 days and the running UTC day, as a rule from one request."""
+    """Return the groups of the last 7 days and the use of the UTC day so far.
+
+    Both usually come from one request.
+    """
     today = source.now // DAY * DAY
     by = (*BY_POOL, "batch") if kind.knows_batch else BY_POOL
     seen: set[Key] = set()
@@ -282,7 +299,10 @@ def _add_day(day: Day, row: Record) -> Day:
 
 
 def _edge(source: Source, kind: UsageKind, until: int) -> Bucket | None:
-    """The newest minute in which anyone used this kind: data ends there, however late it is."""
+    """Return the newest minute with use of this kind in the whole organization.
+
+    The data ends there, however late it is. None without use in the last 90 minutes.
+    """
     start = until - until % MINUTE - EDGE_SOUGHT
     newest = None
     for bucket in source.client.usage(kind.name, start, until, "1m", filters=_live(kind)):
@@ -291,7 +311,7 @@ def _edge(source: Source, kind: UsageKind, until: int) -> Bucket | None:
 
 
 def _span(edge: Bucket, until: int, lookback: int) -> tuple[int, int]:
-    """Return the whole minutes to read; the last one is the edge's, and it ends before `until`."""
+    """Return the start and end of the minutes to read: the last one is the edge, cut at `until`."""
     end = edge.start - edge.start % MINUTE + MINUTE
     return end - max(MINUTE, lookback - lookback % MINUTE), min(until, end)
 
@@ -299,7 +319,7 @@ def _span(edge: Bucket, until: int, lookback: int) -> tuple[int, int]:
 def _minutes(
     source: Source, kind: UsageKind, start: int, end: int, groups: int
 ) -> dict[Key, dict[int, tuple[int, int, int]]]:
-    found: dict[Key, dict[int, tuple[int, int, int]]] = {}
+    result: dict[Key, dict[int, tuple[int, int, int]]] = {}
     for bucket in source.client.usage(
         kind.name,
         start,
@@ -311,9 +331,9 @@ def _minutes(
     ):
         minute = bucket.start - bucket.start % MINUTE
         for row in bucket.results:
-            minutes = found.setdefault(_key(row), {})
+            minutes = result.setdefault(_key(row), {})
             minutes[minute] = add(minutes.get(minute, (0, 0, 0)), _counts(row))
-    return found
+    return result
 
 
 def _until(poll: Poll) -> int:
@@ -322,7 +342,7 @@ def _until(poll: Poll) -> int:
 
 
 def _live(kind: UsageKind) -> dict[str, tuple[str, ...]]:
-    """Batch work has a queue of its own and takes nothing from the minute's limits."""
+    """Return the filter that excludes batches, whose queue does not count against minute limits."""
     return {"batch": ("false",)} if kind.knows_batch else {}
 
 

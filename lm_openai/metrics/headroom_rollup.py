@@ -1,4 +1,4 @@
-"""How one pool stands for the whole organization: the limits and the use of all projects in one."""
+"""Rate limit pools of the whole organization: limits and use of all projects joined."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ NO_LIMITS = Pool("", {})
 
 
 class Shared(NamedTuple):
-    """What all projects make of one pool, by project.
+    """One pool of the organization, by project id.
 
-    `parts` are the pools of its rows, several where a project has its own limit for some of them;
-    `keys` are the (project, model) groups that used it.
+    `parts` are the project's pools that belong to it: several if the project has a different limit
+    for some rows. `keys` are the (project id, model) groups that used it.
     """
 
     parts: dict[str, list[Pool]]
@@ -37,51 +37,57 @@ class Shared(NamedTuple):
 
     @property
     def limits(self) -> dict[str, list[int]]:
-        """Each project's largest limit, by short name; what some project has no limit of is out."""
-        found = {}
+        """Largest limit of each project, by short name.
+
+        A short name is missing if some project has no such limit for one of its parts.
+        """
+        result = {}
         for short in COUNTED:
-            told = [[part.limits.get(short) for part in parts] for parts in self.parts.values()]
-            if told and not any(None in own for own in told):
-                found[short] = [max(limit for limit in own if limit is not None) for own in told]
-        return found
+            limits = [[part.limits.get(short) for part in parts] for parts in self.parts.values()]
+            if limits and not any(None in own for own in limits):
+                result[short] = [max(limit for limit in own if limit is not None) for own in limits]
+        return result
 
     @property
     def pool(self) -> Pool:
-        """The organization's own pool as far as it is known: no project is given more than it."""
+        """Pool with the largest limits of any project.
+
+        The organization's own limits, which the API does not report, are at least as large.
+        """
         ceilings = {short: max(each) for short, each in self.limits.items()}
         names = [part.name for parts in self.parts.values() for part in parts]
         return Pool(names[0] if names else "", ceilings, known=bool(names))
 
 
 def shared(limits: Limits, groups: Iterable[Key]) -> dict[str, Shared]:
-    """All pools of the organization by name, with the groups that used them.
+    """Return all pools of the organization by name, with the groups that used them.
 
-    A model that its own project has no row for counts where another project has one.
+    A model without a row in its own project counts against the pool of another project's row.
     """
-    told = {project: answer for project, answer in limits.items() if isinstance(answer, Pools)}
-    rows = joined(told.values())
-    found = {name: Shared({}, {}) for name in rows.values()}
-    for project, answer in told.items():
-        for pool in answer.all:
-            found[rows[pool.name]].parts.setdefault(project, []).append(pool)
+    known = {project: outcome for project, outcome in limits.items() if isinstance(outcome, Pools)}
+    rows = joined(known.values())
+    result = {name: Shared({}, {}) for name in rows.values()}
+    for project, pools in known.items():
+        for pool in pools.all:
+            result[rows[pool.name]].parts.setdefault(project, []).append(pool)
     elsewhere: dict[str, str] = {}
     for project, model in groups:
-        own = told[project].pool_for(model) if project in told else None
+        own = known[project].pool_for(model) if project in known else None
         if own and own.known:
             name = rows[own.name]
         else:
-            name = elsewhere.get(model) or rows.get(_anywhere(told.values(), model), model)
+            name = elsewhere.get(model) or rows.get(_anywhere(known.values(), model), model)
             elsewhere[model] = name
-        members = found.setdefault(name, Shared({}, {})).keys
+        members = result.setdefault(name, Shared({}, {})).keys
         members.setdefault(project, set()).add((project, model))
-    return found
+    return result
 
 
 def joined(projects: Iterable[Pools]) -> dict[str, str]:
-    """The name of each limit row's pool in the organization: its shortest row.
+    """Return the name of each limit row's pool in the organization: the pool's shortest row.
 
-    Rows are one pool where any project has them as one, since a project that is given its own
-    limit for a row splits the pool for itself alone.
+    Rows are one pool if they are one pool in any project, because a project with a different limit
+    for a row splits the pool only for itself.
     """
     nearer: dict[str, str] = {}
 
@@ -90,7 +96,7 @@ def joined(projects: Iterable[Pools]) -> dict[str, str]:
             row = nearer[row]
         return row
 
-    pairs = {(pool.name, row) for found in projects for row, pool in found.by_row.items()}
+    pairs = {(pool.name, row) for pools in projects for row, pool in pools.by_row.items()}
     for pair in pairs:
         shorter, longer = sorted(map(name, pair), key=_shortest)
         nearer[longer] = shorter
@@ -98,10 +104,10 @@ def joined(projects: Iterable[Pools]) -> dict[str, str]:
 
 
 def values(poll: Poll, one: Shared, found: Found, complete: bool) -> Values:
-    """The datapoints of one pool; without `complete` limits what hangs on them is left out."""
+    """Return the datapoints of one pool; those that need limits only if limits are `complete`."""
     pool = one.pool if complete else one.pool._replace(limits={})
-    told = headroom.values(poll, pool, used(one, found), found)
-    known: Values = {_renamed(name): value for name, value in told.items()}
+    own_values = headroom.values(poll, pool, used(one, found), found)
+    known: Values = {_renamed(name): value for name, value in own_values.items()}
     if complete:
         known |= {f"{short}_limit_sum": sum(each) for short, each in one.limits.items()}
     else:
@@ -115,12 +121,12 @@ def values(poll: Poll, one: Shared, found: Found, complete: bool) -> Values:
 
 
 def used(one: Shared, found: Found) -> Tally:
-    """What all projects used of it together, minute by minute."""
+    """Add up the use of all projects, minute by minute."""
     return headroom.tally(found, (key for keys in one.keys.values() for key in keys))
 
 
 def _renamed(name: str) -> str:
-    """A project's limit is a ceiling here, and so is what is held against it."""
+    """Return the datapoint's name in the roll-up, where a project's limit is called a ceiling."""
     if name.endswith("_limit"):
         return name.removesuffix("limit") + "ceiling"
     if name.endswith("_utilization"):
@@ -129,9 +135,9 @@ def _renamed(name: str) -> str:
 
 
 def _anywhere(projects: Iterable[Pools], model: str) -> str:
-    """The pool that some project counts a model's use against; the model itself when none does."""
-    for found in projects:
-        pool = found.pool_for(model)
+    """Return the name of the first known pool of a model in any project, else the model's name."""
+    for pools in projects:
+        pool = pools.pool_for(model)
         if pool.known:
             return pool.name
     return model

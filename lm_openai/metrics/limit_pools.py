@@ -1,4 +1,4 @@
-"""Which limit rows are one pool, and which pool a model's use counts against."""
+"""Pools of rate limit rows, and the pool that a model's usage counts against."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LIMITS = {
 
 
 class Pool(NamedTuple):
-    """Models that share one limit, named by the shortest row; `limits` by short name.
+    """Models that share one limit, named after the row with the shortest name.
 
-    A limit that is absent or unlimited is not in `limits`; 0 blocks. `known` is False for a model
-    without a limit row.
+    `limits` has the short names of LIMITS as keys. A missing or unlimited limit is not in it; a
+    limit of 0 blocks the pool. `known` is False for a model without a limit row.
     """
 
     name: str
@@ -37,57 +37,57 @@ class Pool(NamedTuple):
 
     @property
     def blocked(self) -> bool:
-        """Whether some limit is 0."""
+        """True if some limit is 0."""
         return 0 in self.limits.values()
 
     @property
     def alone(self) -> bool:
-        """Whether its row is no model, so that usage never names it."""
-        return _stands_alone(self.name)
+        """True if the row does not name a model, so that usage never contains its name."""
+        return _never_joined(self.name)
 
 
 class Pools(NamedTuple):
-    """All pools of one project, by row and, where a family is one pool, by family."""
+    """All pools of one project, by row name and, where a family is one pool, by family name."""
 
     all: tuple[Pool, ...]
     by_row: dict[str, Pool]
     by_family: dict[str, Pool]
 
     def pool_for(self, model: str) -> Pool:
-        """The pool that a model's use counts against; an unknown one when no row fits.
+        """Return the pool that a model's usage counts against, with `known` False if no row fits.
 
-        The exact row wins, then the family's; a fine-tuned model falls back to its base. Names
-        are never matched by prefix, since `o1` and `o1-pro` are strangers, and nothing falls back
-        to a row that stands alone.
+        The exact row comes first, then the family's row; a fine-tuned model falls back to its base
+        model. Names are never matched by prefix, because `o1` and `o1-pro` are unrelated models. No
+        model falls back to a row that never joins a pool (NEVER_JOINED).
         """
         for candidate in candidates(model):
             pool = self.by_row.get(candidate) or self.by_family.get(candidate)
-            if pool and (candidate == model or not _stands_alone(candidate)):
+            if pool and (candidate == model or not _never_joined(candidate)):
                 return pool
         return Pool(model, {}, known=False)
 
 
 def pools(rows: Iterable[RateLimit]) -> Pools:
-    """Join a project's limit rows: one family with equal limits is one pool."""
+    """Return a project's pools; the rows of one family with equal limits form one pool."""
     members: dict[tuple[object, ...], list[RateLimit]] = {}
     for row in rows:
         members.setdefault(_identity(row), []).append(row)
-    found: list[Pool] = []
+    result: list[Pool] = []
     by_row: dict[str, Pool] = {}
     by_family: dict[str, list[Pool]] = {}
     for same in members.values():
         name = min((row.model for row in same), key=lambda model: (len(model), model))
-        found.append(Pool(name, _limits(same[0])))
-        by_row.update((row.model, found[-1]) for row in same)
-        if not _stands_alone(name):
-            by_family.setdefault(family(name), []).append(found[-1])
-    alone = {word: own[0] for word, own in by_family.items() if len(own) == 1}
-    return Pools(tuple(sorted(found, key=lambda pool: pool.name)), by_row, alone)
+        result.append(Pool(name, _limits(same[0])))
+        by_row.update((row.model, result[-1]) for row in same)
+        if not _never_joined(name):
+            by_family.setdefault(family(name), []).append(result[-1])
+    single = {stem: own[0] for stem, own in by_family.items() if len(own) == 1}
+    return Pools(tuple(sorted(result, key=lambda pool: pool.name)), by_row, single)
 
 
 @lru_cache(maxsize=4096)
 def family(model: str) -> str:
-    """The model's name without its date and version.
+    """Return the model's name without its date and version.
 
     >>> family("gpt-4o-2024-08-06"), family("gpt-4-0613"), family("text-embedding-ada-002-v2")
     ('gpt-4o', 'gpt-4', 'text-embedding-ada-002')
@@ -96,7 +96,7 @@ def family(model: str) -> str:
 
 
 def candidates(model: str) -> Iterator[str]:
-    """Names to look a model up by, nearest first.
+    """Yield the names under which a model is looked up, the most specific first.
 
     >>> list(candidates("ft:gpt-4o-2024-08-06:org::id"))[-2:]
     ['gpt-4o-2024-08-06', 'gpt-4o']
@@ -118,13 +118,13 @@ def _names(model: str) -> Iterator[str]:
 
 
 def _identity(row: RateLimit) -> tuple[object, ...]:
-    if _stands_alone(row.model):
+    if _never_joined(row.model):
         return (row.model,)
     return (family(row.model), *row[2:])
 
 
 @lru_cache(maxsize=4096)
-def _stands_alone(model: str) -> bool:
+def _never_joined(model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in NEVER_JOINED)
 
 

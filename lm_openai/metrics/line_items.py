@@ -1,7 +1,8 @@
-"""The grammar of a bill's line items: which model and which kind of quantity one charges for.
+"""Grammar of a bill's line items: the model and the kind of quantity that each one charges.
 
-A line item is display text that changes. What fits the grammar as it was seen in the wild is
-understood; everything else is None, for the caller to count, and never guessed at.
+A line item is display text that the vendor may change. Text that fits the grammar, which was
+derived from real bills, is parsed; any other text gives None. The caller counts those; nothing is
+guessed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _OTHERS = {
 
 
 class Billed(NamedTuple):
-    """A billed quantity in single tokens, images, characters or seconds; `kind` is one of KINDS."""
+    """Billed quantity in single tokens, images, characters or seconds; `kind` is one of KINDS."""
 
     model: str
     kind: str
@@ -47,16 +48,16 @@ class Billed(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What a text says: `side` is input, cached_input, cache_writes or output."""
+    """Parsed text of a line item; `side` is input, cached_input, cache_writes or output."""
 
     model: str
     side: str
 
 
 def billed(text: str, quantity: Decimal | None, unit: str | None) -> Billed | None:
-    """What a line item charges for; None unless its text, its quantity and its unit are understood.
+    """Return what a line item charges, or None if its text, quantity or unit is unknown.
 
-    Tier, modality and long context tell prices apart, not counts, so they are read over.
+    Tier, modality and long context change the price but not the count, so they are ignored.
 
     >>> billed("priority | o3-2025-04-16, cached input", Decimal(2), "1000_tokens")
     Billed(model='o3-2025-04-16', kind='cached_input', quantity=Decimal('2000'))
@@ -73,6 +74,6 @@ def billed(text: str, quantity: Decimal | None, unit: str | None) -> Billed | No
 
 
 def read(text: str) -> Item | None:
-    """Model and side of a line item, None where the text does not fit the grammar."""
-    found = _GRAMMAR.fullmatch(text)
-    return Item(found["model"], _SIDES[found["side"]]) if found else None
+    """Return the model and side of a line item, or None if the text does not fit the grammar."""
+    match = _GRAMMAR.fullmatch(text)
+    return Item(match["model"], _SIDES[match["side"]]) if match else None

@@ -1,4 +1,4 @@
-"""One calendar month of costs, exact to the last digit, to be held against the invoice."""
+"""Costs of one calendar month, exact to the last digit, for comparison with the invoice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BY = ("project_id", "line_item")
 
 
 class Row(NamedTuple):
-    """Dollars of one project's line item in one UTC day (`2026-10-31`)."""
+    """Dollars of one project's line item on one UTC day (`2026-10-31`)."""
 
     project_name: str
     project_id: str
@@ -33,9 +33,11 @@ class Row(NamedTuple):
 
 
 class Month(NamedTuple):
-    """A month as it is billed by now; `unfinished` says why it may still change, else is empty.
+    """Costs of a month as billed so far.
 
-    `rows` are in the order of project, line item and day and hold no zeros.
+    `name` is the month (`2026-10`). `rows` are sorted by project name, project id, line item and
+    day; rows of 0 dollars are left out. `unfinished` is the reason why the costs may still change,
+    or "" if they are final.
     """
 
     name: str
@@ -45,42 +47,47 @@ class Month(NamedTuple):
 
 
 def read(client: Client, directory: Directory, organization: str, text: str, now: int) -> Month:
-    """Ask for a month by project, line item and day; raises WrongUsage and ApiFailure."""
+    """Request a month by project, line item and day; raises WrongUsage and ApiFailure."""
     start, end = period(text, now)
     rows = costs.expected_rows(directory, BY)
     dates = calendar(now)
     complete = range(start, min(end, dates.today), DAY)
     groups = costs.by_group(client, start, min(end, dates.tomorrow), BY, rows, complete)
-    found = [
+    result = [
         Row(directory.name("project_id", project) or project, project, item, _date(day), amount)
         for (project, item), days in groups.items()
         for day, amount in days.items()
         if amount
     ]
-    found.sort(key=lambda row: (row.project_name.lower(), *row))
-    return Month(text, organization, tuple(found), _unfinished(end, now))
+    result.sort(key=lambda row: (row.project_name.lower(), *row))
+    return Month(text, organization, tuple(result), _unfinished(end, now))
 
 
 def period(text: str, now: int) -> tuple[int, int]:
-    """First second of a month (`2026-10`) and of the next; raises WrongUsage."""
+    """Return the Unix seconds at which a month (`2026-10`) and the next one start.
+
+    Raises WrongUsage for other text and for a month that has not begun.
+    """
     if not re.fullmatch(r"(19[7-9][0-9]|2[0-9]{3})-(0[1-9]|1[0-2])", text):
         raise WrongUsage(f"--month {text!r}: give a year and a month, such as 2026-10")
     start = int(datetime.strptime(f"{text} +0000", "%Y-%m %z").timestamp())
     if start > now:
-        raise WrongUsage(f"--month {text}: that month has not begun")
+        raise WrongUsage(
+            f"--month {text}: that month has not begun; give this month or an earlier one"
+        )
     return start, calendar(start).next_month
 
 
 def total(rows: Iterable[Row]) -> Decimal:
-    """The exact sum."""
+    """Return the exact sum of the rows in dollars."""
     return sum((row.amount for row in rows), Decimal(0))
 
 
 def _unfinished(end: int, now: int) -> str:
     if now < end:
-        return f"unfinished: the month ends on {_date(end - DAY)}, and its last days are to come"
+        return f"unfinished: the month ends on {_date(end - DAY)}, so its last days are missing"
     if now < end + SETTLING_SECONDS:
-        return "unfinished: the month ended less than a day ago, and costs still come in"
+        return "unfinished: the month ended less than a day ago, so more costs may still arrive"
     return ""
 
 

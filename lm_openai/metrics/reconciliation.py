@@ -1,4 +1,4 @@
-"""The bill held against the usage: which billed quantity stands for which counted one."""
+"""Reconciliation of the bill with usage: which billed quantity matches which counted one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T", int, Decimal)
 
 
 class Bill(NamedTuple):
-    """Quantities and net dollars by (model, kind), and dollars by line item that was not read."""
+    """Quantities and net dollars by (model, kind), and dollars by unknown line item (`unread`)."""
 
     quantities: dict[Key, Decimal]
     dollars: dict[Key, Decimal]
@@ -38,24 +38,25 @@ class Bill(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """One model's kind on both sides; None on the side that does not have it."""
+    """Quantities of one model and kind; None on the side that does not have it."""
 
     billed: Decimal | None
     used: int | None
 
     @property
     def difference_percent(self) -> float | None:
-        """How much more was billed than counted; negative: less. None where one side lacks."""
+        """Percent billed above the count (negative: below), or None if one side is missing."""
         if self.billed is None or self.used is None:
             return None
         return percent(self.billed - self.used, self.used)
 
 
 class Reconciliation(NamedTuple):
-    """Both sides by (model, kind), and the charges without a count to hold them against.
+    """Both sides by (model, kind), and the charges that match no count.
 
-    `charged` and `unmatched` are dollars, credits left aside; `unmatched_items` counts line items
-    and kinds behind `unmatched`, `unbilled` the pairs that were used and not billed.
+    `charged` and `unmatched` are dollars without credits. `unmatched_items` is the number of line
+    items and (model, kind) pairs in `unmatched`. `unbilled` is the number of pairs with usage that
+    the bill does not have.
     """
 
     pairs: dict[Key, Pair]
@@ -66,55 +67,60 @@ class Reconciliation(NamedTuple):
 
 
 def window(now: int) -> tuple[int, int]:
-    """The 7 complete UTC days that end a day before today began: both sides are final by then."""
+    """Return the start and end of 7 UTC days that end one day before today.
+
+    By then both sides are final.
+    """
     end = now // DAY * DAY - SETTLING_DAYS * DAY
     return end - COMPARED_DAYS * DAY, end
 
 
 def reconcile(poll: Poll) -> Reconciliation:
-    """Ask both sides and join them; raises ApiFailure when any part stays unanswered."""
+    """Request both sides and join them; raises ApiFailure if any request fails."""
     start, end = window(poll.now)
     return joined(bill(poll.client, start, end), used(poll, start, end))
 
 
 def bill(client: Client, start: int, end: int) -> Bill:
-    """What the line items of the days say."""
-    found = Bill({}, {}, {})
-    answered = []
+    """Request the costs of the days and return them parsed; raises ApiFailure."""
+    result = Bill({}, {}, {})
+    received = []
     for day, costs in client.costs(start, end, group_by=("line_item",), groups=FEWEST_ROWS):
-        answered.append(day)
+        received.append(day)
         for cost in costs:
             text = cost.line_item or NONE
             item = billed(text, cost.quantity, cost.quantity_unit)
             if item is None:
-                _add(found.unread, text, dollars(cost))
+                _add(result.unread, text, dollars(cost))
             else:
                 key = (item.model, item.kind)
-                _add(found.quantities, key, item.quantity)
-                _add(found.dollars, key, dollars(cost))
-    refuse_gaps(answered, range(start, end, DAY))
-    return found
+                _add(result.quantities, key, item.quantity)
+                _add(result.dollars, key, dollars(cost))
+    refuse_gaps(received, range(start, end, DAY))
+    return result
 
 
 def used(poll: Poll, start: int, end: int) -> dict[Key, int]:
-    """What the usage API counted, by (model, kind), over all its kinds that have models."""
-    answers = poll.client.together(
+    """Request the usage of all kinds that have models, by (model, kind); raises ApiFailure."""
+    outcomes = poll.client.together(
         partial(_counted, poll.client, USAGE_KINDS[name], start, end) for name in MODEL_KINDS
     )
-    found: dict[Key, int] = {}
-    for name, answer in zip(MODEL_KINDS, answers):
-        if isinstance(answer, ApiFailure):
-            if not not_offered(poll, name, answer):
-                raise answer
+    counts: dict[Key, int] = {}
+    for name, outcome in zip(MODEL_KINDS, outcomes):
+        if isinstance(outcome, ApiFailure):
+            if not not_offered(poll, name, outcome):
+                raise outcome
             continue
-        for key, quantity in answer:
-            found[key] = found.get(key, 0) + quantity
-    return {key: quantity for key, quantity in found.items() if quantity}
+        for key, quantity in outcome:
+            counts[key] = counts.get(key, 0) + quantity
+    return {key: quantity for key, quantity in counts.items() if quantity}
 
 
 def quantities(kind: UsageKind, row: Record) -> Iterator[tuple[str, int]]:
-    """A usage row in the kinds of the bill: its input is what was neither read from the cache nor
-    written to it."""
+    """Yield (kind, quantity) of a usage row, in the kinds of the bill.
+
+    The kind `input` is the input that was neither read from the cache nor written to it.
+    """
     for total in kind.totals:
         if total not in ("requests", "tokens"):
             for field in TOTALS[total]:
@@ -136,7 +142,7 @@ def _optional(row: Record, field: str, kind: UsageKind) -> int:
 
 
 def joined(bill: Bill, counted: Mapping[Key, int]) -> Reconciliation:
-    """Both sides under common names."""
+    """Join both sides under common model names."""
     names = common_names({model for model, _ in bill.quantities}, {model for model, _ in counted})
     quantities = _renamed(bill.quantities, names)
     counts = _renamed(counted, names)
@@ -160,10 +166,11 @@ def joined(bill: Bill, counted: Mapping[Key, int]) -> Reconciliation:
 
 
 def common_names(billed: set[str], counted: set[str]) -> dict[str, str]:
-    """Under which name each model is compared: its own, unless only the other side has that.
+    """Return the name under which each model is compared; usually its own.
 
-    Usage counts a bare alias where the bill names the snapshot behind it. With one snapshot billed
-    the alias is that one; with several nobody can tell, so the family is compared as one.
+    Usage may count under an alias while the bill names the snapshot behind it. If one snapshot of
+    the alias was billed, the alias gets that snapshot's name. If several were billed, it is unknown
+    which of them the alias meant, so the whole family is compared under the alias.
     """
     names = {name: name for name in billed | counted}
     for alias in counted - billed:
@@ -192,10 +199,10 @@ def _positive(amounts: Iterable[Decimal]) -> list[Decimal]:
 
 
 def _renamed(amounts: Mapping[Key, T], names: Mapping[str, str]) -> dict[Key, T]:
-    found: dict[Key, T] = {}
+    result: dict[Key, T] = {}
     for (model, kind), amount in amounts.items():
-        _add(found, (names[model], kind), amount)
-    return found
+        _add(result, (names[model], kind), amount)
+    return result
 
 
 def _add(sums: dict[K, T], key: K, amount: T) -> None:

@@ -22,10 +22,10 @@ Functions = tuple[
 ORGANIZATION = "organization"
 SEEN_DAYS = 7
 MODEL_KINDS = kinds_with("requests")
-"""Kinds that together count each request to a model once."""
+"""Usage kinds that together count each request to a model exactly once."""
 CALLERS = {"project_id", "user_id", "api_key_id"}
 GROUPS_A_PROJECT = 8
-"""A guess, for the size of pages only, where more than the project tells groups apart."""
+"""Estimate for page sizes only, used if there are more dimensions than the project."""
 
 
 def functions(name: str) -> Functions:
@@ -35,17 +35,21 @@ def functions(name: str) -> Functions:
 
 
 def discover(kind: UsageKind, poll: Poll) -> Iterator[Instance]:
-    """Everything that was used in the last 7 days, by the chosen dimensions."""
+    """Yield the instances with usage in the last 7 days, by the chosen dimensions.
+
+    Yields nothing if the API has no such kind yet. Raises WrongUsage and ApiFailure.
+    """
     dimensions = grouping(poll, kind.name, kind.dimensions)
     for group in _seen(kind, poll, dimensions) or ():
         yield instance(poll, dimensions, tuple(group))
 
 
 def collect(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """One sample per instance and bucket; without use, the kind's required fields are 0.
+    """Yield one sample per instance and bucket; without use, the kind's required fields are 0.
 
-    A level is what the newest bucket in which the API told anyone's says, or the one before it,
-    since not all arrive at once; without a row there it is 0, and unknown where it told none.
+    A level comes from the newest bucket with data of any instance or from the bucket before it,
+    because some instances arrive an hour late. An instance without a row in both has level 0. If
+    no bucket has data, levels are unknown and nothing is yielded.
     """
     dimensions = grouping(poll, kind.name, kind.dimensions)
     if _seen(kind, poll, dimensions) is None:
@@ -74,17 +78,18 @@ def collect(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Itera
 
 
 def expects(kind: UsageKind, poll: Poll) -> Iterator[UsageQuery]:
-    """What the two will ask, so that a run of several DataSources can ask it together."""
+    """Yield the queries that `discover` and `collect` will make, so that a run can merge them."""
     dimensions = grouping(poll, kind.name, kind.dimensions)
     yield UsageQuery(kind.name, week(poll), dimensions)
-    apart = kind.dimensions if is_level(poll) else ()
-    yield UsageQuery(kind.name, window(poll), dimensions or apart)
+    separate = kind.dimensions if is_level(poll) else ()
+    yield UsageQuery(kind.name, window(poll), dimensions or separate)
 
 
 def grouping(poll: Poll, what: str, allowed: Group) -> Group:
-    """The dimensions that `openai.group.by` chooses, else the definition's; `organization` is none.
+    """Return the dimensions in `openai.group.by`, else the definition's; () for `organization`.
 
-    Raises WrongUsage for one that is not allowed.
+    `what` names the thing to group in the error. Raises WrongUsage for a dimension that is not
+    allowed.
     """
     chosen = poll.properties.words("openai.group.by") or poll.definition.dimensions
     if tuple(chosen) == (ORGANIZATION,):
@@ -99,17 +104,20 @@ def grouping(poll: Poll, what: str, allowed: Group) -> Group:
 
 
 def week(poll: Poll) -> Window:
-    """The last 7 days and the running one, which tell what there is."""
+    """Return the last 7 days and today so far, whose usage decides which instances exist."""
     return week_until(poll.now)
 
 
 def week_until(now: int) -> Window:
-    """Return the 7 UTC days before `now` and the running one."""
+    """Return the 7 UTC days before the day of `now`, and that day until `now`."""
     return Window(now // DAY * DAY - SEEN_DAYS * DAY, now, "1d")
 
 
 def window(poll: Poll) -> Window:
-    """The poll's window; for a level the last day, since only its newest bucket counts."""
+    """Return the poll's window; for a level without a series, the last day in hours.
+
+    Only the newest data of a level counts.
+    """
     chosen = poll.window
     if poll.with_series or not is_level(poll):
         return chosen
@@ -117,12 +125,15 @@ def window(poll: Poll) -> Window:
 
 
 def is_level(poll: Poll) -> bool:
-    """Whether the definition takes the newest bucket instead of adding buckets up."""
+    """Return True if the definition uses the newest bucket instead of the sum of buckets."""
     return any(datapoint.fold == "last" for datapoint in poll.definition.datapoints)
 
 
 def expected_groups(poll: Poll, dimensions: Group) -> int | None:
-    """How many groups a bucket may have, judged by the projects; None where these do not tell."""
+    """Estimate the groups per bucket from the number of projects.
+
+    None if the dimensions do not depend on projects or the projects cannot be read.
+    """
     if not CALLERS & set(dimensions):
         return None
     try:
@@ -133,7 +144,10 @@ def expected_groups(poll: Poll, dimensions: Group) -> int | None:
 
 
 def not_offered(poll: Poll, name: str, failure: ApiFailure) -> bool:
-    """Whether the API has no such kind yet, which is noted and no failure."""
+    """Return True if the failure only means that the API does not offer a new kind yet.
+
+    In that case a note is added to the report.
+    """
     if failure.kind != "not_found" or not USAGE_KINDS[name].new:
         return False
     sentence = f"this API has no usage/{name} yet"
@@ -143,7 +157,7 @@ def not_offered(poll: Poll, name: str, failure: ApiFailure) -> bool:
 
 
 def instance(poll: Poll, dimensions: Group, group: Group) -> Instance:
-    """The instance of one group; without dimensions it is the organization."""
+    """Return the instance of one group; without dimensions it is the organization."""
     if not dimensions:
         return Instance(ORGANIZATION, poll.properties.organization, {})
     named = {
@@ -164,7 +178,7 @@ def instance(poll: Poll, dimensions: Group, group: Group) -> Instance:
 
 
 def _seen(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
-    """The groups with a row in the last 7 days; None where the API does not know the kind."""
+    """Return the groups with a row in the last 7 days, or None if the API has no such kind."""
     return poll.once("seen", lambda: _remembered(kind, poll, dimensions))
 
 
@@ -191,27 +205,28 @@ def seen_groups(
 
 
 def _samples(kind: UsageKind, poll: Poll, dimensions: Group, groups: int) -> Iterator[Sample]:
-    """A sample for every group with use in a bucket of the window."""
-    asked = window(poll)
+    """Yield one sample per bucket of the window and group with a row in it."""
+    requested = window(poll)
     if is_level(poll):
-        poll.covered = asked[:2]
+        poll.covered = requested[:2]
     newest = None
-    question = UsageQuery(kind.name, asked, dimensions)
-    for bucket in poll.source.queries.buckets(
-        question, groups or expected_groups(poll, dimensions)
-    ):
+    query = UsageQuery(kind.name, requested, dimensions)
+    for bucket in poll.source.queries.buckets(query, groups or expected_groups(poll, dimensions)):
         newest = bucket.end if bucket.groups else newest
         for group, values in bucket.groups.items():
             yield Sample(instance(poll, dimensions, group), values, bucket.start)
-    if newest is not None and asked.width == "1m":
+    if newest is not None and requested.width == "1m":
         poll.ages[kind.name] = max(0, poll.now - newest)
 
 
 def _whole_level(kind: UsageKind, poll: Poll) -> Iterator[Sample]:
-    """The organization's level: each group's newest, or who is an hour late would be missing."""
-    told = list(_samples(kind, poll, kind.dimensions, 0))
-    edge = _edge(told)
-    newest = {entry.instance.id: entry for entry in told if (entry.start or 0) >= edge}
+    """Yield the organization's level: the sum of each group's newest level.
+
+    Some groups arrive an hour late and would be missing from the newest bucket.
+    """
+    samples = list(_samples(kind, poll, kind.dimensions, 0))
+    edge = _edge(samples)
+    newest = {entry.instance.id: entry for entry in samples if (entry.start or 0) >= edge}
     if newest:
         values = {
             name: sum(entry.values[name] for entry in newest.values()) for name in kind.required
@@ -221,7 +236,7 @@ def _whole_level(kind: UsageKind, poll: Poll) -> Iterator[Sample]:
 
 
 def _edge(samples: Iterable[Sample]) -> int:
-    """Where the last two hours begin of which the API told anyone's level."""
+    """Return the start of the last two hours with level data."""
     return max((sample.start or 0 for sample in samples), default=0) - HOUR
 
 

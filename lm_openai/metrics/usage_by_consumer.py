@@ -1,4 +1,4 @@
-"""Usage of all kinds by consumer, and the usual usage of each consumer at this time of day."""
+"""Usage of all kinds by consumer, and each consumer's usual usage at this time of day."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from lm_openai.timespans import DAY, HOUR, WIDTHS, Window
 DIMENSIONS = ("project_id", "user_id", "api_key_id", "model")
 COMPARED_DAYS = 7
 USUAL_TO_LIVE = 6 * HOUR
-"""What was used days ago hardly changes any more."""
+"""Seconds to cache the usage of past days, which hardly changes."""
 Sums = dict[Group, dict[str, int]]
 Row = tuple[int, Group, int]
 
 
 class Use(NamedTuple):
-    """What every answered kind showed by group and field, and why the others did not answer.
+    """Usage by kind, group and field, and the failures of the other kinds.
 
-    `edges` is where the data of a kind ends, the end of its newest bucket with any use.
+    `edges` maps a kind to the end of its data: the end of its newest bucket with any use.
     """
 
     sums: dict[str, Sums]
@@ -37,20 +37,20 @@ class Use(NamedTuple):
 
     @property
     def groups(self) -> set[Group]:
-        """Everyone who used anything."""
+        """All groups with usage of any kind."""
         return {group for sums in self.sums.values() for group in sums}
 
     def lacks(self, total: str) -> bool:
-        """Whether a kind stayed unanswered that the total adds up."""
+        """Return True if a kind failed that contributes to the total."""
         return not self.failures.keys().isdisjoint(kinds_with(total))
 
     def values(self, groups: Iterable[Group]) -> Values:
-        """The totals of some groups together; one that lacks a kind is left out."""
-        mine = set(groups)
-        return {total: sum(self._parts(total, mine)) for total in TOTALS if not self.lacks(total)}
+        """Return the totals over some groups; a total that lacks a failed kind is left out."""
+        chosen = set(groups)
+        return {total: sum(self._parts(total, chosen)) for total in TOTALS if not self.lacks(total)}
 
     def tokens(self, group: Group) -> int:
-        """Tokens as far as they were answered, to rank by."""
+        """Return the tokens of one group over the kinds that did not fail, for ranking."""
         return sum(self._parts("tokens", {group}))
 
     def _parts(self, total: str, groups: set[Group]) -> Iterable[int]:
@@ -61,65 +61,69 @@ class Use(NamedTuple):
 
 
 def queries(window: Window, dimensions: Group) -> list[UsageQuery]:
-    """What `use` asks of a window, a kind each."""
+    """Return the queries for `use` over a window, one per kind."""
     return [UsageQuery(kind, window, dimensions) for kind in MODEL_KINDS]
 
 
-def use(poll: Poll, asked: Iterable[UsageQuery]) -> Use:
-    """Everything that was used, the kinds asked in parallel; raises ApiFailure if none answers."""
-    kinds = list(asked)
-    groups = expected_groups(poll, kinds[0].dimensions)
-    answers = poll.client.together(partial(_summed, poll.source, each, groups) for each in kinds)
-    found = Use({}, {}, {})
-    for question, answer in zip(kinds, answers):
-        if not isinstance(answer, ApiFailure):
-            found.sums[question.kind], edge = answer
+def use(poll: Poll, requested: Iterable[UsageQuery]) -> Use:
+    """Return the usage of all queries, which have the same dimensions and run in parallel.
+
+    Raises the first ApiFailure if all failed.
+    """
+    wanted = list(requested)
+    groups = expected_groups(poll, wanted[0].dimensions)
+    outcomes = poll.client.together(partial(_summed, poll.source, each, groups) for each in wanted)
+    result = Use({}, {}, {})
+    for query, outcome in zip(wanted, outcomes):
+        if not isinstance(outcome, ApiFailure):
+            result.sums[query.kind], edge = outcome
             if edge is not None:
-                found.edges[question.kind] = edge
-        elif not not_offered(poll, question.kind, answer):
-            found.failures[question.kind] = answer
-    if found.failures and not found.sums:
-        raise next(iter(found.failures.values()))
-    return found
+                result.edges[query.kind] = edge
+        elif not not_offered(poll, query.kind, outcome):
+            result.failures[query.kind] = outcome
+    if result.failures and not result.sums:
+        raise next(iter(result.failures.values()))
+    return result
 
 
-def _summed(source: Source, question: UsageQuery, groups: int | None) -> tuple[Sums, int | None]:
+def _summed(source: Source, query: UsageQuery, groups: int | None) -> tuple[Sums, int | None]:
+    """Return a query's sums by group and field, and the end of its data (None without any use)."""
     sums: Sums = {}
     edge = None
-    for bucket in source.queries.buckets(question, groups):
+    for bucket in source.queries.buckets(query, groups):
         edge = bucket.end if bucket.groups else edge
         for group, values in bucket.groups.items():
-            mine = sums.setdefault(group, {})
-            for field in USAGE_KINDS[question.kind].required:
-                mine[field] = mine.get(field, 0) + int(values[field])
+            fields = sums.setdefault(group, {})
+            for field in USAGE_KINDS[query.kind].required:
+                fields[field] = fields.get(field, 0) + int(values[field])
     return sums, edge
 
 
 def usual(
     poll: Poll, window: Window, dimensions: Group, edges: Mapping[str, int]
 ) -> dict[Group, Decimal] | None:
-    """Mean tokens by group in the same window of each of the 7 days before.
+    """Return the mean tokens by group in the same window of each of the 7 days before.
 
-    Each kind is compared as far as its data reach. Read in hours, or in days where the window is:
-    what of one lies in the window counts by its part. None where a kind stayed unanswered, which
-    is noted.
+    Each kind is compared only up to the end of its data (`edges`). The earlier days are read in
+    hours, or in days if the window has days; a bucket partly inside the window counts in
+    proportion. None if a kind failed, which is reported.
     """
     blocks = _blocks(window)
     groups = expected_groups(poll, dimensions)
-    asked = [(kind, block) for kind in kinds_with("tokens") for block in blocks]
-    answers = poll.client.together(
+    requested = [(kind, block) for kind in kinds_with("tokens") for block in blocks]
+    outcomes = poll.client.together(
         partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions, groups)
-        for kind, block in asked
+        for kind, block in requested
     )
     seconds: dict[Group, int] = {}
-    for (kind, block), answer in zip(asked, answers):
-        if isinstance(answer, ApiFailure):
-            if not_offered(poll, kind, answer):
+    for (kind, block), outcome in zip(requested, outcomes):
+        if isinstance(outcome, ApiFailure):
+            if not_offered(poll, kind, outcome):
                 continue
-            poll.report_failure(answer, "no change_percent")
+            poll.report_failure(outcome, "change_percent is left out")
             return None
         compared = window._replace(end=min(window.end, edges.get(kind, window.end)))
-        for start, group, tokens in answer:
+        for start, group, tokens in outcome:
             part = _overlap(compared, start, WIDTHS[block.width])
             seconds[tuple(group)] = seconds.get(tuple(group), 0) + tokens * part
     whole = Decimal(WIDTHS[blocks[0].width] * COMPARED_DAYS)
@@ -127,62 +131,68 @@ def usual(
 
 
 def change(tokens: int, mean: Decimal) -> Values:
-    """`change_percent` of tokens against their usual mean; absent where that is 0."""
-    found = percent(tokens - mean, mean)
-    return {} if found is None else {"change_percent": found}
+    """Return the `change_percent` of tokens against their usual mean; empty if the mean is 0."""
+    value = percent(tokens - mean, mean)
+    return {} if value is None else {"change_percent": value}
 
 
 def budget_shares(poll: Poll, budgets: Mapping[str, int]) -> dict[str, float]:
-    """Tokens of the UTC day so far against each project's budget, all its consumers together.
+    """Return each project's tokens of the UTC day so far in percent of its budget.
 
-    Empty where a kind stayed unanswered, which is noted.
+    The tokens are the sum over all consumers of the project. Empty if a kind failed, which is
+    reported.
     """
     end = poll.properties.window(poll.now).end
     window = Window((end - 1) // DAY * DAY, end, "1d")
-    asked = [UsageQuery(kind, window, ("project_id",)) for kind in kinds_with("tokens")]
+    requested = [UsageQuery(kind, window, ("project_id",)) for kind in kinds_with("tokens")]
     try:
-        found = use(poll, asked)
+        used = use(poll, requested)
     except ApiFailure as failure:
-        found = Use({}, {}, {failure.endpoint: failure})
-    if found.failures:
-        poll.report_failure(next(iter(found.failures.values())), "no tokens_budget_percent")
+        used = Use({}, {}, {failure.endpoint: failure})
+    if used.failures:
+        first = next(iter(used.failures.values()))
+        poll.report_failure(first, "tokens_budget_percent is left out")
         return {}
     shares = {
-        project: percent(found.tokens((project,)), budget) for project, budget in budgets.items()
+        project: percent(used.tokens((project,)), budget) for project, budget in budgets.items()
     }
     return {project: share for project, share in shares.items() if share is not None}
 
 
 def week_by_model(poll: Poll, dimensions: Group) -> tuple[int, dict[Group, dict[str, int]]]:
-    """When it was asked, and by group each model's requests of the last 7 days and the running one.
+    """Return the time of the oldest request, and by group each model's number of requests.
 
-    Asked once an hour; raises ApiFailure where a kind stayed unanswered.
+    The requests are those of the last 7 days and today so far, read once an hour. Raises
+    ApiFailure if a kind failed.
     """
     by_model = (*dimensions, "model")
     groups = expected_groups(poll, by_model)
-    answers = poll.client.together(
+    outcomes = poll.client.together(
         partial(poll.source.shared, HOUR, week_requests, kind, poll.now // HOUR, by_model, groups)
         for kind in MODEL_KINDS
     )
-    asked_at = poll.now
-    found: dict[Group, dict[str, int]] = {}
-    for kind, answer in zip(MODEL_KINDS, answers):
-        if isinstance(answer, ApiFailure):
-            if not not_offered(poll, kind, answer):
-                raise answer
+    requested_at = poll.now
+    result: dict[Group, dict[str, int]] = {}
+    for kind, outcome in zip(MODEL_KINDS, outcomes):
+        if isinstance(outcome, ApiFailure):
+            if not not_offered(poll, kind, outcome):
+                raise outcome
             continue
-        asked_at = min(asked_at, answer[0])
-        for _, group, requests in answer[1]:
+        requested_at = min(requested_at, outcome[0])
+        for _, group, requests in outcome[1]:
             *consumer, model = group
-            models = found.setdefault(tuple(consumer), {})
+            models = result.setdefault(tuple(consumer), {})
             models[model] = models.get(model, 0) + requests
-    return asked_at, found
+    return requested_at, result
 
 
 def week_requests(
     source: Source, kind: str, hour: int, dimensions: Group, groups: int | None
 ) -> tuple[int, list[Row]]:
-    """Return the time of the request, and (0, group, requests) of the 7 days before and today."""
+    """Return the time of the request, and (0, group, requests) of the last 7 days and today.
+
+    `hour` is part of the cache key. Raises ApiFailure.
+    """
     query = UsageQuery(kind, week_until(source.now), dimensions)
     sums, _ = _summed(source, query, groups)
     rows = [(0, group, fields["num_model_requests"]) for group, fields in sums.items()]
@@ -190,7 +200,7 @@ def week_requests(
 
 
 def _blocks(window: Window) -> list[Window]:
-    """The buckets that the window touches: the UTC days of its hours, or all its days at once."""
+    """Return whole UTC days that cover the window: one window of days, or one of hours per day."""
     first, end = window.start // DAY * DAY, -(-window.end // DAY) * DAY
     if window.width == "1d":
         return [Window(first, end, "1d")]
@@ -200,7 +210,10 @@ def _blocks(window: Window) -> list[Window]:
 def rows_before(
     source: Source, kind: str, block: Window, dimensions: Group, groups: int | None
 ) -> list[Row]:
-    """Return (bucket of the block, group, tokens at that time of the 7 days before)."""
+    """Return (start of a bucket of the block, group, tokens at that time in the 7 days before).
+
+    Raises ApiFailure.
+    """
     week_before = Window(block.start - COMPARED_DAYS * DAY, block.end - DAY, block.width)
     sums: dict[tuple[int, Group], int] = {}
     for bucket in source.queries.buckets(UsageQuery(kind, week_before, dimensions), groups):
@@ -214,5 +227,5 @@ def rows_before(
 
 
 def _overlap(window: Window, start: int, width: int) -> int:
-    """Seconds of a bucket that lie in the window."""
+    """Return the seconds of a bucket that are inside the window."""
     return max(0, min(window.end, start + width) - max(window.start, start))

@@ -1,4 +1,4 @@
-"""How late an organization's usage settles: watch minutes grow and say when they had grown up."""
+"""Measurement of how late an organization's usage arrives: the growth of single minutes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from lm_openai.api.client import Client
 
 MINUTE = 60
-EVERY = 60
+INTERVAL = 60
 SHARES = (50, 90, 99)
 
 Seen = dict[int, list[tuple[int, int]]]
 
 
 class Age(NamedTuple):
-    """How old minutes were when they had reached a share of their last count.
+    """Ages at which the counts of one usage kind had reached a percent of their final value.
 
-    `ages` are seconds by percent of all that was counted in `minutes` minutes; `growing` says that
-    something still came in the last tenth of the watch, so that the true ages are greater.
+    `minutes` is the number of minutes measured. `ages` maps a percent of their total count to the
+    seconds after the end of a minute by which that much had arrived. `growing` is True if counts
+    still grew in the last tenth of the watch, so that the true ages are greater.
     """
 
     kind: str
@@ -33,7 +34,7 @@ class Age(NamedTuple):
 
     @property
     def grace(self) -> int:
-        """The openai.finalization.grace that 99 % follow from, in whole minutes."""
+        """Value for openai.finalization.grace: the age of 99 percent in minutes, rounded up."""
         return -(-self.ages[SHARES[-1]] // MINUTE)
 
 
@@ -43,20 +44,20 @@ def watch(
     now: Callable[[], int],
     sleep: Callable[[float], None],
 ) -> Iterator[Age]:
-    """Read the minutes that begin now again and again, then tell how each kind's grew.
+    """Poll the minutes from now on for `seconds` seconds, then yield the age of each kind.
 
-    Minutes of the first half are told of, so that each was watched for half the time at least. A
-    poll that fails leaves a gap in what was seen, no wrong age. Raises ApiFailure when the first
-    poll learns nothing.
+    Only minutes of the first half are measured, so that each is watched for at least half of the
+    time. A failed poll leaves a gap but does not make an age wrong. Raises ApiFailure if every
+    request of the first poll fails.
     """
     begun = now()
     seen: dict[str, Seen] = {name: {} for name, kind in USAGE_KINDS.items() if not kind.level}
-    answers = _look(client(), seen, begun, now())
-    if all(isinstance(answer, ApiFailure) for answer in answers):
-        raise next(answer for answer in answers if answer is not None)
+    outcomes = _poll(client(), seen, begun, now())
+    if all(isinstance(outcome, ApiFailure) for outcome in outcomes):
+        raise next(outcome for outcome in outcomes if outcome is not None)
     while now() < begun + seconds:
-        sleep(EVERY)
-        _look(client(), seen, begun, now())
+        sleep(INTERVAL)
+        _poll(client(), seen, begun, now())
     for name, minutes in seen.items():
         age = grown(name, minutes, begun, begun + seconds)
         if age is not None:
@@ -64,33 +65,33 @@ def watch(
 
 
 def grown(kind: str, minutes: Seen, begun: int, ended: int) -> Age | None:
-    """What the sightings (age, count) of each minute tell; None without any use to tell of."""
-    told = [
+    """Return the age of a kind from its (age, count) by minute, or None without any usage."""
+    measured = [
         sightings
         for start, sightings in minutes.items()
         if begun <= start < begun + (ended - begun) // 2 and sightings[-1][1]
     ]
-    total = sum(sightings[-1][1] for sightings in told)
+    total = sum(sightings[-1][1] for sightings in measured)
     if not total:
         return None
-    steps = sorted(step for sightings in told for step in _steps(sightings))
+    steps = sorted(step for sightings in measured for step in _steps(sightings))
     late = ended - (ended - begun) // 10
     growing = any(
         start + age > late
         for start, sightings in minutes.items()
-        if sightings in told
+        if sightings in measured
         for age, _ in _steps(sightings)
     )
-    return Age(kind, len(told), {share: _age(steps, total, share) for share in SHARES}, growing)
+    return Age(kind, len(measured), {share: _age(steps, total, share) for share in SHARES}, growing)
 
 
-def _look(client: Client, seen: dict[str, Seen], begun: int, now: int) -> list[ApiFailure | None]:
+def _poll(client: Client, seen: dict[str, Seen], begun: int, now: int) -> list[ApiFailure | None]:
     start = begun - begun % MINUTE - MINUTE
-    return client.together(partial(_sight, client, kind, seen[kind], start, now) for kind in seen)
+    return client.together(partial(_record, client, kind, seen[kind], start, now) for kind in seen)
 
 
-def _sight(client: Client, kind: str, minutes: Seen, start: int, now: int) -> None:
-    """Note each minute's count at its age; a minute without results counts 0 so far."""
+def _record(client: Client, kind: str, minutes: Seen, start: int, now: int) -> None:
+    """Record each minute's age and count; a minute without results counts 0 so far."""
     field = USAGE_KINDS[kind].required[0]
     for bucket in client.usage(kind, start, now, "1m"):
         count = sum(row[field] for row in bucket.results)
@@ -99,7 +100,7 @@ def _sight(client: Client, kind: str, minutes: Seen, start: int, now: int) -> No
 
 
 def _steps(sightings: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """(age, how much more there was) wherever a minute grew."""
+    """Yield (age, increase) for each growth of a minute's count."""
     before = 0
     for age, count in sightings:
         if count != before:
@@ -109,8 +110,8 @@ def _steps(sightings: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _age(steps: list[tuple[int, int]], total: int, share: int) -> int:
     reached = 0
-    for age, more in steps:
-        reached += more
+    for age, increase in steps:
+        reached += increase
         if reached * 100 >= share * total:
             return age
     return steps[-1][0]

@@ -1,4 +1,4 @@
-"""What dollars by day turn into: hand-worked months, and all groupings of one organization."""
+"""Costs: figures and forecasts computed by hand, and all groupings of one organization."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ FLOOR = Decimal(10)
 
 
 def at(text: str) -> int:
-    """Unix seconds of a UTC moment such as `2026-11-18` or `2026-11-18T12:34:56`."""
+    """Return the Unix seconds of a UTC time such as `2026-11-18` or `2026-11-18T12:34:56`."""
     return int(datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp())
 
 
 def spent(first: str, last: str, week: list[int], **others: int) -> Days:
-    """Dollars a day from `first` to `last` by weekday from Monday; `d20261105` sets one day."""
+    """Return dollars by day; `week` starts on Monday and `d20261105` sets a single day."""
     special = {at(f"{key[1:5]}-{key[5:7]}-{key[7:]}"): value for key, value in others.items()}
     return {
         day: Decimal(special.get(day, week[(day // DAY + 3) % 7]))
@@ -48,7 +48,7 @@ def spent(first: str, last: str, week: list[int], **others: int) -> Days:
 OFFICE = [20, 20, 20, 20, 20, 6, 6]
 
 
-# The days
+# Calendar
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_months_begin_and_end_at_utc_midnights(
     assert dates == Calendar(at(now) // DAY * DAY, at(month), at(next_month), at(last_month))
 
 
-def test_costs_are_asked_from_last_month_or_from_four_weeks_ago_whichever_is_earlier() -> None:
+def test_costs_are_requested_from_last_month_or_four_weeks_ago_whichever_is_earlier() -> None:
     assert calendar(at("2026-11-18")).earliest == at("2026-10-01")
     assert calendar(at("2027-03-01")).earliest == at("2027-02-01")
     assert calendar(at("2027-02-28")).earliest == at("2027-01-01")
 
 
-def test_a_leap_february_has_29_days_and_its_last_one_has_none_to_come() -> None:
+def test_a_leap_february_has_29_days_and_none_after_the_29th() -> None:
     dates = calendar(at("2028-02-29T08:00:00"))
 
     assert len(dates.this_month()) == 29
@@ -89,7 +89,7 @@ def figures(now: str, days: Days) -> dict[str, Any]:
     return dict(costs.billed_figures(days, calendar(at(now)), FLOOR))
 
 
-def test_an_ordinary_wednesday() -> None:
+def test_figures_of_an_ordinary_wednesday() -> None:
     """October: 22 weekdays of 20 and 9 weekend days of 6; 1 to 17 November: 12 and 5, less 30."""
     days = spent("2026-10-01", "2026-11-18", OFFICE, d20261105=-10, d20261118=9)
 
@@ -113,13 +113,13 @@ def test_on_the_first_of_january_the_month_is_today_and_last_month_is_december()
 
 
 @pytest.mark.parametrize(("usual", "change"), [(10, 50.0), (9, None), (0, None), (-4, None)])
-def test_a_change_is_given_from_the_floor_on(usual: int, change: float | None) -> None:
+def test_a_change_needs_a_mean_at_or_above_the_floor(usual: int, change: float | None) -> None:
     days = spent("2026-10-01", "2026-11-18", [usual] * 7, d20261118=15)
 
     assert figures("2026-11-18", days).get("amount_change_percent") == change
 
 
-def test_a_floor_of_zero_still_gives_no_change_against_nothing() -> None:
+def test_a_mean_of_zero_gives_no_change_even_with_a_floor_of_zero() -> None:
     days = spent("2026-10-01", "2026-11-18", [0] * 7, d20261118=15)
 
     found = costs.billed_figures(days, calendar(at("2026-11-18")), Decimal(0))
@@ -128,7 +128,7 @@ def test_a_floor_of_zero_still_gives_no_change_against_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lacking", "gone"),
+    ("missing", "absent"),
     [
         ("2026-11-18", {"amount", "amount_change_percent", "amount_month_to_date"}),
         (
@@ -144,15 +144,15 @@ def test_a_floor_of_zero_still_gives_no_change_against_nothing() -> None:
         ("2026-10-31", {"amount_last_month"}),
     ],
 )
-def test_a_figure_that_lacks_a_day_is_left_out(lacking: str, gone: set[str]) -> None:
+def test_a_figure_that_needs_a_missing_day_is_left_out(missing: str, absent: set[str]) -> None:
     days = spent("2026-10-01", "2026-11-18", OFFICE)
     whole = figures("2026-11-18", days)
-    del days[at(lacking)]
+    del days[at(missing)]
 
-    assert whole.keys() - figures("2026-11-18", days).keys() == gone
+    assert whole.keys() - figures("2026-11-18", days).keys() == absent
 
 
-def test_a_budget_counts_what_was_spent_and_what_is_to_come() -> None:
+def test_a_budget_has_its_used_and_its_forecast_percent() -> None:
     values: Values = {"amount_month_to_date": Decimal(249), "amount_month_forecast": Decimal(444)}
 
     assert costs.budget_figures(values, Decimal(500)) == {
@@ -180,14 +180,14 @@ def test_the_forecast_follows_the_weekdays() -> None:
     )
 
 
-def test_low_and_high_take_the_least_and_the_greatest_of_a_weekday() -> None:
-    """One Tuesday is to come; those of the last 28 days cost 20, 12, 28 and 20."""
+def test_low_and_high_use_the_minimum_and_maximum_of_a_weekday() -> None:
+    """One Tuesday remains; those of the last 28 days cost 20, 12, 28 and 20."""
     days = spent("2026-10-01", "2026-11-18", OFFICE, d20261103=12, d20261110=28, d20261118=9)
 
     assert forecasted("2026-11-18", days) == Forecast(Decimal(474), Decimal(466), Decimal(482))
 
 
-def test_a_today_above_its_weekday_counts_as_it_is() -> None:
+def test_costs_of_today_above_its_weekday_count_in_full() -> None:
     days = spent("2026-10-01", "2026-11-18", OFFICE, d20261118=50)
 
     found = forecasted("2026-11-18", days)
@@ -196,28 +196,28 @@ def test_a_today_above_its_weekday_counts_as_it_is() -> None:
     assert found.expected == 270 + 50 + 8 * 20 + 4 * 6
 
 
-def test_on_the_last_day_of_the_month_only_today_is_to_come() -> None:
+def test_on_the_last_day_of_the_month_only_today_is_forecast() -> None:
     """30 November 2026 is a Monday: 20 weekdays and 9 weekend days are billed."""
     days = spent("2026-10-01", "2026-11-30", OFFICE, d20261130=2)
 
     assert forecasted("2026-11-30T23:00:00", days) == Forecast(*[Decimal(400 + 54 + 20)] * 3)
 
 
-def test_on_the_first_day_of_the_month_nothing_is_billed_and_the_whole_month_is_to_come() -> None:
+def test_on_the_first_day_of_the_month_the_whole_month_is_forecast() -> None:
     """January 2027: 21 weekdays and 10 weekend days, the first one today."""
     days = spent("2026-12-01", "2027-01-01", OFFICE, d20270101=0)
 
     assert forecasted("2027-01-01T00:10:00", days) == Forecast(*[Decimal(21 * 20 + 10 * 6)] * 3)
 
 
-def test_a_leap_february_is_forecast_to_its_29th() -> None:
+def test_a_leap_february_is_forecast_through_the_29th() -> None:
     days = spent("2028-01-01", "2028-02-27", [1] * 7)
 
     assert forecasted("2028-02-27T12:00:00", days) == Forecast(*[Decimal(29)] * 3)
 
 
-def test_days_in_credit_and_days_before_the_first_spend_say_nothing_of_the_rhythm() -> None:
-    """Spend began on 9 November: 9 days, of which one is in credit; 14 more make 23 of 2."""
+def test_the_forecast_ignores_days_in_credit_and_days_before_the_first_spend() -> None:
+    """Spend began on 9 November: 8 days of 2 and one of -100, then today and 12 days of 2."""
     week = [2] * 7
     days = spent("2026-10-01", "2026-11-18", [0] * 7) | spent(
         "2026-11-09", "2026-11-18", week, d20261112=-100, d20261118=0
@@ -228,8 +228,8 @@ def test_days_in_credit_and_days_before_the_first_spend_say_nothing_of_the_rhyth
     assert found == Forecast(*[Decimal(8 * 2 - 100 + 2 + 12 * 2)] * 3)
 
 
-def test_a_free_day_after_the_first_spend_does_count() -> None:
-    """Sundays are free: of the 12 days to come one is a Sunday, which has cost 0."""
+def test_a_free_day_after_the_first_spend_counts_as_0() -> None:
+    """Sundays are free: of the 12 later days two are Sundays, which have cost 0."""
     days = spent("2026-10-01", "2026-11-18", [7, 7, 7, 7, 7, 7, 0], d20261118=7)
 
     found = forecasted("2026-11-18", days)
@@ -240,14 +240,16 @@ def test_a_free_day_after_the_first_spend_does_count() -> None:
 
 
 @pytest.mark.parametrize(("first", "known"), [("2026-11-12", False), ("2026-11-11", True)])
-def test_there_is_no_forecast_under_seven_complete_days_of_spend(first: str, known: bool) -> None:
+def test_there_is_no_forecast_with_fewer_than_seven_complete_days_of_spend(
+    first: str, known: bool
+) -> None:
     days = spent("2026-10-01", "2026-11-18", [0] * 7) | spent(first, "2026-11-18", [5] * 7)
 
     assert (forecasted("2026-11-18", days) is not None) is known
 
 
-def test_a_weekday_not_seen_yet_stands_for_any_day() -> None:
-    """8 days of spend, the two Thursdays in credit: a Thursday costs what any day costs."""
+def test_a_weekday_without_data_costs_as_much_as_any_day() -> None:
+    """8 days of spend, their only Thursday in credit: a Thursday costs the mean of all days."""
     days = spent("2026-10-01", "2026-11-18", [0] * 7) | spent(
         "2026-11-10", "2026-11-18", [8] * 7, d20261112=-1, d20261118=8
     )
@@ -260,7 +262,7 @@ def test_a_weekday_not_seen_yet_stands_for_any_day() -> None:
     assert found.expected == 7 * 8 - 1 + 8 + 12 * 8
 
 
-def test_without_todays_answer_there_is_no_forecast() -> None:
+def test_without_the_costs_of_today_there_is_no_forecast() -> None:
     days = spent("2026-10-01", "2026-11-17", OFFICE)
 
     assert forecasted("2026-11-18", days) is None
@@ -270,12 +272,12 @@ amounts = st.decimals(min_value=-50, max_value=5000, places=4)
 
 
 @given(st.lists(amounts, min_size=62, max_size=62), st.integers(0, 61))
-def test_a_forecast_lies_between_its_low_and_its_high_and_over_what_is_billed(
-    every: list[Decimal], place: int
+def test_a_forecast_is_between_its_low_and_high_and_not_below_what_is_billed(
+    all_amounts: list[Decimal], place: int
 ) -> None:
     dates = calendar(at("2026-09-01") + place * DAY)
     start = dates.today - 61 * DAY
-    days = {start + number * DAY: amount for number, amount in enumerate(every)}
+    days = {start + number * DAY: amount for number, amount in enumerate(all_amounts)}
 
     found = forecast(days, dates)
 
@@ -301,7 +303,7 @@ def fresh() -> Iterator[Simulator]:
 
 
 def exact(folder: str, demo: Simulator, cache: Path, **properties: str) -> dict[str, Any]:
-    """Datapoints by alias, every digit kept."""
+    """Return the datapoints by alias with every digit."""
     outcome = polled(folder, demo, cache, properties=properties)
     assert outcome.status == 0, outcome.stderr
     found = json.loads(outcome.stdout, parse_float=Decimal, parse_int=Decimal)
@@ -309,7 +311,7 @@ def exact(folder: str, demo: Simulator, cache: Path, **properties: str) -> dict[
 
 
 @pytest.mark.parametrize("folder", GROUPINGS)
-def test_all_groups_together_are_the_organization_to_the_last_digit(
+def test_groups_add_up_to_the_organization_to_the_last_digit(
     folder: str, demo: Simulator, tmp_path: Path
 ) -> None:
     whole = exact("cost_by_organization", demo, tmp_path)["acme"]
@@ -322,14 +324,14 @@ def test_all_groups_together_are_the_organization_to_the_last_digit(
 
 
 @pytest.mark.parametrize("folder", ["cost_by_organization", *GROUPINGS])
-def test_a_poll_asks_for_costs_once(folder: str, fresh: Simulator, tmp_path: Path) -> None:
+def test_a_poll_requests_costs_once(folder: str, fresh: Simulator, tmp_path: Path) -> None:
     polled(folder, fresh, tmp_path)
 
-    asked = [request for request in fresh.requests if request.path.endswith("/costs")]
-    assert len(asked) == 1
+    requests = [request for request in fresh.requests if request.path.endswith("/costs")]
+    assert len(requests) == 1
 
 
-def test_an_archived_project_keeps_its_name_and_a_credit_belongs_to_none(
+def test_an_archived_project_keeps_its_name_and_a_credit_is_the_instance_none(
     demo: Simulator, tmp_path: Path
 ) -> None:
     found = exact("cost_by_project", demo, tmp_path)
@@ -339,7 +341,7 @@ def test_an_archived_project_keeps_its_name_and_a_credit_belongs_to_none(
     assert found["none"]["amount_month_to_date"] < 0
 
 
-def test_filters_choose_what_is_printed_and_never_a_share_or_a_total(
+def test_filters_change_what_is_printed_but_no_share_or_total(
     demo: Simulator, tmp_path: Path
 ) -> None:
     everything = exact("cost_by_project", demo, tmp_path)
@@ -349,10 +351,10 @@ def test_filters_choose_what_is_printed_and_never_a_share_or_a_total(
     assert chosen["Data Platform"] == everything["Data Platform"]
 
 
-def test_there_is_no_share_of_a_month_that_is_in_credit_as_a_whole(tmp_path: Path) -> None:
+def test_a_month_with_a_negative_total_has_no_shares(tmp_path: Path) -> None:
     record = replay.Record.of("cost_by_project")
-    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
-    for row in (row for bucket in asked.answer["data"] for row in bucket["results"]):
+    (recorded,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    for row in (row for bucket in recorded.answer["data"] for row in bucket["results"]):
         row["amount"]["value"] = row["amount"]["value"].replace("-30", "-300")
 
     with replay.answering(record) as url:
@@ -372,7 +374,7 @@ def test_a_series_has_one_amount_a_day(demo: Simulator, tmp_path: Path) -> None:
     assert days == [midnight - 3 * DAY, midnight - 2 * DAY, midnight - DAY, midnight]
 
 
-def test_a_long_look_back_reaches_further_than_the_figures(
+def test_a_long_lookback_starts_before_the_days_of_the_figures(
     fresh: Simulator, tmp_path: Path
 ) -> None:
     fresh.now = at("2026-03-01T12:00:00")
@@ -382,7 +384,7 @@ def test_a_long_look_back_reaches_further_than_the_figures(
     assert sum(" amount=" in line for line in lines) == 32
 
 
-def test_a_page_grows_with_the_projects_and_the_dimension() -> None:
+def test_expected_rows_grow_with_the_projects_and_the_dimension() -> None:
     class Listed:
         def __init__(self, count: int) -> None:
             self.count = count
@@ -397,20 +399,20 @@ def test_a_page_grows_with_the_projects_and_the_dimension() -> None:
     assert costs.expected_rows(many, ("project_id", "api_key_id")) == 6000
 
 
-def test_many_projects_are_asked_in_pages_that_stay_small(tmp_path: Path) -> None:
+def test_costs_of_many_projects_are_requested_in_small_pages(tmp_path: Path) -> None:
     with Simulator(at=WEDNESDAY, projects=1200, models=3, lag=0) as large:
         found = document("cost_by_user", large, tmp_path)
-        asked = [request for request in large.requests if request.path.endswith("/costs")]
+        requests = [request for request in large.requests if request.path.endswith("/costs")]
 
     assert found["instances"]
-    assert {request.query["limit"][0] for request in asked} == {"7"}
-    assert len(asked) == 7
+    assert {request.query["limit"][0] for request in requests} == {"7"}
+    assert len(requests) == 7
 
 
-# What can be refused or be missing
+# Refused requests and missing data
 
 
-def test_an_organization_without_costs_by_user_gets_one_sentence_and_no_number(
+def test_an_organization_without_costs_by_user_gets_one_error_and_no_values(
     fresh: Simulator, tmp_path: Path
 ) -> None:
     fresh.fault("400", "*/costs")
@@ -423,7 +425,7 @@ def test_an_organization_without_costs_by_user_gets_one_sentence_and_no_number(
     assert "OpenAI_Cost_ByApiKey" in outcome.stderr
 
 
-def test_other_failures_of_costs_by_user_keep_their_own_words(
+def test_other_failures_of_costs_by_user_keep_their_own_message(
     fresh: Simulator, tmp_path: Path
 ) -> None:
     outcome = polled("cost_by_user", fresh, tmp_path, key="sk-admin-revoked")
@@ -435,8 +437,8 @@ def test_other_failures_of_costs_by_user_keep_their_own_words(
 
 def test_two_currencies_are_never_added(tmp_path: Path) -> None:
     record = replay.Record.of("cost_by_project")
-    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
-    asked.answer["data"][3]["results"][0]["amount"]["currency"] = "eur"
+    (recorded,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    recorded.answer["data"][3]["results"][0]["amount"]["currency"] = "eur"
 
     with replay.answering(record) as url:
         outcome = replay.collected("cost_by_project", record, url, tmp_path)
@@ -445,20 +447,20 @@ def test_two_currencies_are_never_added(tmp_path: Path) -> None:
     assert "an amount in eur, which cannot be added to usd" in outcome.stderr
 
 
-def test_a_project_without_names_stands_with_its_id(fresh: Simulator, tmp_path: Path) -> None:
+def test_projects_without_names_are_printed_by_id(fresh: Simulator, tmp_path: Path) -> None:
     outcome = polled("cost_by_project", fresh, tmp_path, key=NO_MANAGEMENT_KEY)
     found = json.loads(outcome.stdout)
 
     assert outcome.status == 0
     assert sum(row["alias"].startswith("proj_") for row in found["instances"]) == 11
     assert all("budget" not in row["datapoints"] for row in found["instances"])
-    assert "no spend limit of any project" in outcome.stderr
+    assert "spend limits of all projects are left out" in outcome.stderr
 
 
 # Budgets and spend limits
 
 
-def test_a_budget_of_the_site_comes_before_the_vendors_spend_limit(
+def test_a_budget_setting_overrides_the_vendors_spend_limit(
     demo: Simulator, tmp_path: Path
 ) -> None:
     project = demo.organization.projects[1]
@@ -473,7 +475,7 @@ def test_a_budget_of_the_site_comes_before_the_vendors_spend_limit(
     assert "budget" not in vendors["Customer Support"]
 
 
-def test_a_project_whose_limit_stays_unanswered_has_no_budget_and_the_poll_says_so(
+def test_a_project_whose_limit_request_failed_has_no_budget_and_is_reported(
     fresh: Simulator, tmp_path: Path
 ) -> None:
     fresh.fault("400", f"*/{fresh.organization.projects[1].id}/spend_limit")
@@ -482,14 +484,12 @@ def test_a_project_whose_limit_stays_unanswered_has_no_budget_and_the_poll_says_
     found = {row["alias"]: row["datapoints"] for row in json.loads(outcome.stdout)["instances"]}
 
     assert outcome.status == 0
-    assert "no spend limit of 1 of 10 projects" in outcome.stderr
+    assert "spend limits of 1 of 10 projects are left out" in outcome.stderr
     assert "budget" not in found["Data Platform"]
     assert found["Ana's sandbox"]["budget"] == 500
 
 
-def test_spend_limits_are_cents_on_the_wire_and_dollars_here(
-    demo: Simulator, tmp_path: Path
-) -> None:
+def test_spend_limits_are_converted_from_cents_to_dollars(demo: Simulator, tmp_path: Path) -> None:
     limits = exact("spend_limits_by_project", demo, tmp_path)
     projects = exact("cost_by_project", demo, tmp_path)
     whole = exact("cost_by_organization", demo, tmp_path)["acme"]
@@ -513,7 +513,7 @@ def test_an_organization_without_a_limit_is_still_shown(fresh: Simulator, tmp_pa
     assert found["acme"].keys() == {"spent_month", "alerts_configured"}
 
 
-def test_limits_are_shown_while_costs_stay_unanswered(fresh: Simulator, tmp_path: Path) -> None:
+def test_limits_are_shown_if_the_request_for_costs_fails(fresh: Simulator, tmp_path: Path) -> None:
     fresh.fault("400", "*/costs")
 
     outcome = polled("spend_limits_by_project", fresh, tmp_path)
@@ -523,15 +523,13 @@ def test_limits_are_shown_while_costs_stay_unanswered(fresh: Simulator, tmp_path
     assert found["Data Platform"] == {"threshold": 3300, "enforcing": 0, "alerts_configured": 1}
 
 
-def test_a_list_of_limits_that_is_not_whole_discovers_nothing(
-    fresh: Simulator, tmp_path: Path
-) -> None:
+def test_an_incomplete_list_of_limits_discovers_nothing(fresh: Simulator, tmp_path: Path) -> None:
     fresh.fault("400", f"*/{fresh.organization.projects[0].id}/spend_limit")
 
     outcome = polled("spend_limits_by_project", fresh, tmp_path, "logicmonitor", discover=True)
 
     assert (outcome.stdout, outcome.status) == ("", 1)
-    assert "no spend limit of 1 of 11 projects" in outcome.stderr
+    assert "spend limits of 1 of 11 projects are left out" in outcome.stderr
 
 
 def test_limits_are_read_once_for_both_datasources(fresh: Simulator, tmp_path: Path) -> None:
@@ -543,7 +541,7 @@ def test_limits_are_read_once_for_both_datasources(fresh: Simulator, tmp_path: P
 
 
 @pytest.mark.parametrize("folder", ["cost_by_project", "spend_limits_by_project"])
-def test_limits_are_asked_only_of_projects_that_are_printed(
+def test_limits_are_requested_only_for_printed_projects(
     folder: str, fresh: Simulator, tmp_path: Path
 ) -> None:
     polled(folder, fresh, tmp_path, properties={"openai.projects.include": "Data*"})

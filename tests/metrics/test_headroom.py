@@ -1,6 +1,6 @@
-"""Headroom: which minutes count, what they are held against, and what is left out when unsure.
+"""Headroom: the minutes that count, the limits they are compared with, and what is left out.
 
-Every number below is worked out by hand from the minutes that the test itself writes down.
+Every number is computed by hand from the minutes that the test itself defines.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def text(
     kind: str = "completions",
     day: str = "2026-11-18",
 ) -> Use:
-    """Use of a text model, a tenth of its tokens output."""
+    """Return the use of a text model; a tenth of its tokens is output."""
     out = tokens // 10
     counts = {"input_tokens": tokens - out, "output_tokens": out, "num_model_requests": requests}
     return Use(kind, unix(clock, day), project, model, counts, batch)
@@ -61,7 +61,7 @@ def small(
     page: int = 1440,
     now: int = NOW,
 ) -> Small:
-    """One project Alpha with 10 requests and 1,000 tokens a minute for gpt-4o, unless said."""
+    """Return an organization: by default project Alpha, gpt-4o with 10 requests, 1,000 tokens."""
     usual = {"proj_a": [limit("gpt-4o", 10, 1000)]}
     return Small(now, uses, usual if limits is None else limits, projects, refused or {}, page, [])
 
@@ -74,7 +74,7 @@ def server() -> Iterator[HTTPServer]:
 
 @pytest.fixture
 def poll(server: HTTPServer, tmp_path: Path) -> Poll:
-    """Run rate_limits against a small organization."""
+    """Return a function that polls rate_limits of a small organization."""
 
     def run(
         organization: Small, form: str = "json", discover: bool = False, at: int = NOW, **more: str
@@ -89,7 +89,7 @@ def poll(server: HTTPServer, tmp_path: Path) -> Poll:
 
 @pytest.fixture
 def shown(poll: Poll) -> Callable[..., dict[str, dict[str, Any]]]:
-    """Datapoints by alias of a poll that was answered in full."""
+    """Return a function that gives the datapoints by alias of a poll without failures."""
 
     def run(*uses: Use, at: int = NOW, now: int = NOW, **more: Any) -> dict[str, dict[str, Any]]:
         settings = {name: more.pop(name) for name in list(more) if name not in WORLD}
@@ -105,11 +105,11 @@ Shown = Callable[..., dict[str, dict[str, Any]]]
 
 
 def part(row: dict[str, Any], short: str) -> tuple[Any, ...]:
-    """Limit, used and utilization of one dimension, None where absent."""
+    """Return limit, used and utilization of one kind of limit; None if absent."""
     return tuple(row.get(f"{short}_{word}") for word in ("limit", "used", "utilization"))
 
 
-# the look-back of 15 minutes of data
+# the lookback of 15 minutes of data
 
 
 LAGGING = (
@@ -119,7 +119,7 @@ LAGGING = (
 )
 
 
-def test_the_peak_is_sought_in_the_last_15_minutes_of_data_not_of_the_clock(shown: Shown) -> None:
+def test_the_peak_is_in_the_last_15_minutes_of_data_not_of_the_clock(shown: Shown) -> None:
     row = shown(*LAGGING)["Alpha / gpt-4o"]
 
     assert part(row, "tpm") == (1000, 500, 50.0)
@@ -128,11 +128,11 @@ def test_the_peak_is_sought_in_the_last_15_minutes_of_data_not_of_the_clock(show
 
 
 @pytest.mark.parametrize("page", [4, 7, 15, 16])
-def test_no_minute_is_lost_or_doubled_where_a_page_ends(shown: Shown, page: int) -> None:
+def test_no_minute_is_lost_or_counted_twice_at_the_end_of_a_page(shown: Shown, page: int) -> None:
     assert shown(*LAGGING, page=page) == shown(*LAGGING)
 
 
-def test_the_edge_is_the_organizations_so_a_project_that_went_quiet_uses_nothing(
+def test_the_lookback_ends_with_the_organizations_data_so_a_quiet_project_has_used_0(
     shown: Shown,
 ) -> None:
     two = (("proj_a", "Alpha", False), ("proj_b", "Beta", False))
@@ -144,7 +144,7 @@ def test_the_edge_is_the_organizations_so_a_project_that_went_quiet_uses_nothing
     assert "peak_age_seconds" not in row
 
 
-def test_a_kind_that_lags_more_than_another_is_not_blinded_by_it(shown: Shown) -> None:
+def test_each_kind_has_its_own_lookback_so_a_late_kind_is_still_read(shown: Shown) -> None:
     limits = {"proj_a": [limit("gpt-4o", 10, 1000), limit("embed", 10, 1000)]}
     uses = (text("12:33", 100), embedded("11:50", 600), embedded("12:04", 50))
 
@@ -155,7 +155,7 @@ def test_a_kind_that_lags_more_than_another_is_not_blinded_by_it(shown: Shown) -
 
 
 def test_minutes_are_summed_over_kinds_by_absolute_time(shown: Shown) -> None:
-    """At 12:20 300 + 400; the 500 of 12:21 and the 450 of 12:19 stand alone."""
+    """12:20 has 300 + 400; 12:21 has only 500 and 12:19 only 450."""
     uses = (
         text("12:20", 300, 3),
         text("12:21", 500, 5),
@@ -175,7 +175,7 @@ def test_the_running_minute_counts(shown: Shown) -> None:
     assert (row["tpm_used"], row["peak_age_seconds"]) == (300, 0)
 
 
-def test_of_two_equal_peaks_the_later_tells_the_age(shown: Shown) -> None:
+def test_of_two_equal_peaks_the_later_one_gives_the_age(shown: Shown) -> None:
     row = shown(text("12:20", 300), text("12:30", 300))["Alpha / gpt-4o"]
 
     assert row["peak_age_seconds"] == NOW - unix("12:31")
@@ -195,7 +195,7 @@ def test_the_lookback_is_a_setting(shown: Shown) -> None:
 
 
 def test_with_a_grace_the_minutes_end_that_long_before_now(shown: Shown) -> None:
-    """Asked up to 12:19:56, so the edge is 12:18 and the look-back begins at 12:04."""
+    """Usage is read up to 12:19:56: the newest data is of 12:18, the lookback starts at 12:04."""
     uses = (text("12:03", 800), text("12:04", 600), text("12:18", 100), text("12:20", 900))
 
     row = shown(*uses, finalization_grace="15m")["Alpha / gpt-4o"]
@@ -217,7 +217,7 @@ def test_an_api_whose_clock_is_ahead_of_ours_shows_nothing_after_our_now(shown: 
     assert (row["tpm_used"], row["peak_age_seconds"]) == (300, NOW - unix("12:31"))
 
 
-def test_the_report_names_the_minutes_looked_at_and_each_kinds_age(poll: Poll) -> None:
+def test_the_report_gives_the_minutes_read_and_the_data_age_of_each_kind(poll: Poll) -> None:
     uses = (text("12:24", 100), embedded("12:00", 50, model="gpt-4o"))
 
     document = json.loads(poll(small(*uses)).stdout)
@@ -227,20 +227,20 @@ def test_the_report_names_the_minutes_looked_at_and_each_kinds_age(poll: Poll) -
     assert document["data_age_seconds"] == ages
 
 
-def test_data_later_than_90_minutes_is_said_not_taken_for_silence(poll: Poll) -> None:
+def test_a_kind_without_use_in_the_last_90_minutes_is_noted(poll: Poll) -> None:
     document = json.loads(poll(small(text("11:00", 800))).stdout)
 
     assert document["instances"][0]["datapoints"]["tpm_used"] == 0
     assert document["notes"] == [
         "usage/completions shows no use in the last 90 minutes: "
-        "nobody asked, or its data is very late"
+        "there were no requests, or the data is very late"
     ]
 
 
 # batch and the UTC day
 
 
-def test_batch_takes_nothing_from_the_minute_and_has_a_day_of_its_own(shown: Shown) -> None:
+def test_batches_count_only_against_the_batch_limit_of_the_day(shown: Shown) -> None:
     limits = {"proj_a": [limit("gpt-4o", 10, 1000, batch_1_day_max_input_tokens=10_000)]}
     uses = (text("12:30", 100, 1), text("12:30", 5000, 40, batch=True))
 
@@ -251,13 +251,13 @@ def test_batch_takes_nothing_from_the_minute_and_has_a_day_of_its_own(shown: Sho
     assert part(row, "batch_tpd") == (10_000, 4500, 45.0)
 
 
-def test_a_minute_of_batch_alone_is_not_the_edge(shown: Shown) -> None:
+def test_a_minute_with_only_batches_is_not_the_end_of_the_data(shown: Shown) -> None:
     uses = (text("12:06", 700), text("12:20", 100), text("12:34", 900, batch=True))
 
     assert shown(*uses)["Alpha / gpt-4o"]["tpm_used"] == 700
 
 
-def test_batches_of_kinds_that_cannot_tell_them_apart_are_not_given_as_none(shown: Shown) -> None:
+def test_batches_of_kinds_that_do_not_mark_them_are_unknown_and_not_0(shown: Shown) -> None:
     limits = {"proj_a": [limit("embed", 10, 1000, batch_1_day_max_input_tokens=500)]}
 
     row = shown(embedded("12:30", 60), limits=limits)["Alpha / embed"]
@@ -296,10 +296,10 @@ def test_after_midnight_with_a_grace_that_ends_before_it_the_day_is_empty(shown:
     assert (row["tpm_used"], row["rpd_used"]) == (400, 0)
 
 
-# what is held against which limit
+# use compared with limits
 
 
-def test_a_pool_is_used_by_its_alias_and_all_its_snapshots_together(shown: Shown) -> None:
+def test_the_use_of_a_pool_is_the_sum_over_its_alias_and_all_its_snapshots(shown: Shown) -> None:
     limits = {"proj_a": [limit("gpt-4o", 10, 1000), limit("gpt-4o-2024-08-06", 10, 1000)]}
     uses = (
         text("12:30", 200),
@@ -347,7 +347,7 @@ def test_a_blocked_pool_is_shown_unused_at_0_and_used_at_100(shown: Shown) -> No
     assert part(rows["Alpha / o1"], "rpm") == (0, 1, 100.0)
 
 
-def test_use_without_a_limit_row_is_an_instance_that_says_so(shown: Shown) -> None:
+def test_use_without_a_limit_row_is_an_instance_with_limit_known_0(shown: Shown) -> None:
     row = shown(text("12:30", 600, model="gpt-9"))["Alpha / gpt-9"]
 
     assert row["limit_known"] == 0
@@ -360,7 +360,7 @@ def test_use_without_a_project_is_not_dropped(shown: Shown) -> None:
     assert (row["limit_known"], row["tpm_used"]) == (0, 600)
 
 
-def test_the_limit_of_a_dimension_that_usage_cannot_show_is_printed_and_its_use_is_not(
+def test_a_limit_whose_use_the_usage_api_cannot_show_is_printed_without_use(
     shown: Shown,
 ) -> None:
     images = limit("dall-e-3", 10, 1000, max_images_per_1_minute=20)
@@ -378,7 +378,7 @@ def test_the_limit_of_a_dimension_that_usage_cannot_show_is_printed_and_its_use_
     assert drawing["peak_age_seconds"] == NOW - unix("12:31")
 
 
-def test_an_archived_projects_use_is_shown_by_name_and_meets_no_limit(poll: Poll) -> None:
+def test_the_use_of_an_archived_project_is_shown_without_a_limit(poll: Poll) -> None:
     two = (("proj_a", "Alpha", False), ("proj_old", "Old", True))
     world = small(text("12:30", 600, project="proj_old"), projects=two)
 
@@ -386,10 +386,10 @@ def test_an_archived_projects_use_is_shown_by_name_and_meets_no_limit(poll: Poll
 
     assert [row["alias"] for row in document["instances"]] == ["Old / gpt-4o"]
     assert document["instances"][0]["datapoints"]["limit_known"] == 0
-    assert "projects/proj_old/rate_limits" not in world.asked
+    assert "projects/proj_old/rate_limits" not in world.requests
 
 
-def test_a_project_that_was_archived_a_moment_ago_is_no_failure(shown: Shown) -> None:
+def test_a_project_archived_during_the_poll_is_not_a_failure(shown: Shown) -> None:
     two = (("proj_a", "Alpha", False), ("proj_b", "Beta", False))
     refused = {"projects/proj_a/rate_limits": "Project proj_a is archived"}
 
@@ -398,10 +398,10 @@ def test_a_project_that_was_archived_a_moment_ago_is_no_failure(shown: Shown) ->
     assert (rows["Alpha / gpt-4o"]["tpm_used"], rows["Alpha / gpt-4o"]["limit_known"]) == (600, 0)
 
 
-# which instances there are
+# instances
 
 
-def test_pools_of_the_last_7_days_are_shown_idle_ones_at_0(poll: Poll) -> None:
+def test_pools_used_in_the_last_7_days_are_shown_and_idle_ones_have_used_0(poll: Poll) -> None:
     limits = {"proj_a": [limit(name, 10, 1000) for name in ("o1", "o3", "gpt-4o", "gpt-5")]}
     uses = (
         text("12:30", 100),
@@ -419,7 +419,7 @@ def test_pools_of_the_last_7_days_are_shown_idle_ones_at_0(poll: Poll) -> None:
     assert part(rows["Alpha / o1"]["datapoints"], "tpm") == (1000, 0, 0)
 
 
-def test_every_pool_is_shown_on_request(shown: Shown) -> None:
+def test_all_pools_are_shown_with_limits_unused(shown: Shown) -> None:
     limits = {"proj_a": [limit(name, 10, 1000) for name in ("o1", "gpt-4o", "default")]}
 
     rows = shown(text("12:30", 100), limits=limits, limits_unused="true")
@@ -429,7 +429,7 @@ def test_every_pool_is_shown_on_request(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize("row", ["default", "gpt-4o-long-context", "gpt-4o-shared"])
-def test_a_row_that_is_no_model_has_limits_and_no_use_that_anyone_could_know(
+def test_a_row_that_does_not_name_a_model_has_limits_and_unknown_use(
     shown: Shown, row: str
 ) -> None:
     limits = {"proj_a": [limit(row, 10, 1000), limit("gpt-4o", 10, 500)]}
@@ -440,7 +440,7 @@ def test_a_row_that_is_no_model_has_limits_and_no_use_that_anyone_could_know(
     assert part(found["Alpha / gpt-4o"], "tpm") == (500, 100, 20.0)
 
 
-def test_the_limits_of_a_project_that_is_not_shown_are_not_asked(poll: Poll) -> None:
+def test_the_limits_of_a_project_that_is_not_shown_are_not_requested(poll: Poll) -> None:
     two = (("proj_a", "Alpha", False), ("proj_b", "Beta", False))
     uses = (text("12:30", 600), text("12:30", 600, project="proj_b"))
     refused = {"projects/proj_b/rate_limits": 400}
@@ -451,10 +451,10 @@ def test_the_limits_of_a_project_that_is_not_shown_are_not_asked(poll: Poll) -> 
     assert (outcome.status, outcome.stderr) == (0, "")
     rows = json.loads(outcome.stdout)["instances"]
     assert [row["alias"] for row in rows] == ["Alpha / gpt-4o"]
-    assert "projects/proj_b/rate_limits" not in world.asked
+    assert "projects/proj_b/rate_limits" not in world.requests
 
 
-# what is left out when a question stays unanswered
+# what is left out if a request fails
 
 
 LEFT_OUT = {
@@ -469,12 +469,12 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("kind", LEFT_OUT)
-def test_a_missing_kind_removes_used_and_utilization_of_what_it_adds_to(
+def test_a_failed_kind_removes_used_and_utilization_of_the_limits_it_counts_for(
     poll: Poll, kind: str
 ) -> None:
-    """A pool that every kind used, so that each figure would be there."""
-    every = {"max_images_per_1_minute": 9, "max_requests_per_1_day": 9}
-    limits = {"proj_a": [limit("gpt-4o", 10, 1000, **every, batch_1_day_max_input_tokens=9)]}
+    """The pool has use for every limit, so that without the failure no value would be missing."""
+    more = {"max_images_per_1_minute": 9, "max_requests_per_1_day": 9}
+    limits = {"proj_a": [limit("gpt-4o", 10, 1000, **more, batch_1_day_max_input_tokens=9)]}
     uses = (
         text("12:30", 100),
         text("12:30", 100, kind="decisions"),
@@ -496,8 +496,8 @@ def test_a_missing_kind_removes_used_and_utilization_of_what_it_adds_to(
     assert f"usage/{kind}: the API refused the request (not today)" in outcome.stderr
 
 
-def test_a_pool_is_not_called_idle_while_a_kind_is_missing(poll: Poll) -> None:
-    """Its week is known from embeddings, whose minutes show nothing."""
+def test_a_pool_is_not_reported_as_idle_if_a_kind_failed(poll: Poll) -> None:
+    """The pool is known from the week of embeddings, whose minutes have no use."""
     unused = embedded("00:30", 1, model="gpt-4o")
 
     outcome = poll(small(unused, refused={"usage/completions": 400}))
@@ -528,7 +528,7 @@ def test_a_project_whose_limits_fail_is_left_out_and_named(poll: Poll) -> None:
         {f"usage/{k}": 400 for k in LEFT_OUT},
     ],
 )
-def test_a_poll_that_could_not_look_at_all_fails(
+def test_a_poll_without_projects_limits_or_usage_fails(
     poll: Poll, refused: Mapping[str, int | str]
 ) -> None:
     world = small(text("12:30", 600), refused=refused)
@@ -541,7 +541,7 @@ def test_a_poll_that_could_not_look_at_all_fails(
     assert poll(world, "nagios").status == 3
 
 
-def test_a_kind_so_new_that_the_api_does_not_know_it_is_no_failure(poll: Poll) -> None:
+def test_a_new_kind_that_the_api_does_not_know_is_not_a_failure(poll: Poll) -> None:
     outcome = poll(small(text("12:30", 600), refused={"usage/decisions": 404}))
 
     document = json.loads(outcome.stdout)

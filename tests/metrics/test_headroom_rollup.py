@@ -1,6 +1,6 @@
-"""The roll-up over projects: what they use together, held against the limit that they share.
+"""Roll-up over projects: their use together, compared with the limit that they share.
 
-Every number below is worked out by hand from the minutes that the test itself writes down.
+Every number is computed by hand from the minutes that the test itself defines.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Shown = Callable[..., dict[str, dict[str, Any]]]
 def text(
     clock: str, tokens: int, project: str | None, requests: int = 1, model: str = "gpt-4o"
 ) -> Use:
-    """Use of a text model, all of it input."""
+    """Return the use of a text model; all tokens are input."""
     counts = {"input_tokens": tokens, "output_tokens": 0, "num_model_requests": requests}
     return Use("completions", unix(clock), project, model, counts)
 
@@ -51,7 +51,10 @@ def server() -> Iterator[HTTPServer]:
 
 @pytest.fixture
 def run(server: HTTPServer, tmp_path: Path) -> Run:
-    """Poll a small organization; by default two projects with one limit for gpt-4o each."""
+    """Return a function that polls a small organization.
+
+    By default it has two projects with a limit for gpt-4o each.
+    """
 
     def polled(
         *uses: Use,
@@ -74,7 +77,7 @@ def run(server: HTTPServer, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def shown(run: Run) -> Shown:
-    """Datapoints by alias of a poll that was answered in full."""
+    """Return a function that gives the datapoints by alias of a poll without failures."""
 
     def polled(*uses: Use, **more: Any) -> dict[str, dict[str, Any]]:
         outcome = run(*uses, **more)
@@ -85,7 +88,7 @@ def shown(run: Run) -> Shown:
 
 
 def part(row: dict[str, Any], short: str) -> tuple[Any, ...]:
-    """Ceiling, used and utilization of one dimension, None where absent."""
+    """Return ceiling, used and utilization of one kind of limit; None if absent."""
     return tuple(row.get(f"{short}_{word}") for word in ("ceiling", "used", "ceiling_utilization"))
 
 
@@ -95,7 +98,7 @@ def part(row: dict[str, Any], short: str) -> tuple[Any, ...]:
 SIXTY = (text("12:20", 600, "proj_a", 6), text("12:20", 600, "proj_b", 6))
 
 
-def test_two_projects_at_60_percent_of_one_ceiling_are_over_it_together(shown: Shown) -> None:
+def test_two_projects_at_60_percent_of_one_ceiling_exceed_it_together(shown: Shown) -> None:
     row = shown(*SIXTY)["gpt-4o"]
     each = shown(*SIXTY, folder="rate_limits")
 
@@ -104,7 +107,9 @@ def test_two_projects_at_60_percent_of_one_ceiling_are_over_it_together(shown: S
     assert [one["tpm_utilization"] for one in each.values()] == [60, 60]
 
 
-def test_the_demo_organization_has_such_a_pair(tmp_path: Path) -> None:
+def test_the_demo_organization_has_two_projects_that_exceed_a_ceiling_together(
+    tmp_path: Path,
+) -> None:
     with Simulator(at=demo_polls.WEDNESDAY, lag=0) as demo:
         whole = demo_polls.values(demo_polls.document(FOLDER, demo, tmp_path))["gpt-5-nano"]
         each = demo_polls.values(demo_polls.document("rate_limits", demo, tmp_path))
@@ -114,7 +119,7 @@ def test_the_demo_organization_has_such_a_pair(tmp_path: Path) -> None:
     assert max(row["tpm_utilization"] for row in pair) < 80
 
 
-def test_the_peak_of_the_sum_and_the_sum_of_the_peaks_are_two_numbers(shown: Shown) -> None:
+def test_the_peak_of_the_sum_differs_from_the_sum_of_the_peaks(shown: Shown) -> None:
     row = shown(
         text("12:20", 500, "proj_a", 5),
         text("12:20", 100, "proj_b", 2),
@@ -127,7 +132,7 @@ def test_the_peak_of_the_sum_and_the_sum_of_the_peaks_are_two_numbers(shown: Sho
     assert row["peak_age_seconds"] == NOW - unix("12:21")
 
 
-def test_the_ceiling_is_the_largest_limit_and_the_sum_is_of_all(shown: Shown) -> None:
+def test_the_ceiling_is_the_largest_limit_and_the_sum_includes_all(shown: Shown) -> None:
     limits = {"proj_a": [limit("gpt-4o", 10, 1000)], "proj_b": [limit("gpt-4o", 4, 4000)]}
 
     row = shown(text("12:20", 400, "proj_a"), limits=limits)["gpt-4o"]
@@ -136,7 +141,9 @@ def test_the_ceiling_is_the_largest_limit_and_the_sum_is_of_all(shown: Shown) ->
     assert (row["tpm_limit_sum"], row["rpm_ceiling"], row["rpm_limit_sum"]) == (5000, 10, 14)
 
 
-def test_the_use_of_archived_projects_and_of_none_takes_from_the_ceiling_too(shown: Shown) -> None:
+def test_use_of_archived_projects_and_without_a_project_counts_against_the_ceiling(
+    shown: Shown,
+) -> None:
     uses = (text("12:20", 100, "proj_c"), text("12:20", 50, None), text("12:20", 25, "proj_a"))
 
     row = shown(*uses, projects=(*PROJECTS, ("proj_c", "Gone", True)))["gpt-4o"]
@@ -145,11 +152,11 @@ def test_the_use_of_archived_projects_and_of_none_takes_from_the_ceiling_too(sho
     assert row["tpm_limit_sum"] == 2000
 
 
-def test_which_projects_are_shown_elsewhere_changes_no_total(shown: Shown) -> None:
+def test_project_filters_change_no_total(shown: Shown) -> None:
     assert shown(*SIXTY, projects_include="proj_a") == shown(*SIXTY)
 
 
-def test_a_day_limit_is_held_against_the_day_of_all_projects(shown: Shown) -> None:
+def test_a_day_limit_is_compared_with_the_use_of_all_projects_that_day(shown: Shown) -> None:
     limits = {
         "proj_a": [limit("gpt-4o", 10, 1000, max_requests_per_1_day=100)],
         "proj_b": [limit("gpt-4o", 10, 1000, max_requests_per_1_day=80)],
@@ -163,7 +170,7 @@ def test_a_day_limit_is_held_against_the_day_of_all_projects(shown: Shown) -> No
     assert "rpd_peak_sum" not in row
 
 
-def test_images_are_held_against_the_limit_of_images(shown: Shown) -> None:
+def test_images_are_compared_with_the_limit_of_images(shown: Shown) -> None:
     rows = [limit("dall-e-3", 100, UNLIMITED, max_images_per_1_minute=15)]
     uses = (drawn("12:20", 6, "proj_a"), drawn("12:20", 6, "proj_b"))
 
@@ -173,7 +180,7 @@ def test_images_are_held_against_the_limit_of_images(shown: Shown) -> None:
     assert part(row, "tpm") == (None, None, None)
 
 
-# Pools that differ from project to project
+# Pools that differ between projects
 
 
 ALIAS, SNAPSHOT = "gpt-4o", "gpt-4o-2024-08-06"
@@ -196,7 +203,7 @@ def test_a_project_with_its_own_limit_for_a_snapshot_stays_in_the_shared_pool(
     assert part(found[ALIAS], "tpm") == (1000, 450, 45)
 
 
-def test_a_lowered_snapshot_does_not_raise_the_sum_of_limits(shown: Shown) -> None:
+def test_a_lower_limit_for_a_snapshot_does_not_raise_the_sum_of_limits(shown: Shown) -> None:
     uses = (text("12:20", 300, "proj_a"),)
 
     row = shown(*uses, limits={"proj_a": WHOLE, "proj_b": SPLIT})[ALIAS]
@@ -204,7 +211,7 @@ def test_a_lowered_snapshot_does_not_raise_the_sum_of_limits(shown: Shown) -> No
     assert (row["tpm_limit_sum"], row["rpm_limit_sum"]) == (2000, 20)
 
 
-def test_rows_that_differ_everywhere_are_pools_of_their_own(shown: Shown) -> None:
+def test_rows_that_differ_in_every_project_are_separate_pools(shown: Shown) -> None:
     uses = (text("12:20", 100, "proj_a", model=SNAPSHOT), text("12:20", 300, "proj_b"))
 
     found = shown(*uses, limits={"proj_a": SPLIT, "proj_b": SPLIT})
@@ -213,7 +220,7 @@ def test_rows_that_differ_everywhere_are_pools_of_their_own(shown: Shown) -> Non
     assert part(found[ALIAS], "tpm") == (1000, 300, 30)
 
 
-def test_a_model_without_a_row_in_its_project_counts_where_another_project_has_one(
+def test_a_model_without_a_row_in_its_project_uses_the_row_of_another_project(
     shown: Shown,
 ) -> None:
     uses = (text("12:20", 100, "proj_b", model=SNAPSHOT), text("12:20", 300, "proj_a"))
@@ -224,21 +231,21 @@ def test_a_model_without_a_row_in_its_project_counts_where_another_project_has_o
     assert part(found[ALIAS], "tpm") == (1000, 400, 40)
 
 
-def test_a_model_that_no_project_has_a_row_for_is_shown_without_a_ceiling(shown: Shown) -> None:
+def test_a_model_without_a_row_in_any_project_is_shown_without_a_ceiling(shown: Shown) -> None:
     row = shown(text("12:20", 100, "proj_a", model="gpt-9"))["gpt-9"]
 
     assert (row["limit_known"], row["tpm_used"]) == (0, 100)
     assert not [name for name in row if "ceiling" in name or "limit_sum" in name]
 
 
-def test_names_of_pools_do_not_hang_on_the_order_of_the_projects() -> None:
+def test_pool_names_do_not_depend_on_the_order_of_the_projects() -> None:
     projects = [made(WHOLE), made(SPLIT), made([limit(SNAPSHOT, 1, 2)]), made([])]
 
     for order in permutations(projects):
         assert joined(order) == {ALIAS: ALIAS, SNAPSHOT: ALIAS}
 
 
-def test_rows_join_over_several_projects() -> None:
+def test_rows_that_are_joined_in_different_projects_form_one_pool() -> None:
     other = "gpt-4o-2024-11-20"
     first = made([limit(ALIAS, 1, 2), limit(SNAPSHOT, 1, 2), limit(other, 5, 6)])
     second = made([limit(ALIAS, 5, 6), limit(SNAPSHOT, 1, 2), limit(other, 1, 2)])
@@ -249,7 +256,7 @@ def test_rows_join_over_several_projects() -> None:
 # Blocked and unlimited
 
 
-def test_an_unlimited_project_leaves_the_pool_without_a_ceiling(shown: Shown) -> None:
+def test_a_project_with_an_unlimited_pool_removes_the_ceiling(shown: Shown) -> None:
     limits = {"proj_a": [limit("gpt-4o", 10, 1000)], "proj_b": [limit("gpt-4o", 10, UNLIMITED)]}
 
     row = shown(*SIXTY, limits=limits)["gpt-4o"]
@@ -259,7 +266,7 @@ def test_an_unlimited_project_leaves_the_pool_without_a_ceiling(shown: Shown) ->
     assert part(row, "rpm") == (10, 12, 120)
 
 
-def test_a_project_that_is_blocked_adds_nothing_to_the_limits(shown: Shown) -> None:
+def test_a_blocked_project_adds_nothing_to_the_limits(shown: Shown) -> None:
     limits = {"proj_a": [limit("gpt-4o", 10, 1000)], "proj_b": [limit("gpt-4o", 0, 0)]}
 
     row = shown(text("12:20", 500, "proj_a"), limits=limits)["gpt-4o"]
@@ -275,12 +282,12 @@ def test_a_pool_that_is_blocked_everywhere_is_full_at_any_use(shown: Shown) -> N
     assert part(shown(limits=limits)["gpt-4o"], "tpm") == (0, 0, 0)
 
 
-def test_pools_that_nobody_used_are_shown_on_request_alone(shown: Shown) -> None:
+def test_unused_pools_are_shown_only_with_limits_unused(shown: Shown) -> None:
     assert shown() == {}
     assert part(shown(limits_unused="true")["gpt-4o"], "tpm") == (1000, 0, 0)
 
 
-def test_a_row_that_is_no_model_has_a_ceiling_and_no_use_that_anyone_could_know(
+def test_a_row_that_does_not_name_a_model_has_a_ceiling_and_unknown_use(
     shown: Shown,
 ) -> None:
     limits = {name: [limit("default", 10, 1000)] for name in ("proj_a", "proj_b")}
@@ -290,10 +297,10 @@ def test_a_row_that_is_no_model_has_a_ceiling_and_no_use_that_anyone_could_know(
     assert "tpm_used" not in row
 
 
-# What stays unanswered
+# Failed requests
 
 
-def test_a_silent_project_removes_all_that_hangs_on_limits(run: Run) -> None:
+def test_a_failed_request_for_limits_removes_all_values_that_need_them(run: Run) -> None:
     outcome = run(*SIXTY, refused={"projects/proj_b/rate_limits": 400})
 
     row = demo_polls.values(json.loads(outcome.stdout))["gpt-4o"]
@@ -308,10 +315,13 @@ def test_a_silent_project_removes_all_that_hangs_on_limits(run: Run) -> None:
     }
     assert row["tpm_used"] == 1200
     assert outcome.status == 0
-    assert "ceilings and limit sums are left out, since the limits of 1 of 2 projects" in outcome.stderr
+    assert (
+        "ceilings and limit sums are left out, since the limits of 1 of 2 projects"
+        in outcome.stderr
+    )
 
 
-def test_a_silent_kind_removes_what_it_would_add_to(run: Run) -> None:
+def test_a_failed_kind_removes_the_values_it_counts_for(run: Run) -> None:
     outcome = run(*SIXTY, refused={"usage/embeddings": 400})
 
     row = demo_polls.values(json.loads(outcome.stdout))["gpt-4o"]
@@ -323,13 +333,13 @@ def test_a_silent_kind_removes_what_it_would_add_to(run: Run) -> None:
 
 
 @pytest.mark.parametrize("path", ["projects/proj_a/rate_limits", "usage/completions"])
-def test_a_short_list_is_never_discovered(run: Run, path: str) -> None:
+def test_an_incomplete_list_discovers_nothing(run: Run, path: str) -> None:
     outcome = run(*SIXTY, refused={path: 400}, form="logicmonitor", discover=True)
 
     assert (outcome.status, outcome.stdout) == (1, "")
 
 
-def test_no_limits_at_all_is_a_failed_poll(run: Run) -> None:
+def test_a_poll_without_any_limits_fails(run: Run) -> None:
     refused = {f"projects/{name}/rate_limits": 400 for name in BOTH}
 
     outcome = run(*SIXTY, refused=refused)
@@ -337,7 +347,7 @@ def test_no_limits_at_all_is_a_failed_poll(run: Run) -> None:
     assert (outcome.status, outcome.stdout) == (1, "")
 
 
-def test_thresholds_are_on_the_ceiling(run: Run) -> None:
+def test_the_default_thresholds_are_on_ceiling_utilization(run: Run) -> None:
     found = json.loads(run(*SIXTY).stdout)
 
     assert demo_polls.breaches(found) == {

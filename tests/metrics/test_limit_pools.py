@@ -1,4 +1,4 @@
-"""Which limit rows are one pool, and which pool a model's use counts against."""
+"""Pools of rate limit rows, and the pool that a model's usage counts against."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def test_a_snapshot_that_has_no_row_counts_against_its_family() -> None:
     assert found.pool_for("gpt-4o-2027-01-01").name == "gpt-4o"
 
 
-def test_a_family_known_only_by_a_snapshot_takes_the_alias_in() -> None:
+def test_an_alias_without_a_row_counts_against_the_only_snapshot() -> None:
     assert joined("gpt-4o-2024-08-06").pool_for("gpt-4o").name == "gpt-4o-2024-08-06"
 
 
-def test_rows_that_differ_are_pools_of_their_own() -> None:
+def test_rows_with_different_limits_are_separate_pools() -> None:
     found = joined("gpt-4.1", row("gpt-4.1-2025-04-14", tokens=120_000))
 
     assert names(found) == ["gpt-4.1", "gpt-4.1-2025-04-14"]
@@ -85,24 +85,24 @@ def test_rows_that_differ_are_pools_of_their_own() -> None:
     assert found.pool_for("gpt-4.1").limits["tpm"] == 30_000
 
 
-def test_any_one_limit_that_differs_parts_two_rows() -> None:
+def test_one_different_limit_is_enough_to_separate_two_rows() -> None:
     assert len(joined("gpt-4o", row("gpt-4o-2024-08-06", max_requests_per_1_day=9)).all) == 2
 
 
-def test_an_unknown_snapshot_of_a_parted_family_counts_against_the_alias() -> None:
+def test_an_unknown_snapshot_of_a_split_family_counts_against_the_alias() -> None:
     found = joined("gpt-4.1", row("gpt-4.1-2025-04-14", tokens=120_000))
 
     assert found.pool_for("gpt-4.1-2026-02-02").name == "gpt-4.1"
 
 
-def test_an_unknown_snapshot_of_a_parted_family_without_alias_has_no_known_limit() -> None:
+def test_an_unknown_snapshot_of_a_split_family_without_alias_has_no_known_limit() -> None:
     found = joined("gpt-4-0314", row("gpt-4-0613", tokens=1))
 
     assert found.pool_for("gpt-4-1106") == ("gpt-4-1106", {}, False)
 
 
 @pytest.mark.parametrize("alone", ["gpt-4.1-long-context", "gpt-4.1-shared", "default"])
-def test_rows_that_are_no_models_never_join(alone: str) -> None:
+def test_rows_that_do_not_name_a_model_never_join(alone: str) -> None:
     found = joined("gpt-4.1", alone, f"{alone}-2025-04-14")
 
     assert found.pool_for("gpt-4.1").name == "gpt-4.1"
@@ -123,7 +123,7 @@ def test_names_are_never_matched_by_prefix() -> None:
     assert found.pool_for("o1-preview-2024-09-12").known is False
 
 
-def test_a_dated_moderation_and_a_versioned_embedding_find_their_base() -> None:
+def test_dates_and_versions_are_removed_to_find_the_base_row() -> None:
     found = joined("text-moderation", "text-embedding-ada-002", "gpt-4")
 
     assert found.pool_for("text-moderation:2023-10-25").name == "text-moderation"
@@ -134,7 +134,7 @@ def test_a_dated_moderation_and_a_versioned_embedding_find_their_base() -> None:
 TUNED = "ft:gpt-4o-2024-08-06:acme:support:AbC123"
 
 
-def test_a_fine_tuned_model_prefers_its_own_row_then_that_of_its_base() -> None:
+def test_a_fine_tuned_model_uses_its_own_row_else_that_of_its_base() -> None:
     own, base = row("ft:gpt-4o-2024-08-06", tokens=1), row("gpt-4o", tokens=2)
 
     assert joined(own, base).pool_for(TUNED).limits["tpm"] == 1
@@ -142,7 +142,7 @@ def test_a_fine_tuned_model_prefers_its_own_row_then_that_of_its_base() -> None:
     assert joined("gpt-4o-mini").pool_for(TUNED).known is False
 
 
-def test_a_fine_tuned_model_is_looked_up_from_near_to_far() -> None:
+def test_a_fine_tuned_model_is_looked_up_by_the_most_specific_name_first() -> None:
     assert list(candidates(TUNED)) == [
         "ft:gpt-4o-2024-08-06:acme:support:AbC123",
         "ft:gpt-4o-2024-08-06",
@@ -156,19 +156,19 @@ def test_a_fine_tuned_row_and_its_base_are_two_pools() -> None:
     assert names(joined("ft:gpt-4o-2024-08-06", "gpt-4o")) == ["ft:gpt-4o-2024-08-06", "gpt-4o"]
 
 
-def test_an_unknown_model_is_a_pool_without_limits_and_says_so() -> None:
+def test_an_unknown_model_is_a_pool_without_known_limits() -> None:
     assert joined("gpt-4o").pool_for("gpt-9") == ("gpt-9", {}, False)
     assert joined("gpt-4o").pool_for("gpt-4o").known is True
 
 
-def test_unlimited_is_no_limit_and_absent_is_not_zero() -> None:
+def test_unlimited_and_missing_limits_are_left_out_and_are_not_zero() -> None:
     pool = joined(row("dall-e-3", tokens=UNLIMITED, max_images_per_1_minute=15)).all[0]
 
     assert pool.limits == {"rpm": 500, "ipm": 15}
     assert pool.blocked is False
 
 
-def test_a_limit_of_zero_blocks() -> None:
+def test_a_limit_of_zero_blocks_the_pool() -> None:
     assert joined(row("o3", requests=0)).all[0].blocked is True
 
 
@@ -188,7 +188,7 @@ def test_every_row_is_in_one_pool_that_has_its_limits(
 
 
 @given(st.lists(MODELS, unique=True, max_size=8), MODELS)
-def test_a_model_joins_a_row_only_of_its_own_family(rows: list[str], model: str) -> None:
+def test_a_model_counts_only_against_a_row_of_its_own_family(rows: list[str], model: str) -> None:
     pool = joined(*rows).pool_for(model)
 
     assert family(pool.name) == family(model)

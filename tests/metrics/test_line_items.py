@@ -1,4 +1,4 @@
-"""Line items as they were seen in the wild, and how text that does not fit is left alone."""
+"""Line items of real bills, and text that does not fit the grammar."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ UNITS = {
         ("o1, output", "o1", "output"),
     ],
 )
-def test_a_model_item_names_its_model_and_its_side(text: str, model: str, side: str) -> None:
+def test_a_line_item_of_a_model_gives_the_model_and_the_side(
+    text: str, model: str, side: str
+) -> None:
     assert read(text) == Item(model, side)
 
 
@@ -73,24 +75,24 @@ def test_a_model_item_names_its_model_and_its_side(text: str, model: str, side: 
         "gpt-4o, mini, input",
     ],
 )
-def test_what_does_not_fit_is_not_understood(text: str) -> None:
+def test_text_that_does_not_fit_the_grammar_gives_none(text: str) -> None:
     assert read(text) is None
     assert billed(text, Decimal(1), "tokens") is None
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_quantities_come_in_single_tokens_images_characters_and_seconds(unit: str) -> None:
+def test_quantities_are_converted_to_single_tokens_images_characters_or_seconds(unit: str) -> None:
     kind, size = UNITS[unit]
 
     assert billed("m, output", Decimal("2.5"), unit) == Billed("m", kind, Decimal("2.5") * size)
 
 
 @pytest.mark.parametrize("unit", [None, "", "gibibyte_hours", "calls", "TOKENS"])
-def test_a_unit_that_is_not_known_makes_the_item_not_understood(unit: str | None) -> None:
+def test_an_unknown_unit_gives_none(unit: str | None) -> None:
     assert billed("gpt-4o, input", Decimal(5), unit) is None
 
 
-def test_an_item_without_a_quantity_is_not_understood() -> None:
+def test_a_line_item_without_a_quantity_gives_none() -> None:
     assert billed("gpt-4o, input", None, "tokens") is None
 
 
@@ -99,7 +101,7 @@ models = st.from_regex(r"[a-z0-9][a-z0-9.:-]{0,30}", fullmatch=True)
 
 
 @given(models, sides, st.sampled_from(["", " audio", " image"]), st.booleans(), st.booleans())
-def test_tier_modality_and_long_context_never_change_what_is_counted(
+def test_tier_modality_and_long_context_do_not_change_the_quantity(
     model: str, side: str, modality: str, priority: bool, long: bool
 ) -> None:
     text = f"{'priority | ' if priority else ''}{model}{modality}, {side}"
@@ -109,7 +111,7 @@ def test_tier_modality_and_long_context_never_change_what_is_counted(
 
 
 @given(st.text(), st.sampled_from([*UNITS, None]))
-def test_any_text_is_either_understood_or_none(text: str, unit: str | None) -> None:
+def test_any_text_is_either_parsed_or_gives_none(text: str, unit: str | None) -> None:
     found = billed(text, Decimal(1), unit)
 
     assert found is None or (found.kind in KINDS and found.model in text)

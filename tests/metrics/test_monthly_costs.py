@@ -1,4 +1,4 @@
-"""A month of costs to hold against the invoice: exact sums, honest cents, and its three forms."""
+"""Monthly costs for comparison with the invoice: exact sums, rounding, and the three formats."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tests.support.paths import ROOT
 
 
 def at(text: str) -> int:
-    """Unix seconds of a UTC moment."""
+    """Return the Unix seconds of a UTC time."""
     return int(datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp())
 
 
 def row(project: str, item: str, day: int, amount: str) -> Row:
-    """A row of October 2026."""
+    """Return a row of October 2026."""
     return Row(project, f"proj_{project.lower()}", item, f"2026-10-{day:02}", Decimal(amount))
 
 
@@ -54,7 +54,7 @@ SMALL = Month(
 
 
 class Known:
-    """Names for two projects, in the place of a list read from the API."""
+    """Directory of two projects without names, in place of one read from the API."""
 
     def projects(self) -> list[Any]:
         return [{"id": "a"}, {"id": "b"}]
@@ -74,14 +74,14 @@ def read(demo: Simulator, text: str, now: int = WEDNESDAY) -> Month:
     return monthly_costs.read(demo_client(demo), names, "acme", text, now)
 
 
-# Which month
+# The month
 
 
 @pytest.mark.parametrize(
     "text",
     ["2026-13", "2026-00", "2026-1", "26-10", "2026/10", "2026-10-01", "", "last", "1969-12"],
 )
-def test_what_is_no_month_is_refused(text: str) -> None:
+def test_text_that_is_not_a_month_is_refused(text: str) -> None:
     with pytest.raises(WrongUsage, match="give a year and a month, such as 2026-10"):
         monthly_costs.period(text, WEDNESDAY)
 
@@ -96,14 +96,14 @@ def test_a_month_that_has_not_begun_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "days"), [("2026-10", 31), ("2026-02", 28), ("2024-02", 29), ("2025-12", 31)]
 )
-def test_a_month_has_its_own_days(text: str, days: int) -> None:
+def test_a_month_has_the_right_number_of_days(text: str, days: int) -> None:
     start, end = monthly_costs.period(text, WEDNESDAY)
 
     assert end - start == days * DAY
     assert start == at(f"{text}-01")
 
 
-def test_a_running_month_is_said_to_be_unfinished(demo: Simulator) -> None:
+def test_a_running_month_is_reported_as_unfinished(demo: Simulator) -> None:
     found = read(demo, "2026-11")
 
     assert "unfinished: the month ends on 2026-11-30" in found.unfinished
@@ -112,16 +112,16 @@ def test_a_running_month_is_said_to_be_unfinished(demo: Simulator) -> None:
 
 
 @pytest.mark.parametrize(("hours", "settled"), [(0, False), (23, False), (24, True)])
-def test_a_month_settles_a_day_after_its_end(demo: Simulator, hours: int, settled: bool) -> None:
+def test_a_month_is_final_a_day_after_its_end(demo: Simulator, hours: int, settled: bool) -> None:
     found = read(demo, "2026-10", at("2026-11-01") + hours * 3600)
 
     assert (found.unfinished == "") is settled
 
 
-# Its sums
+# Sums
 
 
-def test_the_month_is_the_organizations_to_the_last_digit(demo: Simulator) -> None:
+def test_the_month_equals_the_costs_of_the_organization_to_the_last_digit(demo: Simulator) -> None:
     start, end = monthly_costs.period("2026-10", WEDNESDAY)
     days = dict(demo_client(demo).costs(start, end))
 
@@ -157,14 +157,14 @@ def test_a_second_currency_is_refused() -> None:
         monthly_costs.read(client, names, "acme", "2026-10", WEDNESDAY)
 
 
-@pytest.mark.parametrize("answered", [range(30), range(1, 31), [*range(15), *range(16, 31)]])
-def test_a_month_that_lacks_a_day_is_no_month(answered: list[int]) -> None:
-    """A day without costs is a bucket without results; no bucket at all is no answer."""
+@pytest.mark.parametrize("received", [range(30), range(1, 31), [*range(15), *range(16, 31)]])
+def test_a_month_with_a_missing_day_is_refused(received: list[int]) -> None:
+    """A day without costs is a bucket without results; without a bucket the day is missing."""
     start, _ = monthly_costs.period("2026-10", WEDNESDAY)
 
     class Short:
         def costs(self, *arguments: object, **settings: object) -> Iterator[Any]:
-            yield from ((start + day * DAY, []) for day in answered)
+            yield from ((start + day * DAY, []) for day in received)
 
     client: Any = Short()
     names: Any = Known()
@@ -176,7 +176,7 @@ def test_a_month_that_lacks_a_day_is_no_month(answered: list[int]) -> None:
 
 
 def test_the_table_shows_every_project_line_item_and_day_to_the_cent() -> None:
-    """1.004 + 1.004 is 2.01 when rounded once, and was 2.00 if each day were."""
+    """1.004 + 1.004 is 2.01 if only the sum is rounded, and 2.00 if each day is rounded."""
     assert cost_formats.table(SMALL) == (
         "acme: costs of 2026-10 in US dollars, by UTC days\n"
         "\n"
@@ -198,7 +198,7 @@ def test_the_table_shows_every_project_line_item_and_day_to_the_cent() -> None:
     )
 
 
-def test_where_rounded_lines_add_up_to_something_else_the_table_says_so() -> None:
+def test_the_table_notes_it_if_rounded_lines_add_up_to_another_total() -> None:
     thirds = tuple(row("Checkout", f"item {number}", number, "0.333") for number in range(1, 4))
 
     text = cost_formats.table(Month("2026-10", "acme", thirds))
@@ -219,13 +219,13 @@ def test_where_rounded_lines_add_up_to_something_else_the_table_says_so() -> Non
         ("-1.5", "-1.50"),
     ],
 )
-def test_cents_are_rounded_half_to_even_and_never_below_zero_by_nothing(
+def test_cents_are_rounded_half_to_even_and_never_print_as_minus_zero(
     amount: str, shown: str
 ) -> None:
     assert str(cost_formats.cents(Decimal(amount))) == shown
 
 
-def test_a_name_with_a_line_end_stays_on_its_line() -> None:
+def test_a_name_with_a_line_break_stays_on_one_line() -> None:
     text = cost_formats.table(Month("2026-10", "acme", (row("A\nB", "x", 1, "1"),)))
 
     assert "A B (proj_a b)" in text
@@ -237,7 +237,7 @@ def test_a_month_without_costs_has_a_total_of_zero() -> None:
     assert text.splitlines()[-1].split() == ["total", "of", "2026-10", "0.00"]
 
 
-# The forms for programs
+# CSV and JSON
 
 
 amounts = st.decimals(min_value=-9999, max_value=99999, places=12)
@@ -247,22 +247,26 @@ words = st.text(min_size=1)
 
 
 @given(st.lists(st.tuples(words, words, st.integers(1, 31), amounts)))
-def test_csv_and_json_read_back_as_they_were_to_the_last_digit(
-    every: list[tuple[str, str, int, Decimal]],
+def test_csv_and_json_keep_every_digit_and_text(
+    entries: list[tuple[str, str, int, Decimal]],
 ) -> None:
-    """In CSV what would end a line is a blank, since not every reader takes it quoted."""
-    rows = tuple(row(name, item, day, str(amount)) for name, item, day, amount in every)
+    """In CSV a line break becomes a space, because some readers do not accept it in quotes."""
+    rows = tuple(row(name, item, day, str(amount)) for name, item, day, amount in entries)
     found = Month("2026-10", "acme", rows)
 
     lines = list(csv.DictReader(io.StringIO(cost_formats.comma_separated(found), newline="")))
     document = json.loads(cost_formats.document(found), parse_float=Decimal, parse_int=Decimal)
 
-    assert [_told(one) for one in document["rows"]] == [_told(one._asdict()) for one in rows]
-    assert [_told(one) for one in lines] == [_told(one._asdict(), one_line) for one in rows]
+    assert [_comparable(one) for one in document["rows"]] == [
+        _comparable(one._asdict()) for one in rows
+    ]
+    assert [_comparable(one) for one in lines] == [
+        _comparable(one._asdict(), one_line) for one in rows
+    ]
     assert document["total"] == monthly_costs.total(rows)
 
 
-def _told(found: dict[str, Any], spelled: Callable[[str], str] = str) -> tuple[object, ...]:
+def _comparable(found: dict[str, Any], spelled: Callable[[str], str] = str) -> tuple[object, ...]:
     texts = (found["project_name"], found["line_item"], found["day"])
     return (*map(spelled, texts), Decimal(found["amount"]))
 
@@ -316,7 +320,7 @@ def test_the_command_prints_a_finished_month(demo: Simulator, home: Path) -> Non
     assert f"total of 2026-10 {whole}" in [" ".join(line.split()) for line in lines]
 
 
-def test_csv_of_a_running_month_says_on_stderr_that_it_is_unfinished(
+def test_csv_of_a_running_month_is_reported_as_unfinished_on_stderr(
     demo: Simulator, home: Path
 ) -> None:
     found = ran(demo, home, "--month", "2026-11", "--format", "csv")
@@ -333,7 +337,7 @@ def test_csv_of_a_running_month_says_on_stderr_that_it_is_unfinished(
     "words",
     [("--month", "2026-12"), ("--month", "soon"), (), ("--month", "2026-10", "--format=pdf")],
 )
-def test_wrong_usage_is_one_sentence_and_exit_status_2(
+def test_wrong_usage_gives_a_one_line_error_and_exit_status_2(
     demo: Simulator, home: Path, words: tuple[str, ...]
 ) -> None:
     found = ran(demo, home, *words)

@@ -1,4 +1,4 @@
-"""The bill against the usage: exact over the demo organization, and no guess where both differ."""
+"""Reconciliation of bill and usage: exact for the demo organization, without guesses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FINE_TUNED = "ft:gpt-4o-mini-2024-07-18:acme::a1b2c3"
 
 
 def bill(quantities: dict[tuple[str, str], int], unread: dict[str, int] | None = None) -> Bill:
-    """A dollar a kind."""
+    """Return a bill with one dollar per (model, kind)."""
     return Bill(
         {key: Decimal(quantity) for key, quantity in quantities.items()},
         dict.fromkeys(quantities, Decimal(1)),
@@ -40,9 +40,9 @@ def bill(quantities: dict[tuple[str, str], int], unread: dict[str, int] | None =
     )
 
 
-@pytest.mark.parametrize("spelled", [400, "400", 400.0])
-def test_the_cached_part_is_taken_off_however_the_wire_spells_it(spelled: object) -> None:
-    row = {"input_tokens": 1000, "output_tokens": 5, "input_cached_tokens": spelled}
+@pytest.mark.parametrize("cached", [400, "400", 400.0])
+def test_cached_tokens_are_subtracted_from_the_input_in_any_number_format(cached: object) -> None:
+    row = {"input_tokens": 1000, "output_tokens": 5, "input_cached_tokens": cached}
 
     assert dict(quantities(USAGE_KINDS["completions"], row)) == {
         "input": 600,
@@ -61,13 +61,13 @@ def test_a_snapshot_on_both_sides_is_compared_with_itself() -> None:
     assert common_names(names, names) == {name: name for name in names}
 
 
-def test_an_alias_is_the_only_snapshot_that_was_billed() -> None:
+def test_an_alias_is_compared_with_the_only_snapshot_that_was_billed() -> None:
     found = common_names({"gpt-5-2025-08-07"}, {"gpt-5", "gpt-5-2025-08-07"})
 
     assert found["gpt-5"] == "gpt-5-2025-08-07"
 
 
-def test_an_alias_of_several_snapshots_makes_the_family_one() -> None:
+def test_an_alias_with_several_billed_snapshots_joins_the_whole_family() -> None:
     billed = {"gpt-4o-2024-08-06", "gpt-4o-2024-11-20", "gpt-4o-mini-2024-07-18"}
 
     found = common_names(billed, {"gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18"})
@@ -89,7 +89,7 @@ def test_an_alias_of_several_snapshots_makes_the_family_one() -> None:
         ({"gpt-4o-mini"}, {"gpt-4o"}),
     ],
 )
-def test_strangers_are_never_joined(billed: set[str], counted: set[str]) -> None:
+def test_unrelated_models_are_never_joined(billed: set[str], counted: set[str]) -> None:
     assert common_names(billed, counted) == {name: name for name in billed | counted}
 
 
@@ -105,17 +105,17 @@ def test_no_quantity_is_lost_by_joining(billed: set[str]) -> None:
     assert sum(pair.used or 0 for pair in found.pairs.values()) == 23
 
 
-# Sides
+# Differences
 
 
-def test_a_difference_is_what_was_billed_beyond_the_count() -> None:
+def test_the_difference_is_the_percent_billed_above_the_count() -> None:
     assert Pair(Decimal(105), 100).difference_percent == 5
     assert Pair(Decimal(90), 100).difference_percent == -10
     assert Pair(None, 100).difference_percent is None
     assert Pair(Decimal(90), None).difference_percent is None
 
 
-def test_charges_without_a_count_are_unmatched_and_credits_left_aside() -> None:
+def test_charges_without_a_count_are_unmatched_and_credits_are_ignored() -> None:
     found = joined(
         bill({("o3", "input"): 10, ("o3", "output"): 10}, {"Vector storage": 2, "Credit": -50}),
         {("o3", "input"): 10, ("free", "input"): 4},
@@ -126,7 +126,7 @@ def test_charges_without_a_count_are_unmatched_and_credits_left_aside() -> None:
     assert found.pairs[("free", "input")] == Pair(None, 4)
 
 
-def test_the_days_compared_are_complete_and_a_day_old() -> None:
+def test_the_compared_days_are_complete_and_at_least_a_day_old() -> None:
     start, end = window(WEDNESDAY)
 
     assert end - start == 7 * DAY
@@ -143,7 +143,9 @@ def demo() -> Iterator[Simulator]:
         yield simulator
 
 
-def test_the_bill_is_the_usage_although_both_arrived_late(demo: Simulator, tmp_path: Path) -> None:
+def test_the_bill_equals_the_usage_although_both_arrive_late(
+    demo: Simulator, tmp_path: Path
+) -> None:
     found = values(document(FOLDER, demo, tmp_path))
     whole = found.pop("acme")
 
@@ -154,7 +156,9 @@ def test_the_bill_is_the_usage_although_both_arrived_late(demo: Simulator, tmp_p
     assert (whole["unbilled_kinds"], whole["unmatched_items"]) == (0, 4)
 
 
-def test_what_is_unmatched_is_what_tools_and_storage_cost(demo: Simulator, tmp_path: Path) -> None:
+def test_the_unmatched_amount_is_the_cost_of_tools_and_storage(
+    demo: Simulator, tmp_path: Path
+) -> None:
     whole = values(document(FOLDER, demo, tmp_path))["acme"]
     start, end = window(WEDNESDAY)
     amounts = [
@@ -175,8 +179,10 @@ def test_a_poll_requests_costs_once_and_each_kind_once(demo: Simulator, tmp_path
     assert len(demo.requests) == 1 + len(MODEL_KINDS)
 
 
-def test_an_api_without_decisions_is_compared_without_them(demo: Simulator, tmp_path: Path) -> None:
-    """Decisions are billed under the line items of completions, so these then show more."""
+def test_without_decisions_in_the_api_the_other_kinds_are_compared(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    """Decisions are billed under the line items of completions, whose bill is then higher."""
     demo.fault("404", "*/usage/decisions")
 
     found = document(FOLDER, demo, tmp_path)
@@ -185,9 +191,7 @@ def test_an_api_without_decisions_is_compared_without_them(demo: Simulator, tmp_
     assert values(found)["gpt-5-2025-08-07 / input"]["difference_percent"] > 0
 
 
-def test_a_kind_that_stays_unanswered_leaves_nothing_to_compare(
-    demo: Simulator, tmp_path: Path
-) -> None:
+def test_a_poll_with_a_failed_kind_fails(demo: Simulator, tmp_path: Path) -> None:
     demo.fault("400", "*/usage/embeddings")
 
     outcome = polled(FOLDER, demo, tmp_path)
@@ -196,7 +200,7 @@ def test_a_kind_that_stays_unanswered_leaves_nothing_to_compare(
     assert "usage/embeddings" in outcome.stderr
 
 
-def test_models_can_be_chosen_and_the_unmatched_share_stays(
+def test_a_model_filter_does_not_change_the_unmatched_share(
     demo: Simulator, tmp_path: Path
 ) -> None:
     everything = values(document(FOLDER, demo, tmp_path))
@@ -206,10 +210,10 @@ def test_models_can_be_chosen_and_the_unmatched_share_stays(
     assert chosen["acme"] == everything["acme"]
 
 
-def test_a_bill_that_lacks_a_day_is_not_compared(tmp_path: Path) -> None:
+def test_a_bill_with_a_missing_day_is_not_compared(tmp_path: Path) -> None:
     record = replay.Record.of(FOLDER)
-    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
-    del asked.answer["data"][3]
+    (recorded,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    del recorded.answer["data"][3]
 
     with replay.answering(record) as url:
         outcome = replay.collected(FOLDER, record, url, tmp_path)
@@ -218,10 +222,10 @@ def test_a_bill_that_lacks_a_day_is_not_compared(tmp_path: Path) -> None:
     assert "1 of 7 days are missing" in outcome.stderr
 
 
-def test_new_wording_shows_as_unmatched_and_not_as_a_difference(tmp_path: Path) -> None:
+def test_a_line_item_with_unknown_text_is_unmatched_and_not_a_difference(tmp_path: Path) -> None:
     record = replay.Record.of(FOLDER)
-    (asked,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
-    for row in (row for bucket in asked.answer["data"] for row in bucket["results"]):
+    (recorded,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    for row in (row for bucket in recorded.answer["data"] for row in bucket["results"]):
         row["line_item"] = row["line_item"].replace(", cached input", ", read from cache")
 
     with replay.answering(record) as url:
@@ -244,5 +248,5 @@ def _billed(demo: Simulator, start: int, end: int) -> list[dict[str, Any]]:
     request = Request(
         f"{demo.url}/organization/costs?{query}", headers={"Authorization": f"Bearer {ADMIN_KEY}"}
     )
-    with urlopen(request) as answer:
-        return [row for bucket in json.load(answer)["data"] for row in bucket["results"]]
+    with urlopen(request) as response:
+        return [row for bucket in json.load(response)["data"] for row in bucket["results"]]

@@ -1,4 +1,4 @@
-"""Every usage kind adds up by whatever it is grouped, and says what it does not know."""
+"""Usage DataSources: sums over every grouping, levels, missing kinds and failed requests."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ GROUPINGS = [
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Simulator]:
-    """The demo organization, whose usage is not late."""
+    """Yield the demo organization with usage that is not late."""
     with Simulator(at=WEDNESDAY, lag=0) as simulator:
         yield simulator
 
 
 @pytest.fixture(autouse=True)
-def unspoilt(demo: Simulator) -> Iterator[None]:
-    """No fault and no request outlives its test, and the clock stands where it stood."""
+def reset(demo: Simulator) -> Iterator[None]:
+    """Remove faults and recorded requests and reset the clock after each test."""
     yield
     demo.clear()
     demo.now = WEDNESDAY
@@ -51,7 +51,7 @@ def by(*dimensions: str, window: str = "1h", **more: str) -> dict[str, str]:
 
 
 def total(document: dict[str, Any]) -> Counter[str]:
-    """Each datapoint over all instances."""
+    """Return the sum of each datapoint over all instances."""
     found: Counter[str] = Counter()
     for row in document["instances"]:
         found.update(row["datapoints"])
@@ -67,7 +67,7 @@ def required(folder: str) -> set[str]:
     GROUPINGS,
     ids=lambda value: value if type(value) is str else "+".join(value),
 )
-def test_groups_add_up_to_what_the_organization_used(
+def test_groups_add_up_to_the_usage_of_the_organization(
     demo: Simulator, folder: str, dimensions: tuple[str, ...], tmp_path: Path
 ) -> None:
     whole = demo_polls.document(folder, demo, tmp_path, "json", by("organization"))
@@ -84,7 +84,7 @@ def test_groups_add_up_to_what_the_organization_used(
 
 
 @pytest.mark.parametrize("folder", KIND_OF)
-def test_a_dimension_that_the_endpoint_lacks_is_refused_with_those_it_has(
+def test_an_unknown_dimension_is_refused_with_a_list_of_the_known_ones(
     demo: Simulator, folder: str, tmp_path: Path
 ) -> None:
     outcome = demo_polls.polled(folder, demo, tmp_path, "json", by("line_item"))
@@ -96,10 +96,10 @@ def test_a_dimension_that_the_endpoint_lacks_is_refused_with_those_it_has(
 
 
 @pytest.mark.parametrize("folder", sorted(set(KIND_OF) - {"vector_stores_by_project"}))
-def test_what_was_used_this_week_and_is_idle_now_reads_0(
+def test_an_instance_used_this_week_and_idle_now_reports_0(
     demo: Simulator, folder: str, tmp_path: Path
 ) -> None:
-    """The last two hours have not arrived, so the window is empty and the week is not."""
+    """The data of the last two hours has not arrived: the window is empty, the week is not."""
     demo.settings = demo.settings._replace(delays={KIND_OF[folder]: 7200})
     try:
         found = demo_polls.document(folder, demo, tmp_path)
@@ -113,7 +113,7 @@ def test_what_was_used_this_week_and_is_idle_now_reads_0(
         assert not set(row["datapoints"]) & {"cached_percent"}
 
 
-def test_usage_without_a_user_is_an_instance_of_its_own(demo: Simulator, tmp_path: Path) -> None:
+def test_usage_without_a_user_is_the_instance_none(demo: Simulator, tmp_path: Path) -> None:
     found = demo_polls.document("completion_by_model", demo, tmp_path, "json", by("user_id"))
     nobody = next(row for row in found["instances"] if row["id"] == "none")
 
@@ -122,7 +122,7 @@ def test_usage_without_a_user_is_an_instance_of_its_own(demo: Simulator, tmp_pat
     assert nobody["datapoints"]["num_model_requests"] > 0
 
 
-def test_batch_work_reads_as_words(demo: Simulator, tmp_path: Path) -> None:
+def test_batch_values_have_readable_aliases(demo: Simulator, tmp_path: Path) -> None:
     alone = demo_polls.document("completion_by_model", demo, tmp_path, "json", by("batch"))
     both = demo_polls.document("completion_by_model", demo, tmp_path, "json", by("model", "batch"))
 
@@ -144,10 +144,10 @@ def test_an_instance_has_the_name_and_the_id_of_its_project(
     assert row["names"] == {"project_name": "Data Platform"}
 
 
-# What a kind is to the rest of the suite
+# Declaration of a usage kind
 
 
-def test_a_usage_kind_needs_little_more_than_its_definition() -> None:
+def test_a_usage_script_has_at_most_3_lines_of_code() -> None:
     for folder in KIND_OF:
         script = (ROOT / "modules" / folder / f"{folder}.py").read_text()
         after = script.split(f'main("{folder}")\n')[1].split("\n")
@@ -164,7 +164,9 @@ def test_every_usage_kind_of_the_api_has_its_datasource() -> None:
         )
 
 
-def test_data_age_is_told_by_the_newest_minute_with_use(demo: Simulator, tmp_path: Path) -> None:
+def test_data_age_is_measured_from_the_newest_minute_with_use(
+    demo: Simulator, tmp_path: Path
+) -> None:
     demo.settings = demo.settings._replace(delays={"moderations": 600})
     try:
         found = demo_polls.document("moderations_by_model", demo, tmp_path)
@@ -181,7 +183,7 @@ SUPPORT = "proj_GTU37nTPj3PbhCJhfCV9UC4m"
 
 
 def edited(keep: Any) -> replay.Record:
-    """The record with only those hours' rows that `keep(hours before the newest, row)` wants."""
+    """Return the record with only the hourly rows for which `keep(hours before newest, row)`."""
     record = replay.Record.of(STORES)
     answers = []
     for entry in record.answers:
@@ -204,7 +206,7 @@ def stored(record: replay.Record, cache: Path) -> dict[str, dict[str, float]]:
 
 
 def newest(age: int) -> dict[str, int]:
-    """Bytes by project id in the hour that lies `age` hours before the newest."""
+    """Return the bytes by project id in the hour `age` hours before the newest one."""
     for entry in replay.Record.of(STORES).answers:
         if entry.query.get("bucket_width") == ["1h"] and len(entry.answer["data"]) > 20:
             rows = entry.answer["data"][-1 - age]["results"]
@@ -212,7 +214,7 @@ def newest(age: int) -> dict[str, int]:
     raise AssertionError("no day of hours in the record")
 
 
-def test_stored_bytes_are_those_of_the_newest_hour_that_tells_any(tmp_path: Path) -> None:
+def test_stored_bytes_come_from_the_newest_hour_with_data(tmp_path: Path) -> None:
     found = stored(edited(lambda age, row: age >= 5), tmp_path)
 
     assert found["Customer Support"]["usage_bytes"] == newest(5)[SUPPORT]
@@ -225,14 +227,14 @@ def test_a_project_that_is_an_hour_late_keeps_its_level(tmp_path: Path) -> None:
     assert found["Customer Support"]["usage_bytes"] == newest(1)[SUPPORT]
 
 
-def test_a_project_of_which_nothing_is_told_any_more_stores_nothing(tmp_path: Path) -> None:
+def test_a_project_without_data_for_two_hours_stores_0_bytes(tmp_path: Path) -> None:
     found = stored(edited(lambda age, row: row["project_id"] != SUPPORT or age >= 2), tmp_path)
 
     assert found["Customer Support"]["usage_bytes"] == 0
     assert found["Document Intelligence"]["usage_bytes"] > 0
 
 
-def test_beside_a_series_a_level_is_the_newest_too_and_not_the_last_one_of_days_ago(
+def test_with_a_series_a_level_is_still_the_newest_and_not_an_old_one(
     tmp_path: Path,
 ) -> None:
     record = edited(lambda age, row: row["project_id"] != SUPPORT or age >= 2)
@@ -245,11 +247,11 @@ def test_beside_a_series_a_level_is_the_newest_too_and_not_the_last_one_of_days_
 
     assert demo_polls.values(found)["Customer Support"]["usage_bytes"] == 0
     assert demo_polls.values(found)["Document Intelligence"]["usage_bytes"] > 0
-    mine = [one["datapoints"] for one in found["series"] if one["wildvalue"] == SUPPORT]
-    assert mine[-1]["usage_bytes"] == newest(2)[SUPPORT]
+    own = [one["datapoints"] for one in found["series"] if one["wildvalue"] == SUPPORT]
+    assert own[-1]["usage_bytes"] == newest(2)[SUPPORT]
 
 
-def test_a_level_that_nobody_tells_is_unknown_and_not_0(tmp_path: Path) -> None:
+def test_a_level_without_any_data_is_unknown_and_not_0(tmp_path: Path) -> None:
     found = stored(edited(lambda age, row: False), tmp_path)
 
     assert set(found) == {"Customer Support", "Search & Retrieval", "Document Intelligence"}
@@ -271,14 +273,14 @@ def test_stored_bytes_are_never_added_up_over_time(demo: Simulator, tmp_path: Pa
     assert total(hour) == total(week) != Counter()
 
 
-def test_the_organizations_level_holds_the_projects_that_are_an_hour_late(
+def test_the_organizations_level_includes_projects_that_are_an_hour_late(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
-    """At 12:34 one project has told 12:00, the other 11:00 only."""
+    """At 12:34 one project has data for 12:00 and the other only for 11:00."""
     noon = WEDNESDAY // 3600 * 3600
     levels = {noon - 3600: {"proj_a": 50, "proj_b": 7}, noon: {"proj_a": 60}}
     httpserver.expect_request("/v1/organization/usage/vector_stores").respond_with_handler(
-        lambda request: answered(request, levels)
+        lambda request: level_response(request, levels)
     )
     record = replay.Record(WEDNESDAY, {"openai.group.by": "organization"}, ())
     outcome = replay.collected(STORES, record, httpserver.url_for("/v1"), tmp_path)
@@ -287,15 +289,15 @@ def test_the_organizations_level_holds_the_projects_that_are_an_hour_late(
     assert (row["id"], row["datapoints"]) == ("organization", {"usage_bytes": 67})
 
 
-def answered(request: Request, levels: dict[int, dict[str, int]]) -> Response:
-    """The levels by project, or by nothing, in hours; a day's is its newest hour's."""
+def level_response(request: Request, levels: dict[int, dict[str, int]]) -> Response:
+    """Return hourly levels by project or of the organization; a day has its newest hour's."""
     grouped = "group_by[]" in request.args
-    told = levels if request.args["bucket_width"] == "1h" else {max(levels): levels[max(levels)]}
+    chosen = levels if request.args["bucket_width"] == "1h" else {max(levels): levels[max(levels)]}
     rows = {
         start: [(project, stored) for project, stored in each.items()]
         if grouped
         else [(None, sum(each.values()))]
-        for start, each in told.items()
+        for start, each in chosen.items()
     }
     buckets = [
         {
@@ -310,10 +312,12 @@ def answered(request: Request, levels: dict[int, dict[str, int]]) -> Response:
     return Response(json.dumps(page), content_type="application/json")
 
 
-# An API without decisions, and one that does not answer
+# An API without decisions, and failed requests
 
 
-def test_an_api_without_decisions_is_a_note_and_no_failure(demo: Simulator, tmp_path: Path) -> None:
+def test_an_api_without_decisions_gives_a_note_and_no_failure(
+    demo: Simulator, tmp_path: Path
+) -> None:
     demo.fault("404", "*/usage/decisions")
     found = demo_polls.document("decisions_by_model", demo, tmp_path)
 
@@ -332,10 +336,8 @@ def test_any_other_kind_that_is_not_found_is_a_failure(demo: Simulator, tmp_path
 
 
 @pytest.mark.parametrize("skipped", [0, 1])
-def test_a_question_without_an_answer_prints_nothing(
-    demo: Simulator, skipped: int, tmp_path: Path
-) -> None:
-    """Neither the week that tells what there is nor the window can be done without."""
+def test_a_failed_request_prints_no_report(demo: Simulator, skipped: int, tmp_path: Path) -> None:
+    """Both requests are needed: the week for the instances, the window for the values."""
     demo.fault("400", "*/usage/embeddings", skip=skipped)
     outcome = demo_polls.polled("embeddings_by_model", demo, tmp_path)
 
@@ -343,7 +345,7 @@ def test_a_question_without_an_answer_prints_nothing(
     assert len(outcome.stderr.splitlines()) == 1
 
 
-def test_names_that_cannot_be_read_leave_the_ids(demo: Simulator, tmp_path: Path) -> None:
+def test_ids_are_printed_if_names_cannot_be_read(demo: Simulator, tmp_path: Path) -> None:
     demo.fault("400", "*/projects")
     found = demo_polls.document("code_interpreter_by_project", demo, tmp_path)
 

@@ -1,4 +1,4 @@
-"""Consumers and the rest are the whole organization, and no total hides a kind that is missing."""
+"""Usage by consumer: complete totals, changes, budgets, the model mix, and missing kinds."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ GROUPINGS = (
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Simulator]:
-    """The demo organization, whose usage is not late."""
+    """Yield the demo organization with usage that is not late."""
     with Simulator(at=WEDNESDAY, lag=0) as simulator:
         yield simulator
 
 
 @pytest.fixture(autouse=True)
-def unspoilt(demo: Simulator) -> Iterator[None]:
-    """No fault and no request outlives its test."""
+def reset(demo: Simulator) -> Iterator[None]:
+    """Remove faults and recorded requests after each test."""
     yield
     demo.clear()
 
 
 @pytest.fixture
-def ask(demo: Simulator, tmp_path: Path) -> Any:
-    """`ask(top=3, group_by="model")` is the document of one poll with those properties."""
+def poll(demo: Simulator, tmp_path: Path) -> Any:
+    """Return a function: `poll(top=3, group_by="model")` gives the JSON report of one poll."""
 
     def document(
         folder: str = FOLDER, budgets: dict[str, int] | None = None, **words: object
@@ -67,7 +67,7 @@ def ask(demo: Simulator, tmp_path: Path) -> Any:
 
 
 def total(found: dict[str, Any]) -> dict[str, float]:
-    """The totals over all instances."""
+    """Return the totals over all instances."""
     summed: Counter[str] = Counter()
     for row in found["instances"]:
         summed.update({name: row["datapoints"][name] for name in TOTALS})
@@ -78,14 +78,14 @@ def project(demo: Simulator, case: str) -> str:
     return next(each.id for each in demo.organization.projects if each.case == case)
 
 
-# What adds up
+# Totals
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS)
 @pytest.mark.parametrize("top", [1, 3, 100])
-def test_consumers_and_the_rest_are_the_organization(ask: Any, grouping: str, top: int) -> None:
-    whole = ask(group_by="organization")
-    parts = ask(group_by=grouping, top=top)
+def test_consumers_and_other_add_up_to_the_organization(poll: Any, grouping: str, top: int) -> None:
+    whole = poll(group_by="organization")
+    parts = poll(group_by=grouping, top=top)
 
     assert [row["id"] for row in whole["instances"]] == ["organization"]
     assert total(parts) == total(whole)
@@ -94,13 +94,13 @@ def test_consumers_and_the_rest_are_the_organization(ask: Any, grouping: str, to
     assert len(parts["instances"]) <= top + 1
 
 
-def test_totals_are_those_of_the_datasources_of_the_kinds(ask: Any) -> None:
+def test_totals_equal_those_of_the_datasources_of_each_kind(poll: Any) -> None:
     kinds = {
-        kind: demo_polls.values(ask(folder, group_by="organization"))["acme"]
+        kind: demo_polls.values(poll(folder, group_by="organization"))["acme"]
         for folder, kind in kinds_by_folder().items()
         if kind in MODEL_KINDS
     }
-    whole = demo_polls.values(ask(group_by="organization"))["acme"]
+    whole = demo_polls.values(poll(group_by="organization"))["acme"]
 
     assert set(kinds) == set(MODEL_KINDS)
     assert whole["requests"] == sum(values["num_model_requests"] for values in kinds.values())
@@ -109,27 +109,29 @@ def test_totals_are_those_of_the_datasources_of_the_kinds(ask: Any) -> None:
         assert whole[total] == sum(parts), total
 
 
-def test_those_with_the_most_tokens_are_listed(ask: Any) -> None:
-    everyone = demo_polls.values(ask(top=100))
-    few = demo_polls.values(ask(top=3))
-    del everyone["other"], few["other"]
-    first = sorted(everyone, key=lambda name: everyone[name]["tokens"], reverse=True)[:3]
+def test_the_consumers_with_the_most_tokens_are_listed(poll: Any) -> None:
+    everything = demo_polls.values(poll(top=100))
+    few = demo_polls.values(poll(top=3))
+    del everything["other"], few["other"]
+    first = sorted(everything, key=lambda name: everything[name]["tokens"], reverse=True)[:3]
 
     assert set(few) == set(first)
-    assert all(few[name] == everyone[name] for name in few)
+    assert all(few[name] == everything[name] for name in few)
 
 
-def test_globs_choose_what_is_printed_and_the_rest_still_holds_everyone_else(ask: Any) -> None:
-    whole = total(ask(top=100))
-    without = ask(top=100, projects_exclude="Data Platform,Search*")
-    alone = ask(top=2, projects_include="Marketing")
+def test_consumers_that_filters_hide_count_as_other(poll: Any) -> None:
+    whole = total(poll(top=100))
+    without = poll(top=100, projects_exclude="Data Platform,Search*")
+    alone = poll(top=2, projects_include="Marketing")
 
     assert not {"Data Platform", "Search & Retrieval"} & set(demo_polls.values(without))
     assert set(demo_polls.values(alone)) == {"Marketing", "other"}
     assert total(without) == total(alone) == whole
 
 
-def test_a_model_called_other_counts_with_the_rest(httpserver: HTTPServer, tmp_path: Path) -> None:
+def test_a_model_named_other_is_added_to_the_instance_other(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
     now = unix("12:34")
     counts = {"input_tokens": 100, "output_tokens": 10, "num_model_requests": 1}
     uses = tuple(
@@ -149,8 +151,8 @@ def test_a_model_called_other_counts_with_the_rest(httpserver: HTTPServer, tmp_p
     }
 
 
-def test_consumers_have_names(ask: Any) -> None:
-    found = ask(group_by="project_id,user_id,api_key_id", top=100)
+def test_consumers_have_names(poll: Any) -> None:
+    found = poll(group_by="project_id,user_id,api_key_id", top=100)
     names = [row["names"] for row in found["instances"] if row["id"] != "other"]
 
     assert any(set(name) == {"project_name", "user_name", "api_key_name"} for name in names)
@@ -165,28 +167,29 @@ def test_a_dimension_that_some_kind_lacks_is_refused(demo: Simulator, tmp_path: 
     assert "project_id, user_id, api_key_id, model" in outcome.stderr
 
 
-# What is missing
+# Missing kinds
 
 
 @pytest.mark.parametrize("kind", MODEL_KINDS)
-def test_a_kind_without_an_answer_takes_along_each_total_that_adds_it_up(
-    demo: Simulator, ask: Any, kind: str
+def test_a_failed_kind_removes_each_total_that_includes_it(
+    demo: Simulator, poll: Any, kind: str
 ) -> None:
     demo.fault("400", f"*/usage/{kind}")
-    found = ask(budgets={project(demo, "hot"): 10**9})
-    lacking = {name for name in TOTALS if kind in kinds_with(name)}
-    if "tokens" in lacking:
-        lacking |= {"change_percent", "tokens_budget_percent"}
+    found = poll(budgets={project(demo, "hot"): 10**9})
+    absent = {name for name in TOTALS if kind in kinds_with(name)}
+    if "tokens" in absent:
+        absent |= {"change_percent", "tokens_budget_percent"}
 
     printed = {name for row in found["instances"] for name in row["datapoints"]}
-    assert printed == {*TOTALS, "change_percent", "tokens_budget_percent"} - lacking
+    assert printed == {*TOTALS, "change_percent", "tokens_budget_percent"} - absent
     assert "other" not in demo_polls.values(found)
     assert any(
-        f"totals that include {kind} are left out" in said for said in found["partial_failures"]
+        f"totals that include {kind} are left out" in sentence
+        for sentence in found["partial_failures"]
     )
 
 
-def test_a_poll_without_any_answer_fails(demo: Simulator, tmp_path: Path) -> None:
+def test_a_poll_without_any_usage_response_fails(demo: Simulator, tmp_path: Path) -> None:
     demo.fault("400", "*/usage/*")
     outcome = demo_polls.polled(FOLDER, demo, tmp_path)
 
@@ -201,20 +204,20 @@ def test_an_incomplete_list_of_consumers_is_not_printed(demo: Simulator, tmp_pat
     assert "images" in outcome.stderr
 
 
-def test_an_api_without_decisions_has_whole_totals(demo: Simulator, ask: Any) -> None:
+def test_an_api_without_decisions_has_complete_totals(demo: Simulator, poll: Any) -> None:
     demo.fault("404", "*/usage/decisions")
-    found = ask(top=1)
+    found = poll(top=1)
 
     assert found["partial_failures"] == []
     assert found["notes"] == ["this API has no usage/decisions yet"]
     assert "change_percent" in demo_polls.values(found)["other"]
 
 
-# What changed
+# Change
 
 
 def tokens(demo: Simulator, start: int, end: int, width: str) -> Counter[str]:
-    """Tokens by project straight from the demo organization."""
+    """Return the tokens by project directly from the demo organization."""
     found: Counter[str] = Counter()
     for kind in kinds_with("tokens"):
         query = BucketQuery(start, end, width, ("project_id",))
@@ -224,8 +227,10 @@ def tokens(demo: Simulator, start: int, end: int, width: str) -> Counter[str]:
     return found
 
 
-def test_change_is_against_the_same_window_of_the_7_days_before(demo: Simulator, ask: Any) -> None:
-    """An hour that ends at 12:34: 26 minutes of the hour from 11 and 34 of the hour from 12."""
+def test_change_compares_with_the_same_window_of_the_7_days_before(
+    demo: Simulator, poll: Any
+) -> None:
+    """The hour ends at 12:34: 26 minutes of the hour from 11:00 and 34 of the hour from 12:00."""
     noon = WEDNESDAY // HOUR * HOUR
     mean: defaultdict[str, float] = defaultdict(float)
     for day in range(1, 8):
@@ -236,7 +241,7 @@ def test_change_is_against_the_same_window_of_the_7_days_before(demo: Simulator,
                 mean[one] += amount * minutes / 60 / 7
     now = tokens(demo, WEDNESDAY - WEDNESDAY % 60 - HOUR, WEDNESDAY, "1m")
 
-    found = {row["id"]: row["datapoints"] for row in ask(top=100)["instances"]}
+    found = {row["id"]: row["datapoints"] for row in poll(top=100)["instances"]}
     changed = {one: row["change_percent"] for one, row in found.items() if "change_percent" in row}
     assert set(changed) == set(mean)
     for one, percent in changed.items():
@@ -244,39 +249,41 @@ def test_change_is_against_the_same_window_of_the_7_days_before(demo: Simulator,
 
 
 @pytest.mark.parametrize("window", ["15m", "today", "24h", "7d", "month"])
-def test_every_window_has_its_change(ask: Any, window: str) -> None:
-    found = demo_polls.values(ask(window=window))
+def test_every_window_has_a_change(poll: Any, window: str) -> None:
+    found = demo_polls.values(poll(window=window))
 
     assert -60 < found["Search & Retrieval"]["change_percent"] < 60
 
 
-def test_kinds_are_compared_as_far_as_their_data_reach(demo: Simulator, ask: Any) -> None:
-    """Without that, half an hour that has not arrived would read as half of the use gone."""
-    before = demo_polls.values(ask())["Search & Retrieval"]["change_percent"]
+def test_each_kind_is_compared_only_up_to_the_end_of_its_data(demo: Simulator, poll: Any) -> None:
+    """Otherwise data that is half an hour late would look like half of the usage."""
+    before = demo_polls.values(poll())["Search & Retrieval"]["change_percent"]
     demo.settings = demo.settings._replace(delays=dict.fromkeys(kinds_with("tokens"), 1800))
     try:
-        late = demo_polls.values(ask())["Search & Retrieval"]
+        late = demo_polls.values(poll())["Search & Retrieval"]
     finally:
         demo.settings = demo.settings._replace(delays={})
 
     assert late["change_percent"] == pytest.approx(before, abs=5)
 
 
-def test_without_the_days_before_there_is_no_change_and_the_totals_stand(
-    demo: Simulator, ask: Any
+def test_without_the_days_before_the_totals_are_printed_without_a_change(
+    demo: Simulator, poll: Any
 ) -> None:
     demo.fault("400", "*/usage/completions", skip=1)
-    found = ask()
+    found = poll()
 
     assert all("change_percent" not in row for row in demo_polls.values(found).values())
     assert demo_polls.values(found)["other"].keys() == set(TOTALS)
-    assert [said.partition(":")[0] for said in found["partial_failures"]] == ["no change_percent"]
+    assert [sentence.partition(":")[0] for sentence in found["partial_failures"]] == [
+        "change_percent is left out"
+    ]
 
 
-def test_the_days_before_are_asked_once_in_a_while(demo: Simulator, ask: Any) -> None:
-    ask()
+def test_the_days_before_are_requested_only_once_while_cached(demo: Simulator, poll: Any) -> None:
+    poll()
     first = len(demo.requests)
-    ask()
+    poll()
 
     assert first == 1 + len(MODEL_KINDS) + len(kinds_with("tokens"))
     assert len(demo.requests) - first == len(MODEL_KINDS)
@@ -286,12 +293,12 @@ def test_the_days_before_are_asked_once_in_a_while(demo: Simulator, ask: Any) ->
 
 
 @pytest.mark.parametrize("grouping", ["project_id", "project_id,user_id", "project_id,model"])
-def test_a_budget_is_held_against_the_day_of_the_whole_project(
-    demo: Simulator, ask: Any, grouping: str
+def test_a_budget_is_compared_with_the_day_of_the_whole_project(
+    demo: Simulator, poll: Any, grouping: str
 ) -> None:
     hot = project(demo, "hot")
     used = tokens(demo, WEDNESDAY // DAY * DAY, WEDNESDAY, "1d")[hot]
-    found = ask(group_by=grouping, top=100, budgets={hot: used * 2})
+    found = poll(group_by=grouping, top=100, budgets={hot: used * 2})
     shares = {
         row["dimensions"].get("project_id"): row["datapoints"]["tokens_budget_percent"]
         for row in found["instances"]
@@ -301,38 +308,34 @@ def test_a_budget_is_held_against_the_day_of_the_whole_project(
     assert shares == {hot: 50}
 
 
-def test_budgets_have_no_part_where_projects_are_not_told_apart(demo: Simulator, ask: Any) -> None:
-    found = ask(group_by="model", budgets={project(demo, "hot"): 1000})
+def test_budgets_are_ignored_without_grouping_by_project(demo: Simulator, poll: Any) -> None:
+    found = poll(group_by="model", budgets={project(demo, "hot"): 1000})
 
     assert not any("tokens_budget_percent" in row["datapoints"] for row in found["instances"])
 
 
-def test_a_project_with_a_budget_is_listed_however_little_it_uses(
-    demo: Simulator, ask: Any
-) -> None:
+def test_a_project_with_a_budget_is_listed_even_without_use(demo: Simulator, poll: Any) -> None:
     idle = project(demo, "idle")
-    found = demo_polls.values(ask(top=1, budgets={idle: 1000}))
+    found = demo_polls.values(poll(top=1, budgets={idle: 1000}))
 
     assert found["Idle Prototype"] == {**dict.fromkeys(TOTALS, 0), "tokens_budget_percent": 0}
     assert len(found) == 3
 
 
-def test_a_budget_that_is_used_up_is_critical(demo: Simulator, ask: Any) -> None:
+def test_a_budget_that_is_used_up_is_critical(demo: Simulator, poll: Any) -> None:
     hot = project(demo, "hot")
-    found = ask(budgets={hot: 1000})
+    found = poll(budgets={hot: 1000})
 
     assert demo_polls.breaches(found)["Data Platform"] == {"tokens_budget_percent": "critical"}
 
 
-# The mix of models
+# Model mix
 
 
-def test_the_approved_share_is_taken_over_all_requests_of_the_week(
-    demo: Simulator, ask: Any
-) -> None:
-    found = demo_polls.values(ask(MIX, models_approved="gpt-4o*,whisper-1"))
+def test_the_approved_percent_is_of_all_requests_of_the_week(demo: Simulator, poll: Any) -> None:
+    found = demo_polls.values(poll(MIX, models_approved="gpt-4o*,whisper-1"))
     hidden = demo_polls.values(
-        ask(MIX, models_approved="gpt-4o*,whisper-1", models_exclude="gpt-*")
+        poll(MIX, models_approved="gpt-4o*,whisper-1", models_exclude="gpt-*")
     )
 
     assert found == hidden
@@ -343,15 +346,15 @@ def test_the_approved_share_is_taken_over_all_requests_of_the_week(
     assert found["Search & Retrieval"]["approved_percent"] == 0
 
 
-def test_everything_is_approved_by_an_asterisk(ask: Any) -> None:
-    found = demo_polls.values(ask(MIX, models_approved="*"))
+def test_an_asterisk_approves_every_model(poll: Any) -> None:
+    found = demo_polls.values(poll(MIX, models_approved="*"))
 
     assert {row["approved_percent"] for row in found.values()} == {100}
 
 
-def test_projects_of_a_mix_add_up_to_its_users(ask: Any) -> None:
+def test_the_mix_by_project_and_by_user_have_equal_totals(poll: Any) -> None:
     by_project, by_user = (
-        demo_polls.values(ask(MIX, group_by=grouping, models_approved="gpt-4*"))
+        demo_polls.values(poll(MIX, group_by=grouping, models_approved="gpt-4*"))
         for grouping in ("project_id", "user_id")
     )
     for name in ("requests", "requests_approved"):
@@ -359,24 +362,22 @@ def test_projects_of_a_mix_add_up_to_its_users(ask: Any) -> None:
         assert sums[0] == sums[1] > 0
 
 
-def test_without_a_list_nothing_is_approved_or_not(ask: Any) -> None:
-    found = ask(MIX)
+def test_without_a_list_only_requests_are_reported(poll: Any) -> None:
+    found = poll(MIX)
 
     assert {tuple(row["datapoints"]) for row in found["instances"]} == {("requests",)}
     assert found["notes"] == ["openai.models.approved is not set, so the approved share is unknown"]
 
 
-def test_a_mix_below_80_percent_is_a_warning_and_no_more(ask: Any) -> None:
-    found = ask(MIX, models_approved="gpt-4o*")
+def test_a_mix_below_80_percent_is_a_warning(poll: Any) -> None:
+    found = poll(MIX, models_approved="gpt-4o*")
 
     assert demo_polls.breaches(found)["Search & Retrieval"] == {"approved_percent": "warning"}
     assert "Data Platform" not in demo_polls.breaches(found)
 
 
 @pytest.mark.parametrize("kind", MODEL_KINDS)
-def test_a_share_is_not_taken_without_one_of_its_kinds(
-    demo: Simulator, kind: str, tmp_path: Path
-) -> None:
+def test_a_mix_with_a_failed_kind_fails(demo: Simulator, kind: str, tmp_path: Path) -> None:
     demo.fault("400", f"*/usage/{kind}")
     outcome = demo_polls.polled(MIX, demo, tmp_path, "json", {"openai.models.approved": "gpt-*"})
 
@@ -384,17 +385,17 @@ def test_a_share_is_not_taken_without_one_of_its_kinds(
     assert f"usage/{kind}" in outcome.stderr
 
 
-def test_a_mix_is_asked_once_an_hour_and_says_until_when_it_speaks(
-    demo: Simulator, ask: Any
+def test_a_mix_is_requested_once_an_hour_and_reports_the_time_of_its_data(
+    demo: Simulator, poll: Any
 ) -> None:
-    first = ask(MIX)
-    asked = len(demo.requests)
+    first = poll(MIX)
+    requests = len(demo.requests)
     try:
         demo.now = WEDNESDAY + 300
-        later = ask(MIX)
+        later = poll(MIX)
     finally:
         demo.now = WEDNESDAY
 
-    assert len(demo.requests) == asked
+    assert len(demo.requests) == requests
     assert later["window"] == first["window"]
     assert later["unix_time"] == first["unix_time"] + 300

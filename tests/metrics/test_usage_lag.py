@@ -1,4 +1,4 @@
-"""What `lm-openai age` tells of growing minutes."""
+"""Ages of growing minutes as `lm-openai age` reports them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lm_openai.simulator import ADMIN_KEY, Simulator
 NOON = 1795003200
 
 
-def test_ages_are_those_at_which_half_nine_tenths_and_all_but_a_hundredth_had_come() -> None:
+def test_ages_are_given_for_50_90_and_99_percent_of_the_count() -> None:
     minute = NOON + 60
     sightings = [(60, 0), (300, 50), (600, 90), (1200, 99), (1800, 100), (3000, 100)]
 
@@ -23,7 +23,7 @@ def test_ages_are_those_at_which_half_nine_tenths_and_all_but_a_hundredth_had_co
     assert age.grace == 20
 
 
-def test_minutes_of_the_second_half_are_not_watched_for_long_enough_to_count() -> None:
+def test_minutes_of_the_second_half_are_not_measured() -> None:
     early, late = NOON + 60, NOON + 3660
     seen = {early: [(60, 10), (3600, 10)], late: [(60, 0), (3000, 1000)]}
 
@@ -33,19 +33,19 @@ def test_minutes_of_the_second_half_are_not_watched_for_long_enough_to_count() -
     assert (age.minutes, age.ages[99]) == (1, 60)
 
 
-def test_a_minute_that_still_grows_at_the_end_is_said_to() -> None:
+def test_a_minute_that_still_grows_at_the_end_is_reported_as_growing() -> None:
     age = grown("images", {NOON + 60: [(60, 1), (7000, 5)]}, NOON, NOON + 7200)
 
     assert age is not None
     assert age.growing
 
 
-def test_nothing_is_told_of_a_kind_without_use() -> None:
+def test_a_kind_without_use_has_no_age() -> None:
     assert grown("images", {NOON: [(60, 0), (600, 0)]}, NOON, NOON + 7200) is None
 
 
-def test_the_demo_organization_shows_its_lag_kind_by_kind() -> None:
-    """Images are made to come 40 minutes later than completions do."""
+def test_the_lag_of_the_demo_organization_is_measured_by_kind() -> None:
+    """Images arrive 40 minutes later than completions."""
     with Simulator(at=NOON, delays={"images": 3600}) as simulator:
 
         def sleep(seconds: float) -> None:
@@ -60,7 +60,7 @@ def test_the_demo_organization_shows_its_lag_kind_by_kind() -> None:
     assert ages["images"].ages[50] > ages["completions"].ages[50]
 
 
-def test_a_first_look_that_learns_nothing_is_a_failure() -> None:
+def test_a_first_poll_without_any_usage_response_is_a_failure() -> None:
     with Simulator(at=NOON) as simulator:
         simulator.fault("500")
         impatient = Client(Transport(Connection(simulator.url, ADMIN_KEY)), deadline_seconds=0.2)

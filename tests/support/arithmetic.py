@@ -1,4 +1,4 @@
-"""Plain arithmetic over recorded answers: what the numbers of a poll must be, worked out apart."""
+"""Expected numbers of a poll, computed with plain arithmetic from the recorded responses."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ WEEK = 7 * 86400
 
 
 def usage(record: Record, kind: str, dimensions: list[str]) -> Expected:
-    """id -> quantity -> sum over the window's rows, 0 for what only the week before shows."""
+    """Return id -> quantity -> sum over the window's rows; empty for ids that only the week has."""
     window = [row for bucket in _buckets(record, kind, "1m") for row in bucket["results"]]
     week = [row for bucket in _buckets(record, kind, "1d") for row in bucket["results"]]
-    found: Expected = {_id(row, dimensions): {} for row in (*week, *window)}
+    result: Expected = {_id(row, dimensions): {} for row in (*week, *window)}
     for row in window:
-        sums = found[_id(row, dimensions)]
+        sums = result[_id(row, dimensions)]
         for name, value in row.items():
             if isinstance(value, int) and not isinstance(value, bool):
                 sums[name] = sums.get(name, Decimal(0)) + value
-    return found
+    return result
 
 
 def _buckets(record: Record, kind: str, width: str) -> list[dict[str, Any]]:
-    """The buckets of the one recorded answer of that width."""
+    """Return the buckets of the only recorded response with that width."""
     answers = [
         entry.answer["data"]
         for entry in record.answers

@@ -1,4 +1,4 @@
-"""A tiny organization whose every minute of use and every limit a test writes by hand."""
+"""Small organization for tests, which write every minute of use and every limit by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIMENSIONS = ("project_id", "model", "batch")
 
 
 class Use(NamedTuple):
-    """What one usage kind counted in the minute that starts at `minute` (Unix seconds)."""
+    """Counts of one usage kind in the minute that starts at `minute` (Unix seconds)."""
 
     kind: str
     minute: int
@@ -28,11 +28,11 @@ class Use(NamedTuple):
 
 
 class Small(NamedTuple):
-    """`projects` are (id, name, archived), `limits` rows by project.
+    """Small organization.
 
-    `refused` gives a status, or the words of a 400, by path.
-
-    A page holds at most `page` buckets; `now` is the API's own time; `asked` keeps each request.
+    `now` is the API's own time. `limits` are the rows by project id, `projects` are (id, name,
+    archived). `refused` maps a path to the HTTP status of its error response, or to the message of
+    an HTTP 400. A page has at most `page` buckets. `requests` records the path of each request.
     """
 
     now: int
@@ -41,17 +41,17 @@ class Small(NamedTuple):
     projects: tuple[tuple[str, str, bool], ...]
     refused: Mapping[str, int | str]
     page: int
-    asked: list[str]
+    requests: list[str]
 
 
 def unix(clock: str, day: str = "2026-11-18") -> int:
-    """Unix seconds of a UTC time such as `12:30` or `12:34:56`."""
-    told = datetime.fromisoformat(f"{day}T{clock}")
-    return int(told.replace(tzinfo=timezone.utc).timestamp())
+    """Return the Unix seconds of a UTC time such as `12:30` or `12:34:56`."""
+    parsed = datetime.fromisoformat(f"{day}T{clock}")
+    return int(parsed.replace(tzinfo=timezone.utc).timestamp())
 
 
 def limit(model: str, rpm: int, tpm: int, **others: int) -> dict[str, Any]:
-    """A row of a project's rate limits as the API sends it."""
+    """Return a row of a project's rate limits as the API sends it."""
     return {
         "object": "project.rate_limit",
         "id": f"rl-{model}",
@@ -63,21 +63,21 @@ def limit(model: str, rpm: int, tpm: int, **others: int) -> dict[str, Any]:
 
 
 def serve(server: HTTPServer, small: Small) -> str:
-    """Let the server be the organization's API; its base URL."""
+    """Let the server respond as the organization's API; return its base URL."""
     server.clear()
     anything = server.expect_request(re.compile(".*"))
-    anything.respond_with_handler(lambda request: _answer(small, request))
+    anything.respond_with_handler(lambda request: _respond(small, request))
     return server.url_for("/v1")
 
 
-def _answer(small: Small, request: Request) -> Response:
+def _respond(small: Small, request: Request) -> Response:
     path = request.path.removeprefix("/v1/organization/")
     query = parse_qs(request.query_string.decode())
-    small.asked.append(path)
+    small.requests.append(path)
     if path in small.refused:
-        told = small.refused[path]
-        words, status = (told, 400) if isinstance(told, str) else ("not today", told)
-        error = {"message": words, "type": "x", "param": None, "code": None}
+        refusal = small.refused[path]
+        text, status = (refusal, 400) if isinstance(refusal, str) else ("not today", refusal)
+        error = {"message": text, "type": "x", "param": None, "code": None}
         return _json({"error": error}, status)
     if path.startswith("usage/"):
         return _json(_usage(small, path.removeprefix("usage/"), query))
