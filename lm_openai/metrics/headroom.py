@@ -40,7 +40,10 @@ Key = tuple[str, str]
 
 
 class Day(NamedTuple):
-    """Use of one project's model in the UTC day so far."""
+    """Use of one project's model in the UTC day so far.
+
+    `requests` excludes batches where usage tells them apart; `batch_tokens` are their input tokens.
+    """
 
     requests: int
     batch_tokens: int
@@ -301,7 +304,7 @@ def _add_day(day: Day, row: Record) -> Day:
 def _edge(source: Source, kind: UsageKind, until: int) -> Bucket | None:
     """Return the newest minute with use of this kind in the whole organization.
 
-    The data ends there, however late it is. None without use in the last 90 minutes.
+    The data ends there, however late it is. Returns None without use in the last 90 minutes.
     """
     start = until - until % MINUTE - EDGE_SOUGHT
     newest = None

@@ -76,7 +76,7 @@ def shared(limits: Limits, groups: Iterable[Key]) -> dict[str, Shared]:
         if own and own.known:
             name = rows[own.name]
         else:
-            name = elsewhere.get(model) or rows.get(_anywhere(known.values(), model), model)
+            name = elsewhere.get(model) or rows.get(_first_known(known.values(), model), model)
             elsewhere[model] = name
         members = result.setdefault(name, Shared({}, {})).keys
         members.setdefault(project, set()).add((project, model))
@@ -89,18 +89,18 @@ def joined(projects: Iterable[Pools]) -> dict[str, str]:
     Rows are one pool if they are one pool in any project, because a project with a different limit
     for a row splits the pool only for itself.
     """
-    nearer: dict[str, str] = {}
+    parent: dict[str, str] = {}
 
     def name(row: str) -> str:
-        while nearer.setdefault(row, row) != row:
-            row = nearer[row]
+        while parent.setdefault(row, row) != row:
+            row = parent[row]
         return row
 
     pairs = {(pool.name, row) for pools in projects for row, pool in pools.by_row.items()}
     for pair in pairs:
         shorter, longer = sorted(map(name, pair), key=_shortest)
-        nearer[longer] = shorter
-    return {row: name(row) for row in nearer}
+        parent[longer] = shorter
+    return {row: name(row) for row in parent}
 
 
 def values(poll: Poll, one: Shared, found: Found, complete: bool) -> Values:
@@ -134,7 +134,7 @@ def _renamed(name: str) -> str:
     return name
 
 
-def _anywhere(projects: Iterable[Pools], model: str) -> str:
+def _first_known(projects: Iterable[Pools], model: str) -> str:
     """Return the name of the first known pool of a model in any project, else the model's name."""
     for pools in projects:
         pool = pools.pool_for(model)

@@ -45,7 +45,7 @@ class Use(NamedTuple):
         return not self.failures.keys().isdisjoint(kinds_with(total))
 
     def values(self, groups: Iterable[Group]) -> Values:
-        """Return the totals over some groups; a total that lacks a failed kind is left out."""
+        """Return the totals over some groups; a total that includes a failed kind is left out."""
         chosen = set(groups)
         return {total: sum(self._parts(total, chosen)) for total in TOTALS if not self.lacks(total)}
 

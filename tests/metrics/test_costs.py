@@ -353,7 +353,7 @@ def test_filters_change_what_is_printed_but_no_share_or_total(
 
 def test_a_month_with_a_negative_total_has_no_shares(tmp_path: Path) -> None:
     record = replay.Record.of("cost_by_project")
-    (recorded,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
     for row in (row for bucket in recorded.answer["data"] for row in bucket["results"]):
         row["amount"]["value"] = row["amount"]["value"].replace("-30", "-300")
 
@@ -437,7 +437,7 @@ def test_other_failures_of_costs_by_user_keep_their_own_message(
 
 def test_two_currencies_are_never_added(tmp_path: Path) -> None:
     record = replay.Record.of("cost_by_project")
-    (recorded,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
     recorded.answer["data"][3]["results"][0]["amount"]["currency"] = "eur"
 
     with replay.answering(record) as url:

@@ -212,7 +212,7 @@ def test_a_model_filter_does_not_change_the_unmatched_share(
 
 def test_a_bill_with_a_missing_day_is_not_compared(tmp_path: Path) -> None:
     record = replay.Record.of(FOLDER)
-    (recorded,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
     del recorded.answer["data"][3]
 
     with replay.answering(record) as url:
@@ -224,7 +224,7 @@ def test_a_bill_with_a_missing_day_is_not_compared(tmp_path: Path) -> None:
 
 def test_a_line_item_with_unknown_text_is_unmatched_and_not_a_difference(tmp_path: Path) -> None:
     record = replay.Record.of(FOLDER)
-    (recorded,) = [answer for answer in record.answers if answer.path.endswith("/costs")]
+    (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
     for row in (row for bucket in recorded.answer["data"] for row in bucket["results"]):
         row["line_item"] = row["line_item"].replace(", cached input", ", read from cache")
 

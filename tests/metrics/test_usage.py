@@ -115,11 +115,11 @@ def test_an_instance_used_this_week_and_idle_now_reports_0(
 
 def test_usage_without_a_user_is_the_instance_none(demo: Simulator, tmp_path: Path) -> None:
     found = demo_polls.document("completion_by_model", demo, tmp_path, "json", by("user_id"))
-    nobody = next(row for row in found["instances"] if row["id"] == "none")
+    unnamed = next(row for row in found["instances"] if row["id"] == "none")
 
-    assert nobody["alias"] == "none"
-    assert nobody["dimensions"] == {"user_id": "none"}
-    assert nobody["datapoints"]["num_model_requests"] > 0
+    assert unnamed["alias"] == "none"
+    assert unnamed["dimensions"] == {"user_id": "none"}
+    assert unnamed["datapoints"]["num_model_requests"] > 0
 
 
 def test_batch_values_have_readable_aliases(demo: Simulator, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ SUPPORT = "proj_GTU37nTPj3PbhCJhfCV9UC4m"
 def edited(keep: Any) -> replay.Record:
     """Return the record with only the hourly rows for which `keep(hours before newest, row)`."""
     record = replay.Record.of(STORES)
-    answers = []
+    entries = []
     for entry in record.answers:
         if entry.query.get("bucket_width") == ["1h"]:
             buckets = entry.answer["data"]
@@ -194,8 +194,8 @@ def edited(keep: Any) -> replay.Record:
                 for age, one in zip(range(len(buckets) - 1, -1, -1), buckets)
             ]
             entry = entry._replace(answer={**entry.answer, "data": changed})
-        answers.append(entry)
-    return record._replace(answers=tuple(answers))
+        entries.append(entry)
+    return record._replace(answers=tuple(entries))
 
 
 def stored(record: replay.Record, cache: Path) -> dict[str, dict[str, float]]:

@@ -26,12 +26,12 @@ def usage(record: Record, kind: str, dimensions: list[str]) -> Expected:
 
 def _buckets(record: Record, kind: str, width: str) -> list[dict[str, Any]]:
     """Return the buckets of the only recorded response with that width."""
-    answers = [
+    found = [
         entry.answer["data"]
         for entry in record.answers
         if entry.path == f"/organization/usage/{kind}" and entry.query["bucket_width"] == [width]
     ]
-    (buckets,) = answers
+    (buckets,) = found
     return list(buckets)
 
 
