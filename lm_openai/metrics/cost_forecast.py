@@ -41,14 +41,14 @@ def figures(days: Days, dates: Calendar) -> Values:
 
 
 def forecast(days: Days, dates: Calendar) -> Forecast | None:
-    """Return the forecast of this month's dollars, or None with fewer than 7 days to learn from.
+    """Return the forecast of this month's dollars, or None if there is not enough data.
 
     It is the sum of three parts: the dollars billed through yesterday; the greater of today so far
     and a typical day of today's weekday; a typical day of its weekday for each later day. A
     typical day is the mean (low: the minimum, high: the maximum) of that weekday among the last 28
-    complete days. Days before the first spend and days with a negative amount are not used.
+    complete days; days before the first spend and days with a negative amount are not used.
 
-    None as well if a day of this month through today is missing.
+    None with fewer than 7 such days, or if a day of this month through today is missing.
     """
     billed = total(days, range(dates.month, dates.today, DAY))
     typical = _typical_days(days, dates)
@@ -71,7 +71,7 @@ def _remaining(days: Days, dates: Calendar, typical: Days, pick: Pick) -> Decima
 
 
 def _usual(typical: Days, day: int, pick: Pick) -> Decimal:
-    """Return the cost of a typical day of that weekday, or of any typical day if it has none."""
+    """Return the cost of a typical day of that weekday; without any, the pick is over all days."""
     same = [amount for seen, amount in typical.items() if (day - seen) // DAY % 7 == 0]
     return pick(same or list(typical.values()))
 
