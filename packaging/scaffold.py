@@ -94,8 +94,7 @@ def write(folder: Path, kind: UsageKind) -> None:
     script.chmod(0o755)
     (folder / f"{name}.json").write_text(definition(name, title, nouns, kind))
     reason = (
-        f"No default thresholds: only the site knows how many {words(kind.required[0])} are too "
-        f"many."
+        f"No default limits: only the site knows how many {words(kind.required[0])} are too many."
     )
     shipped = {"datasource": logic_module(name), "reason": reason, "thresholds": []}
     (folder / "thresholds.json").write_text(json.dumps(shipped, indent=2) + "\n")

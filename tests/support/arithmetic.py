@@ -24,6 +24,17 @@ def usage(record: Record, kind: str, dimensions: list[str]) -> Expected:
     return result
 
 
+def probes(record: Record) -> dict[str, Decimal]:
+    """Return the number of requests and the age of each kind's newest minute with usage."""
+    found = {"requests_made": Decimal(len(record.answers))}
+    for entry in record.answers:
+        kind = entry.path.partition("/usage/")[2]
+        ends = [bucket["end_time"] for bucket in entry.answer["data"] if bucket.get("results")]
+        if kind and ends:
+            found[f"{kind}_data_age_seconds"] = Decimal(record.at - max(ends))
+    return found
+
+
 def _buckets(record: Record, kind: str, width: str) -> list[dict[str, Any]]:
     """Return the buckets of the only recorded response with that width."""
     found = [
