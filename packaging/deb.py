@@ -88,7 +88,7 @@ def version() -> str:
 def depends(setup: ConfigParser) -> str:
     """Return the dependencies of setup.cfg as Debian packages: python3-requests for `requests`."""
     python = setup["options"]["python_requires"].removeprefix(">=")
-    needs = re.findall(r"(?m)^([a-z]+)>=([\d.]+)$", setup["options"]["install_requires"])
+    needs = re.findall(r"(?m)^([a-z0-9-]+)>=([\d.]+)$", setup["options"]["install_requires"])
     return ", ".join([f"python3 (>= {python})", *(f"python3-{n} (>= {v})" for n, v in needs)])
 
 

@@ -60,7 +60,7 @@ class Counters:
         with self._lock:
             self.throttled += response.status == 429
             self.slowest = max(self.slowest, seconds)
-            self.server_date = unix_seconds(response.headers.get("date", "")) or self.server_date
+            self._note_date(unix_seconds(response.headers.get("date", "")))
 
     def add(self, part: Counters) -> None:
         """Add counters that were kept apart."""
@@ -69,7 +69,11 @@ class Counters:
             self.retries += part.retries
             self.throttled += part.throttled
             self.slowest = max(self.slowest, part.slowest)
-            self.server_date = part.server_date or self.server_date
+            self._note_date(part.server_date)
+
+    def _note_date(self, seen: int | None) -> None:
+        if seen is not None:
+            self.server_date = max(seen, self.server_date or seen)
 
 
 class Pace:

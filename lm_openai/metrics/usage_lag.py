@@ -77,7 +77,7 @@ def grown(kind: str, minutes: Seen, begun: int, ended: int) -> Age | None:
     steps = sorted(step for sightings in measured for step in _steps(sightings))
     late = ended - (ended - begun) // 10
     growing = any(
-        start + age > late
+        start + MINUTE + age > late
         for start, sightings in minutes.items()
         if sightings in measured
         for age, _ in _steps(sightings)

@@ -164,7 +164,7 @@ def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
     for row in rows[:LISTED]:
         yield f"[{WORDS[STATES[row.level]]}] {_about(report.definition, row, len(row.readings))}"
     if len(rows) > LISTED:
-        yield f"and {_count(len(rows) - LISTED, 'instance')} more, none worse"
+        yield f"and {_count(len(rows) - LISTED, 'instance')} more, none of them worse"
     yield from (f"missing data: {_clean(sentence)}" for sentence in report.failures)
     yield from (f"note: {_clean(sentence)}" for sentence in report.notes)
 

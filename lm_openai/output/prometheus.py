@@ -85,7 +85,7 @@ def _health(report: Report) -> Iterator[Point]:
 
 
 def _success(folder: str, organization: str, value: int) -> Point:
-    about = "1 when the last poll was answered in full, 0 when a part of it was not"
+    about = "1 if the last poll succeeded completely, 0 if some data is missing"
     labels = {"datasource": folder, "organization": organization}
     return Point("openai_poll_success", about, labels, value)
 
