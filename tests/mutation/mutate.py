@@ -177,9 +177,8 @@ def main() -> int:
     chosen = parser.parse_args()
     sample = list(sampled(chosen.paths, chosen.count, random.Random(chosen.seed)))
     survivors = [outcome for outcome in outcomes(sample, chosen.workers) if outcome.killer is None]
-    print(
-        f"\n{len(sample)} mutations, {len(sample) - len(survivors)} killed, {len(survivors)} survived"
-    )
+    killed = len(sample) - len(survivors)
+    print(f"\n{len(sample)} mutations, {killed} killed, {len(survivors)} survived")
     for outcome in survivors:
         print(f"\n{difference(outcome.mutation)}")
     return int(bool(survivors))
