@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
+from lm_openai.metrics.usage import MODEL_KINDS
 from tests.support import replay
 from tests.support.small_organization import Small, Use, limit, serve, unix
 
@@ -525,7 +526,7 @@ def test_a_project_whose_limits_fail_is_left_out_and_named(poll: Poll) -> None:
     [
         {"projects": 400},
         {"projects/proj_a/rate_limits": 400},
-        {f"usage/{k}": 400 for k in LEFT_OUT},
+        {f"usage/{kind}": 400 for kind in MODEL_KINDS},
     ],
 )
 def test_a_poll_without_projects_limits_or_usage_fails(
