@@ -14,6 +14,7 @@ from lm_openai.config.registry import (
     FAMILY,
     KEY,
     KEY_FILE,
+    KEY_SHARED,
     row,
 )
 from lm_openai.config.sources import Setting
@@ -151,7 +152,7 @@ class Properties:
             raise WrongUsage(NO_KEY)
         from lm_openai.config.key_file import read
 
-        return read(self.text(KEY_FILE), shared=self.flag("openai.admin.key.file.shared"))
+        return read(self.text(KEY_FILE), shared=self.flag(KEY_SHARED))
 
     def _value(self, name: str) -> Any:
         return self._values[name] if name in self._values else _default(name)
@@ -177,13 +178,12 @@ def load(
 
     The file `-` is `stdin`. An empty value and a token that LogicMonitor did not replace
     (`##openai.window##`) count as unset. A later key file replaces an earlier key, and a later key
-    an earlier key file. Raises WrongUsage.
+    an earlier key file. A file with a secret that too many users can access is refused, see
+    `exposure`. Raises WrongUsage.
     """
-    layers = [
-        sources.environment(environ),
-        *(sources.file(path, stdin) for path in files),
-        sources.sets(sets),
-    ]
+    opened = [sources.read(path, stdin) for path in files]
+    written = [tuple(sources.settings(file)) for file in opened]
+    layers = [sources.environment(environ), *written, sources.sets(sets)]
     texts: dict[str, str] = {}
     values: dict[str, Any] = {}
     for layer in layers:
@@ -195,7 +195,11 @@ def load(
         for setting in found.values():
             texts[setting.name] = setting.text
             values[setting.name] = _checked(setting)
-    return Properties(texts, values)
+    properties = Properties(texts, values)
+    if not properties.flag(KEY_SHARED):
+        for file, layer in zip(opened, written):
+            _refuse_exposed(file, layer)
+    return properties
 
 
 def matches(globs: Iterable[str], identifier: str, name: str = "") -> bool:
@@ -203,6 +207,19 @@ def matches(globs: Iterable[str], identifier: str, name: str = "") -> bool:
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(text, glob) for glob in globs for text in (identifier, name) if text)
+
+
+def _refuse_exposed(file: sources.File, settings: Iterable[Setting]) -> None:
+    """Raise WrongUsage for a file that contains a secret and that too many users can access."""
+    secret = [
+        entry.name
+        for entry in settings
+        if not sources.unset(entry.text) and sources.is_secret(row(entry.name), entry.text)
+    ]
+    if secret and file.status is not None:
+        from lm_openai.config.exposure import refuse
+
+        refuse(f"{file.origin}, which contains {secret[0]},", file.path, file.status)
 
 
 @functools.cache

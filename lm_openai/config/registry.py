@@ -11,6 +11,7 @@ from lm_openai import resources
 
 FAMILY = "openai."
 KEY, KEY_FILE = "openai.admin.key", "openai.admin.key.file"
+KEY_SHARED = "openai.admin.key.file.shared"
 
 
 class Property(NamedTuple):

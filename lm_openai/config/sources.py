@@ -36,13 +36,43 @@ def environment(environ: Mapping[str, str]) -> Iterator[Setting]:
             yield Setting(name, text.strip(), variable)
 
 
-def file(path: str, stdin: TextIO | None) -> Iterator[Setting]:
+class File(NamedTuple):
+    """Text of a `--properties` file; `path` and `status` are those of the opened file.
+
+    `status` is None for standard input. `origin` names the file in messages.
+    """
+
+    origin: str
+    text: str
+    path: str = ""
+    status: os.stat_result | None = None
+
+
+def read(path: str, stdin: TextIO | None) -> File:
+    """Read a `--properties` file; `-` is `stdin`. Raises WrongUsage."""
+    origin = "standard input" if path == "-" else path
+    path = os.path.expanduser(path)
+    try:
+        if path == "-":
+            if stdin is None:
+                raise WrongUsage("properties from standard input: no standard input is available")
+            return File(origin, stdin.read())
+        with open(path, encoding="utf-8") as opened:
+            return File(origin, opened.read(), path, os.fstat(opened.fileno()))
+    except OSError as reason:
+        from lm_openai.config.exposure import unreadable
+
+        raise unreadable(f"properties from {origin}", path, reason) from None
+    except UnicodeDecodeError:
+        raise WrongUsage(f"properties from {origin} are not UTF-8 text") from None
+
+
+def settings(file: File) -> Iterator[Setting]:
     """Yield the settings in a file, a JSON object or lines; names outside `openai.` are skipped.
 
     Raises WrongUsage.
     """
-    origin = "standard input" if path == "-" else path
-    text = _read(path, origin, stdin).removeprefix("\ufeff")
+    origin, text = file.origin, file.text.removeprefix("\ufeff")
     pairs = _json(text, origin) if text.lstrip().startswith("{") else _lines(text, origin)
     for name, value in pairs:
         if _is_property(name, origin):
@@ -63,12 +93,17 @@ def sets(pairs: Sequence[str]) -> Iterator[Setting]:
             near = suggest(FAMILY + name, table())
             raise WrongUsage(f"{_shown_name(name)} (from --set) is not a known property{near}")
         entry = row(name)
-        if entry.secret or (entry.kind == "url" and any(user_info(text))):
+        if is_secret(entry, text):
             raise WrongUsage(
                 f"{name}: a secret is refused in --set, because command lines show in the process "
                 f"list; use the environment variable {variable_of(name)} or a --properties file"
             )
         yield Setting(name, text, "--set")
+
+
+def is_secret(entry: Property, text: str) -> bool:
+    """Return True for a secret property and for a URL with user info."""
+    return entry.secret or (entry.kind == "url" and any(user_info(text)))
 
 
 def unset(text: str) -> bool:
@@ -142,20 +177,6 @@ def _known_names() -> Iterator[str]:
         for name, entry in table().items():
             if entry.each:
                 yield f"{FAMILY}{folder}.{name.removeprefix(FAMILY)}"
-
-
-def _read(path: str, origin: str, stdin: TextIO | None) -> str:
-    try:
-        if path == "-":
-            if stdin is None:
-                raise WrongUsage("properties from standard input: no standard input is available")
-            return stdin.read()
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
-            return file.read()
-    except OSError as reason:
-        raise WrongUsage(f"properties from {origin} cannot be read: {reason.strerror}") from None
-    except UnicodeDecodeError:
-        raise WrongUsage(f"properties from {origin} are not UTF-8 text") from None
 
 
 def _json(text: str, origin: str) -> Iterator[tuple[str, str]]:

@@ -199,7 +199,10 @@ def test_a_key_file_that_others_can_read_is_refused_with_the_fix(
     outcome = start(Bad(("--set", f"openai.admin.key.file={path}"), "", environ={"": ""}))
 
     assert (outcome.stdout, outcome.status) == ("", 2)
-    assert f"{path} can be read by group or others; run chmod 600 on it" in outcome.stderr
+    assert (
+        f"{path} can be accessed by every user of this host; this process runs as user"
+        in outcome.stderr
+    )
     assert KEY not in outcome.stderr
 
 

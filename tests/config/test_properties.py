@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from lm_openai import timespans
-from lm_openai.config import key_file, value_types
+from lm_openai.config import value_types
 from lm_openai.config.properties import load
 from lm_openai.config.registry import row, table
 from lm_openai.config.sources import variable_of
@@ -560,14 +560,6 @@ class TestKeyFile:
     def test_a_private_file_is_read_without_its_line_end(self, path):
         assert self.load(path).admin_key() == KEY
 
-    @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o602])
-    def test_a_file_that_others_can_access_is_refused_unless_shared(self, path, mode):
-        path.chmod(mode)
-        os.chown(path, os.geteuid() or 12345, -1)
-        with pytest.raises(WrongUsage, match=r"chmod 600 .* openai\.admin\.key\.file\.shared"):
-            self.load(path).admin_key()
-        assert self.load(path, "openai.admin.key.file.shared=true").admin_key() == KEY
-
     def test_the_permissions_of_a_links_target_decide(self, path, tmp_path):
         link = tmp_path / "link"
         link.symlink_to(path)
@@ -608,27 +600,6 @@ class TestKeyFile:
             self.load(tmp_path / "none").admin_key()
         with pytest.raises(WrongUsage, match="directory"):
             self.load(tmp_path).admin_key()
-
-    def test_secrets_mounts_are_separate_file_systems_in_memory(self):
-        mounts = (
-            "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
-            "30 21 0:25 / /run rw,nosuid shared:2 - tmpfs tmpfs rw\n"
-            "31 21 0:26 / /dev/shm rw - tmpfs tmpfs rw\n"
-            "77 21 0:90 / /etc/openai ro,relatime master:3 shared:9 - tmpfs tmpfs rw,size=64k\n"
-            "78 21 0:91 / /run/credentials/x.service ro - ramfs none rw\n"
-        )
-        found = [
-            device
-            for device in ("8:1", "0:25", "0:26", "0:90", "0:91", "9:9")
-            if key_file.secrets_mount(mounts, device)
-        ]
-        assert found == ["0:90", "0:91"]
-
-    @pytest.mark.parametrize(("owner", "trusted"), [(0, True), (1000, False)])
-    def test_below_run_secrets_only_files_of_root_are_trusted(self, owner, trusted):
-        status = os.stat_result((0o100444, 1, 1, 1, owner, owner, 20, 0, 0, 0))
-        assert key_file.on_secrets_mount("/run/secrets/openai", status) is trusted
-        assert key_file.on_secrets_mount("/run/secretsfoo/openai", status) is False
 
 
 def test_loading_properties_imports_no_heavy_module():
