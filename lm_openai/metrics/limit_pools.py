@@ -22,6 +22,8 @@ LIMITS = {
     "batch_tpd": "batch_1_day_max_input_tokens",
     "audio_megabytes_per_minute": "max_audio_megabytes_per_1_minute",
 }
+Stated = frozenset[tuple[str, int]]
+"""Limits that a row states, by short name; UNLIMITED and above are one value."""
 
 
 class Pool(NamedTuple):
@@ -68,21 +70,55 @@ class Pools(NamedTuple):
 
 
 def pools(rows: Iterable[RateLimit]) -> Pools:
-    """Return a project's pools; the rows of one family with equal limits form one pool."""
-    members: dict[tuple[object, ...], list[RateLimit]] = {}
+    """Return a project's pools; the rows of one family whose limits agree form one pool."""
+    families: dict[tuple[str, bool], list[RateLimit]] = {}
     for row in rows:
-        members.setdefault(_identity(row), []).append(row)
+        alone = _never_joined(row.model)
+        stem = row.model if alone else family(row.model)
+        families.setdefault((stem, alone), []).append(row)
     result: list[Pool] = []
     by_row: dict[str, Pool] = {}
-    by_family: dict[str, list[Pool]] = {}
-    for same in members.values():
-        name = min((row.model for row in same), key=lambda model: (len(model), model))
-        result.append(Pool(name, _limits(same[0])))
-        by_row.update((row.model, result[-1]) for row in same)
-        if not _never_joined(name):
-            by_family.setdefault(family(name), []).append(result[-1])
-    single = {stem: own[0] for stem, own in by_family.items() if len(own) == 1}
-    return Pools(tuple(sorted(result, key=lambda pool: pool.name)), by_row, single)
+    by_family: dict[str, Pool] = {}
+    for (stem, alone), members in families.items():
+        own = [(_pool(same), same) for same in _joined(members)]
+        result += (pool for pool, _ in own)
+        by_row.update((row.model, pool) for pool, same in own for row in same)
+        if len(own) == 1 and not alone:
+            by_family[stem] = own[0][0]
+    return Pools(tuple(sorted(result, key=lambda pool: pool.name)), by_row, by_family)
+
+
+def _joined(rows: Iterable[RateLimit]) -> Iterable[list[RateLimit]]:
+    """Return the rows of one family by pool; the order of the rows does not matter.
+
+    Rows that state the same limits are one pool, and so are rows that agree wherever both state a
+    limit. A row that agrees with two rows that differ from each other stays a pool of its own.
+    """
+    equal: dict[Stated, list[RateLimit]] = {}
+    for row in rows:
+        equal.setdefault(frozenset(_stated(row).items()), []).append(row)
+    near = {one: [other for other in equal if _agree(one, other)] for one in equal}
+    clear = [one for one in equal if _agree(*near[one])]
+    result: dict[Stated, list[RateLimit]] = {}
+    for one, same in equal.items():
+        first = next(other for other in clear if other in near[one]) if one in clear else one
+        result.setdefault(first, []).extend(same)
+    return result.values()
+
+
+def _agree(*stated: Stated) -> bool:
+    """Return True if no limit has two values."""
+    every = frozenset().union(*stated)
+    return len(dict(every)) == len(every)
+
+
+def _pool(rows: Iterable[RateLimit]) -> Pool:
+    """Return the pool of rows that agree; it has every limit that one of them states."""
+    members = list(rows)
+    name = min((row.model for row in members), key=lambda model: (len(model), model))
+    stated = {short: limit for row in members for short, limit in _stated(row).items()}
+    limits = {short: stated[short] for short in LIMITS if stated.get(short, UNLIMITED) < UNLIMITED}
+    return Pool(name, limits)
 
 
 @lru_cache(maxsize=4096)
@@ -117,19 +153,12 @@ def _names(model: str) -> Iterator[str]:
         yield model.removeprefix("ft:")
 
 
-def _identity(row: RateLimit) -> tuple[object, ...]:
-    if _never_joined(row.model):
-        return (row.model,)
-    return (family(row.model), *row[2:])
-
-
 @lru_cache(maxsize=4096)
 def _never_joined(model: str) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in NEVER_JOINED)
 
 
-def _limits(row: RateLimit) -> dict[str, int]:
+def _stated(row: RateLimit) -> dict[str, int]:
+    """Return the limits that a row states by short name; all unlimited values are UNLIMITED."""
     known = {short: getattr(row, field) for short, field in LIMITS.items()}
-    return {
-        short: limit for short, limit in known.items() if limit is not None and limit < UNLIMITED
-    }
+    return {short: min(limit, UNLIMITED) for short, limit in known.items() if limit is not None}

@@ -314,6 +314,22 @@ def test_the_use_of_a_pool_is_the_sum_over_its_alias_and_all_its_snapshots(shown
     assert part(rows["Alpha / gpt-4o"], "tpm") == (1000, 600, 60.0)
 
 
+def test_an_alias_and_a_snapshot_with_two_spellings_of_unlimited_share_their_requests(
+    poll: Poll,
+) -> None:
+    rows = [limit("gpt-4o", 500, UNLIMITED), limit("gpt-4o-2024-08-06", 500, UNLIMITED + 1)]
+    uses = (
+        text("12:20", 300, 300),
+        text("12:20", 300, 300, model="gpt-4o-2024-08-06"),
+    )
+
+    (row,) = json.loads(poll(small(*uses, limits={"proj_a": rows})).stdout)["instances"]
+
+    assert row["alias"] == "Alpha / gpt-4o"
+    assert part(row["datapoints"], "rpm") == (500, 600, 120)
+    assert row["breaches"][0]["level"] == "critical"
+
+
 def test_two_projects_at_60_percent_are_two_instances_and_neither_alarms(poll: Poll) -> None:
     two = (("proj_a", "Alpha", False), ("proj_b", "Beta", False))
     same = {name: [limit("gpt-4o", 10, 1000)] for name, *_ in two}

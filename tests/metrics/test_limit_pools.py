@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import permutations
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -36,10 +37,15 @@ FAMILIES = {
 WORDS = st.from_regex(r"[a-z]{1,4}[0-9]?(-[a-z]{1,5}){0,2}", fullmatch=True)
 DATES = st.sampled_from(["", "-2024-08-06", "-2025-11-30", "-0613", "-1106", ":2023-10-25", "-v2"])
 MODELS = st.builds("".join, st.tuples(WORDS, DATES))
-LIMITS = st.sampled_from([(500, 30_000), (10_000, 2_000_000), (0, 0), (500, UNLIMITED)])
+LIMITS = st.sampled_from(
+    [(500, 30_000), (10_000, 2_000_000), (0, 0), (500, UNLIMITED), (None, 0), (500, None)]
+)
+Pair = tuple[str, tuple[int | None, int | None]]
 
 
-def row(model: str, requests: int = 500, tokens: int = 30_000, **others: int) -> RateLimit:
+def row(
+    model: str, requests: int | None = 500, tokens: int | None = 30_000, **others: int
+) -> RateLimit:
     return RateLimit(f"rl-{model}", model, requests, tokens, **others)
 
 
@@ -86,7 +92,49 @@ def test_rows_with_different_limits_are_separate_pools() -> None:
 
 
 def test_one_different_limit_is_enough_to_separate_two_rows() -> None:
-    assert len(joined("gpt-4o", row("gpt-4o-2024-08-06", max_requests_per_1_day=9)).all) == 2
+    first = row("gpt-4o", max_requests_per_1_day=8)
+
+    assert len(joined(first, row("gpt-4o-2024-08-06", max_requests_per_1_day=9)).all) == 2
+
+
+def test_all_unlimited_values_are_equal() -> None:
+    found = joined(
+        row("gpt-4o", tokens=UNLIMITED),
+        row("gpt-4o-2024-08-06", tokens=UNLIMITED + 1),
+        row("gpt-4o-2024-11-20", tokens=10**18),
+    )
+
+    assert [(pool.name, pool.limits) for pool in found.all] == [("gpt-4o", {"rpm": 500})]
+
+
+@pytest.mark.parametrize("limit", [0, 9, UNLIMITED])
+def test_a_limit_that_only_one_row_states_applies_to_the_whole_pool(limit: int) -> None:
+    snapshot = row("gpt-4o-2024-08-06", batch_1_day_max_input_tokens=limit)
+    found = joined("gpt-4o", snapshot)
+
+    assert names(found) == ["gpt-4o"]
+    assert found.pool_for(snapshot.model) is found.pool_for("gpt-4o")
+    batch = {} if limit == UNLIMITED else {"batch_tpd": limit}
+    assert found.all[0].limits == {"rpm": 500, "tpm": 30_000, **batch}
+
+
+def test_unlimited_differs_from_any_limit() -> None:
+    assert len(joined("gpt-4o", row("gpt-4o-2024-08-06", tokens=UNLIMITED)).all) == 2
+
+
+def test_a_row_that_agrees_with_two_pools_that_differ_is_a_pool_of_its_own() -> None:
+    rows = (
+        row("gpt-4o"),
+        row("gpt-4o-2024-05-13", max_requests_per_1_day=8),
+        row("gpt-4o-2024-08-06", max_requests_per_1_day=9),
+        row("gpt-4o-2024-11-20", max_requests_per_1_day=9),
+    )
+
+    for order in permutations(rows):
+        found = joined(*order)
+        assert names(found) == ["gpt-4o", "gpt-4o-2024-05-13", "gpt-4o-2024-08-06"]
+        assert found.pool_for("gpt-4o").limits == {"rpm": 500, "tpm": 30_000}
+        assert found.pool_for("gpt-4o-2024-11-20").name == "gpt-4o-2024-08-06"
 
 
 def test_an_unknown_snapshot_of_a_split_family_counts_against_the_alias() -> None:
@@ -173,9 +221,7 @@ def test_a_limit_of_zero_blocks_the_pool() -> None:
 
 
 @given(st.lists(st.tuples(MODELS, LIMITS), unique_by=lambda pair: pair[0], max_size=8))
-def test_every_row_is_in_one_pool_that_has_its_limits(
-    pairs: list[tuple[str, tuple[int, int]]],
-) -> None:
+def test_every_row_is_in_one_pool_that_has_its_limits(pairs: list[Pair]) -> None:
     rows = [row(model, *limits) for model, limits in pairs]
     found = pools(rows)
 
@@ -183,8 +229,8 @@ def test_every_row_is_in_one_pool_that_has_its_limits(
     for one in rows:
         pool = found.pool_for(one.model)
         assert pool in found.all
-        assert pool.limits.get("tpm", UNLIMITED) == one.max_tokens_per_1_minute
-        assert pool.limits["rpm"] == one.max_requests_per_1_minute
+        for short, limit in zip(("rpm", "tpm"), one[2:4]):
+            assert limit is None or pool.limits.get(short, UNLIMITED) == limit
 
 
 @given(st.lists(MODELS, unique=True, max_size=8), MODELS)
@@ -194,17 +240,20 @@ def test_a_model_counts_only_against_a_row_of_its_own_family(rows: list[str], mo
     assert family(pool.name) == family(model)
 
 
-@given(st.lists(MODELS, unique=True, max_size=6), st.randoms(use_true_random=False))
-def test_the_order_of_the_rows_does_not_matter(rows: list[str], chance: object) -> None:
-    assert names(joined(*rows)) == names(joined(*_shuffled(rows, chance)))
+@given(
+    st.lists(st.tuples(st.just("a"), DATES, LIMITS), unique_by=lambda row: row[1], max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_of_the_rows_does_not_matter(
+    parts: list[tuple[str, str, tuple[int | None, int | None]]], chance: Random
+) -> None:
+    rows = [row(stem + date, *limits) for stem, date, limits in parts]
+    mixed = rows.copy()
+    chance.shuffle(mixed)
+
+    assert pools(rows).all == pools(mixed).all
 
 
 @given(MODELS)
 def test_a_model_is_looked_up_by_its_own_name_first(model: str) -> None:
     assert next(candidates(model)) == model
-
-
-def _shuffled(rows: Iterable[str], chance: object) -> list[str]:
-    mixed = list(rows)
-    chance.shuffle(mixed)  # type: ignore[attr-defined]
-    return mixed
