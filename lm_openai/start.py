@@ -1,26 +1,57 @@
-"""Entry point of a DataSource script, which imports only what its options need."""
+"""Entry points: a DataSource's script, which imports only what it needs, and the suite command."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lm_openai.app import options
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as a shell reports it: 128 and the number of SIGINT."""
 
 
 def main(folder: str, argv: Sequence[str] | None = None) -> NoReturn:
-    """Run one DataSource as a script and exit with its status.
+    """Run one DataSource as a script and exit with its status; Ctrl-C ends it quietly.
 
     A plain poll runs without click. Help, wrong usage and click's own forms go through click.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _run(folder, list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        _interrupted()
+    sys.exit(status)
+
+
+def suite() -> NoReturn:
+    """Run the suite command and exit with its status; Ctrl-C ends it quietly."""
+    try:
+        from lm_openai.app.cli import main
+
+        main()
+    except KeyboardInterrupt:
+        _interrupted()
+    sys.exit()
+
+
+def _run(folder: str, words: list[str]) -> int:
+    from lm_openai.app import options
+
     plain = options.parse(words)
     if plain is None:
         from lm_openai.app.cli import script
 
-        sys.exit(script(folder, words))
+        return script(folder, words)
     from lm_openai.app.runner import run
     from lm_openai.app.session import Surroundings
 
-    sys.exit(run(folder, plain, Surroundings.real()))
+    return run(folder, plain, Surroundings.real())
+
+
+def _interrupted() -> NoReturn:
+    """End the process at once: an exit would wait for the threads of running requests."""
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    suite()

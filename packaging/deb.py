@@ -25,9 +25,9 @@ import os
 import sys
 
 sys.path[0] = os.path.realpath(os.path.join(os.path.realpath(__file__), "../../share/lm-openai"))
-from lm_openai.app.cli import main
+from lm_openai.start import suite
 
-main()
+suite()
 """
 
 CONTROL = """\

@@ -32,9 +32,9 @@ if sys.argv[1:] and sys.argv[1] in {folders!r}:
 
     main(sys.argv.pop(1))
 
-from lm_openai.app.cli import main
+from lm_openai.start import suite
 
-main()
+suite()
 """
 
 

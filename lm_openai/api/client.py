@@ -172,8 +172,12 @@ class Client:
             return [_outcome(call) for call in waiting]
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(min(self._concurrency, len(waiting))) as pool:
+        pool = ThreadPoolExecutor(min(self._concurrency, len(waiting)))
+        try:
             return [*pool.map(_outcome, waiting)]
+        finally:
+            # an interrupt does not wait for the running requests, which may take the whole poll
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _buckets(
         self, path: str, start: int, end: int, query: Query, exact: bool

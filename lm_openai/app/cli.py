@@ -42,8 +42,8 @@ def invoke(command: click.Command, argv: Sequence[str]) -> int:
         return _fail(failure, command, argv)
     except OSError as error:
         return _fail(runner.unwritable(sys.stdout, error), command, argv)
-    except click.Abort:
-        return runner.FAILED
+    except click.Abort:  # click's word for an interrupt
+        raise KeyboardInterrupt from None
     return int(status or 0)
 
 

@@ -68,7 +68,7 @@ def test_the_first_run_builds_the_environment_and_the_second_reuses_it(
     assert (first.returncode, second.returncode) == (0, 0)
     assert made == ["-m venv --clear .venv"]
     assert installed[0].endswith("--editable .")
-    assert checkout.logged("-m") == ["-m lm_openai.app.cli demo"]
+    assert checkout.logged("-m") == ["-m lm_openai.start demo"]
 
 
 def test_a_changed_setup_cfg_builds_the_environment_again(checkout: Checkout) -> None:
@@ -112,7 +112,7 @@ def test_demo_and_test_share_one_environment(checkout: Checkout) -> None:
 
     assert made == []
     assert installed[0].endswith("--editable .[test]")
-    assert checkout.logged("-m") == ["-m lm_openai.app.cli demo"]
+    assert checkout.logged("-m") == ["-m lm_openai.start demo"]
 
 
 def test_the_exit_status_of_pytest_is_passed_on(checkout: Checkout) -> None:
