@@ -44,25 +44,32 @@ def list_datasources() -> int:
 
 @suite.command()
 @click.argument(
-    "folders", nargs=-1, required=True, shell_complete=parameters.folders((EVERYTHING,))
+    "folders",
+    metavar="DATASOURCE...",
+    nargs=-1,
+    required=True,
+    shell_complete=parameters.folders((EVERYTHING,)),
 )
 @parameters.with_options()
 def collect(folders: Sequence[str], **given: Any) -> int:
-    """Poll DataSources, or `all` of them, and print one format."""
+    """Poll DataSources, or `all` of them, and print one format.
+
+    A DataSource is named by its folder, LogicModule name or title.
+    """
     return polls(folders, parameters.options(given))
 
 
 @suite.command()
-@click.argument("folder", shell_complete=parameters.folders())
+@click.argument("folder", metavar="DATASOURCE", shell_complete=parameters.folders())
 @parameters.with_options(*(option.flag for option in OPTIONS if option.flag != "--discover"))
 def discover(folder: str, **given: Any) -> int:
     """Print one DataSource's instances in a format's discovery form."""
     options = parameters.options(given)._replace(discover=True)
-    return runner.run(folder, options, Surroundings.real())
+    return runner.run(datasource.folder_of(folder), options, Surroundings.real())
 
 
 @suite.command()
-@click.argument("folder", shell_complete=parameters.folders())
+@click.argument("folder", metavar="DATASOURCE", shell_complete=parameters.folders())
 @parameters.with_options("--thresholds")
 def thresholds(folder: str, **given: Any) -> int:
     """Show one DataSource's thresholds in force and their files.
@@ -73,7 +80,7 @@ def thresholds(folder: str, **given: Any) -> int:
     from lm_openai.config import paths, threshold_files
     from lm_openai.model.thresholds import LEVELS, describe
 
-    definition = datasource.definition(folder)
+    definition = datasource.definition(datasource.folder_of(folder))
     folders = paths.threshold_folders(Surroundings.real().environ)
     rules = threshold_files.load(definition, parameters.options(given).thresholds, folders)
     lines = list(describe(rules))
@@ -274,12 +281,18 @@ def sizes(scale: str) -> dict[str, int]:
     return found
 
 
+def chosen(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the folders of the named DataSources, or with `all` every folder.
+
+    Raises WrongUsage for a word that names no DataSource.
+    """
+    named = [datasource.folder_of(word) for word in words if word != EVERYTHING]
+    return resources.folders() if EVERYTHING in words else tuple(dict.fromkeys(named))
+
+
 def polls(words: Sequence[str], options: Options) -> int:
     """Poll the named DataSources, or `all`, and return the exit status; raises WrongUsage."""
-    named = tuple(word for word in dict.fromkeys(words) if word != EVERYTHING)
-    for folder in named:
-        datasource.definition(folder)
-    folders = resources.folders() if EVERYTHING in words else named
+    folders = chosen(words)
     around = Surroundings.real()
     if len(folders) == 1:
         return runner.run(folders[0], options, around)

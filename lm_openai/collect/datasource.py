@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from lm_openai import resources
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.usage_queries import UsageQuery
-from lm_openai.errors import WrongUsage
+from lm_openai.errors import WrongUsage, suggest
 from lm_openai.model.definition import Definition, parse
 from lm_openai.model.report import Instance, Sample
 
@@ -47,7 +47,31 @@ def load(folder: str) -> DataSource:
 def definition(folder: str) -> Definition:
     """Return the definition in `modules/<folder>`; raises WrongUsage for an unknown folder."""
     if folder not in resources.folders():
-        known = ", ".join(resources.folders())
-        raise WrongUsage(f"unknown DataSource {folder!r}: use one of {known}")
+        raise unknown(folder)
     document = json.loads(resources.module_file(folder, f"{folder}.json"))
     return parse(folder, document, USAGE_KINDS)
+
+
+def definitions() -> Iterator[Definition]:
+    """Yield the definitions of all DataSources, in the order of their folders."""
+    return map(definition, resources.folders())
+
+
+def folder_of(word: str) -> str:
+    """Return the folder of the DataSource with this folder, LogicModule name or title.
+
+    Raises WrongUsage, with the nearest name, if there is none.
+    """
+    if word in resources.folders():
+        return word
+    for known in definitions():
+        if known.is_named(word):
+            return known.folder
+    raise unknown(word)
+
+
+def unknown(word: str) -> WrongUsage:
+    """Return the error for a word that names no DataSource."""
+    names = [name for known in definitions() for name in known.spellings]
+    near = suggest(word, names) or f"; expected one of {', '.join(resources.folders())}"
+    return WrongUsage(f"unknown DataSource {word!r}{near}")

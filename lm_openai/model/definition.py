@@ -64,6 +64,15 @@ class Definition(NamedTuple):
     datapoints: tuple[Datapoint, ...]
     graphs: tuple[Graph, ...]
 
+    @property
+    def spellings(self) -> tuple[str, str, str]:
+        """The names that people use: folder, LogicModule name and title."""
+        return self.folder, self.name, self.title
+
+    def is_named(self, word: str) -> bool:
+        """Return True if the word is one of its names; case and separators do not matter."""
+        return _letters(word) in map(_letters, self.spellings)
+
     def datapoint(self, name: str) -> Datapoint:
         """Return the datapoint of that name; raises KeyError if it is not declared."""
         for datapoint in self.datapoints:
@@ -89,6 +98,10 @@ def parse(folder: str, document: Mapping[str, Any], kinds: Iterable[str] = ()) -
             "graphs": tuple(_graph(entry, kinds) for entry in document["graphs"]),
         },
     )
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _datapoints(entry: Mapping[str, Any], kinds: Iterable[str]) -> Iterable[Datapoint]:

@@ -11,7 +11,7 @@ import pytest
 
 from lm_openai import resources
 from lm_openai.app import cli, demo, parameters
-from lm_openai.app.commands import suite
+from lm_openai.app.commands import chosen, suite
 from lm_openai.app.session import Surroundings
 from lm_openai.collect import datasource
 
@@ -64,8 +64,14 @@ def test_the_help_of_a_script_explains_where_the_key_comes_from(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["collect", "all", "nope"], "unknown DataSource 'nope': use one of api_keys_by_key, "),
-        (["collect", "rate_limits", "nope"], "unknown DataSource 'nope': use one of "),
+        (["collect", "all", "nope"], "unknown DataSource 'nope'; expected one of api_keys_by_key"),
+        (["collect", "rate_limits", "nope"], "unknown DataSource 'nope'; expected one of "),
+        (["collect", "rate_limit"], "unknown DataSource 'rate_limit'; did you mean rate_limits?"),
+        (["discover", "costs_by_user"], "unknown DataSource 'costs_by_user'; did you mean cost_by"),
+        (
+            ["thresholds", "OpenAI_RateLimits_ByProjct"],
+            "unknown DataSource 'OpenAI_RateLimits_ByProjct'; did you mean OpenAI_RateLimits_ByPro",
+        ),
         (["simulate", "--port", "99999"], "lm-openai: Invalid value for '--port': 99999 is not "),
     ],
 )
@@ -77,6 +83,23 @@ def test_an_unknown_datasource_or_port_is_refused_by_name(
     out, err = capsys.readouterr()
     assert err.startswith(sentence)
     assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("folder", resources.folders())
+def test_a_datasource_is_named_by_folder_logicmodule_name_or_title(folder: str) -> None:
+    known = datasource.definition(folder)
+    words = [folder, known.name, known.title, known.title.upper(), folder.replace("_", "-")]
+
+    assert [datasource.folder_of(word) for word in words] == [folder] * 5
+
+
+def test_each_command_accepts_a_title(capsys: pytest.CaptureFixture[str]) -> None:
+    by_folder, by_name, by_title = (
+        output(["thresholds", word], capsys)
+        for word in ("rate_limits", "OpenAI_RateLimits_ByProject", "OpenAI Rate Limits By Project")
+    )
+    assert by_folder == by_name == by_title
+    assert chosen(["OpenAI Organization", "organization"]) == ("organization",)
 
 
 @pytest.mark.parametrize("folder", resources.folders())
