@@ -13,6 +13,7 @@ class Datapoint(NamedTuple):
 
     `fold` joins buckets into the window's value ("sum", "last" or "max"; None: computed once per
     poll). `derived` is `{"sum": [names]}` or `{"percent": [part, whole]}`, computed after the fold.
+    `zero` is the word that people read for the value 0, such as `blocked` for a limit.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Datapoint(NamedTuple):
     derived: dict[str, list[str]] | None = None
     min: int | None = None
     max: int | None = None
+    zero: str = ""
 
     @property
     def measure(self) -> Unit:

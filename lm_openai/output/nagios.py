@@ -11,7 +11,7 @@ from lm_openai.model.definition import Datapoint, Definition
 from lm_openai.model.report import LEVELS, Gap, Reading, Report, Row
 from lm_openai.model.thresholds import Threshold
 from lm_openai.model.units import Number, plain
-from lm_openai.output.text import limit, one_line
+from lm_openai.output.text import idle_word, limit, one_line, value_word
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -170,18 +170,19 @@ def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _about(definition: Definition, row: Row, number: int) -> str:
-    """Return an alias and `number` readings, the worst first; an idle instance is just `idle`."""
+    """Return an alias and `number` readings, the worst first; an idle one is just `idle`."""
     readings = sorted(row.readings, key=lambda reading: -reading.level)
     texts = [_reading_text(definition, reading) for reading in readings[:number]]
     if row.idle and not row.level:
-        texts = ["idle"]
+        texts = [idle_word(definition, row)]
     alias = _clean(row.instance.alias)[:ALIAS].rstrip() or row.instance.wildvalue
     return f"{alias}: {', '.join(texts) or 'no value'}"
 
 
 def _reading_text(definition: Definition, reading: Reading) -> str:
     uom = definition.datapoint(reading.datapoint).measure.uom
-    text = f"{reading.datapoint} {_readable(reading.value)}{uom}"
+    shown = value_word(definition, reading) or f"{_readable(reading.value)}{uom}"
+    text = f"{reading.datapoint} {shown}"
     if not reading.breach:
         return text
     phrase = PHRASES[reading.breach.threshold.operator]

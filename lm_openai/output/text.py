@@ -6,12 +6,24 @@ import re
 from decimal import Decimal
 
 from lm_openai.errors import Failure
-from lm_openai.model.report import Breach, Instance, Report
+from lm_openai.model.definition import Definition
+from lm_openai.model.report import Breach, Instance, Reading, Report, Row
 
 
 def one_line(text: str) -> str:
     """Return text with control characters, line ends and lone surrogates replaced by spaces."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", text)
+
+
+def value_word(definition: Definition, reading: Reading) -> str:
+    """Return the word that people read for the value, such as `blocked` for a limit of 0, or ""."""
+    return "" if reading.value else definition.datapoint(reading.datapoint).zero
+
+
+def idle_word(definition: Definition, row: Row) -> str:
+    """Return the word for an instance without use: `blocked` if a limit is 0, else `idle`."""
+    words = (value_word(definition, reading) for reading in row.readings)
+    return next(filter(None, words), "idle")
 
 
 def tags(instance: Instance, organization: str) -> dict[str, str]:
