@@ -197,7 +197,7 @@ def simulate(port: int, seed: int, at: str, scale: str, faults: Sequence[str]) -
     metavar="DURATION",
     default="3h",
     show_default=True,
-    help="how long to watch, once a minute",
+    help="how long to watch, once a minute, at least 15m",
 )
 def age(length: str, **given: Any) -> int:
     """Measure how late usage arrives and which grace it needs.
@@ -206,31 +206,11 @@ def age(length: str, **given: Any) -> int:
     """
     import time
 
-    from lm_openai import timespans
-    from lm_openai.metrics import usage_lag
+    from lm_openai.app import age
 
-    try:
-        seconds = timespans.duration(length)
-    except ValueError:
-        raise WrongUsage(f"--watch {length!r}: give a duration such as 90m or 3h") from None
+    age.duration(length)
     session = Session(parameters.options(given), Surroundings.real())
-    click.echo(f"watching for {length}, one request per usage kind every minute", err=True)
-    found = list(
-        usage_lag.watch(
-            lambda: sessions.connect(session.properties),
-            seconds,
-            lambda: int(time.time()),
-            time.sleep,
-        )
-    )
-    click.echo(f"{'kind':28}{'minutes':>8}{'50 %':>8}{'90 %':>8}{'99 %':>8}  grace")
-    for kind in found:
-        ages = "".join(f"{seconds // 60:>6} m" for seconds in kind.ages.values())
-        growing = " (still growing: watch longer)" if kind.growing else ""
-        click.echo(f"{kind.kind:28}{kind.minutes:>8}{ages}  {kind.grace}m{growing}")
-    if not found:
-        click.echo("no usage was seen, so nothing can be measured", err=True)
-    return runner.DONE if found else runner.FAILED
+    return age.run(length, session, lambda: int(time.time()), time.sleep)
 
 
 @suite.command()

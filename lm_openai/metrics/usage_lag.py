@@ -38,30 +38,59 @@ class Age(NamedTuple):
         return -(-self.ages[SHARES[-1]] // MINUTE)
 
 
-def watch(
-    client: Callable[[], Client],
-    seconds: int,
-    now: Callable[[], int],
-    sleep: Callable[[float], None],
-) -> Iterator[Age]:
-    """Poll the minutes from now on for `seconds` seconds, then yield the age of each kind.
+class Watch:
+    """Counts of the minutes from now on, recorded at each poll.
 
-    Only minutes of the first half are measured, so that each is watched for at least half of the
-    time. A failed poll leaves a gap but does not make an age wrong. Raises ApiFailure if every
-    request of the first poll fails.
+    `client` returns a new client for each poll; `now` returns Unix seconds.
     """
-    begun = now()
-    seen: dict[str, Seen] = {name: {} for name, kind in USAGE_KINDS.items() if not kind.level}
-    outcomes = _poll(client(), seen, begun, now())
-    if all(isinstance(outcome, ApiFailure) for outcome in outcomes):
-        raise next(outcome for outcome in outcomes if outcome is not None)
-    while now() < begun + seconds:
-        sleep(INTERVAL)
-        _poll(client(), seen, begun, now())
-    for name, minutes in seen.items():
-        age = grown(name, minutes, begun, begun + seconds)
-        if age is not None:
-            yield age
+
+    def __init__(self, client: Callable[[], Client], now: Callable[[], int]) -> None:
+        self._client, self._now = client, now
+        self._begun = self._ended = now()
+        self._seen: dict[str, Seen] = {
+            name: {} for name, kind in USAGE_KINDS.items() if not kind.level
+        }
+
+    def poll(self) -> None:
+        """Record the present counts; a failed request leaves a gap and makes no age wrong.
+
+        Raises ApiFailure if every request fails and there is no earlier poll.
+        """
+        outcomes = _poll(self._client(), self._seen, self._begun, self._now())
+        failures = [outcome for outcome in outcomes if outcome is not None]
+        if len(failures) == len(outcomes) and not any(self._seen.values()):
+            raise failures[0]
+        self._ended = self._now()
+
+    def watched(self) -> int:
+        """Return the seconds from the beginning to the last poll."""
+        return self._ended - self._begun
+
+    def used(self) -> int:
+        """Return how many usage kinds showed usage so far."""
+        return sum(
+            any(sightings[-1][1] for sightings in minutes.values())
+            for minutes in self._recorded().values()
+        )
+
+    def ages(self) -> list[Age]:
+        """Return the age of each kind with usage.
+
+        Only minutes of the first half are measured, so that each is watched for at least half of
+        the time.
+        """
+        found = (
+            grown(name, minutes, self._begun, self._ended)
+            for name, minutes in self._recorded().items()
+        )
+        return [age for age in found if age is not None]
+
+    def _recorded(self) -> dict[str, Seen]:
+        """Return a copy: after an interrupt, running requests may still record counts."""
+        return {
+            name: {start: [*sightings] for start, sightings in [*minutes.items()]}
+            for name, minutes in self._seen.items()
+        }
 
 
 def grown(kind: str, minutes: Seen, begun: int, ended: int) -> Age | None:

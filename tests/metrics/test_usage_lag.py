@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lm_openai.api.client import Client
+from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.transport import Connection, Transport
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics.usage_lag import Age, grown, watch
+from lm_openai.metrics.usage_lag import Age, Watch, grown
 from lm_openai.simulator import ADMIN_KEY, Simulator
 
 NOON = 1795003200
@@ -47,14 +48,12 @@ def test_a_kind_without_use_has_no_age() -> None:
 def test_the_lag_of_the_demo_organization_is_measured_by_kind() -> None:
     """Images arrive 40 minutes later than completions."""
     with Simulator(at=NOON, delays={"images": 3600}) as simulator:
-
-        def sleep(seconds: float) -> None:
-            simulator.now += seconds * 5
-
-        ages = {
-            age.kind: age
-            for age in watch(lambda: client(simulator), 7200, lambda: int(simulator.now), sleep)
-        }
+        watched = Watch(lambda: client(simulator), lambda: int(simulator.now))
+        watched.poll()
+        while watched.watched() < 7200:
+            simulator.now += 300
+            watched.poll()
+        ages = {age.kind: age for age in watched.ages()}
 
     assert ages["completions"].ages[50] < ages["completions"].ages[99]
     assert ages["images"].ages[50] > ages["completions"].ages[50]
@@ -66,7 +65,18 @@ def test_a_first_poll_without_any_usage_response_is_a_failure() -> None:
         impatient = Client(Transport(Connection(simulator.url, ADMIN_KEY)), deadline_seconds=0.2)
 
         with pytest.raises(ApiFailure):
-            list(watch(lambda: impatient, 600, lambda: int(simulator.now), lambda seconds: None))
+            Watch(lambda: impatient, lambda: int(simulator.now)).poll()
+
+
+def test_a_failed_poll_between_others_leaves_only_a_gap() -> None:
+    with Simulator(at=NOON) as simulator:
+        watched = Watch(lambda: client(simulator), lambda: int(simulator.now))
+        watched.poll()
+        simulator.fault("404", times=len(USAGE_KINDS))
+        simulator.now += 60
+        watched.poll()
+
+        assert watched.watched() == 60
 
 
 def client(simulator: Simulator) -> Client:
