@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from math import prod
 from typing import TYPE_CHECKING
 
+from lm_openai.api.endpoints import COST_DIMENSIONS
 from lm_openai.api.records import Cost
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import cost_forecast
@@ -18,7 +20,7 @@ from lm_openai.metrics.billing_days import (
     mean_of,
     total,
 )
-from lm_openai.metrics.usage import instance
+from lm_openai.metrics.usage import grouping, instance
 from lm_openai.model.aggregation import percent
 from lm_openai.model.report import NONE, Instance, Sample, Values
 
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 CURRENCY = "usd"
 MONTH_TO_DATE = "amount_month_to_date"
-ROWS_A_PROJECT = {"project_id": 1, "line_item": 30, "api_key_id": 3, "user_id": 3}
+SHARE = "share_percent"
+ROWS_A_PROJECT = {"project_id": 1, "line_item": 30, "api_key_id": 3, "user_id": 3, "api_source": 2}
 FEWEST_ROWS = 400
 Group = tuple[str, ...]
 
@@ -39,9 +42,10 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
     The days start earlier if a series needs it. Raises ApiFailure.
     """
+    dimensions = dimensions_of(poll)
     for group, days in days_by_group(poll).items():
-        if any(days.values()):
-            yield instance(poll, poll.definition.dimensions, group)
+        if any(days.values()) or not dimensions:
+            yield instance(poll, dimensions, group)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
@@ -54,16 +58,24 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     groups = days_by_group(poll)
     whole = month_to_date(groups, dates)
     for known in instances:
-        days = groups[tuple(known.dimensions[name] for name in poll.definition.dimensions)]
+        days = groups[tuple(known.dimensions[name] for name in dimensions_of(poll))]
         yield from series(poll, known, days)
         values = figures(poll, days, dates)
         share = percent(values.get(MONTH_TO_DATE), whole)
-        yield Sample(known, values if share is None else {**values, "share_percent": share})
+        yield Sample(known, values if share is None else {**values, SHARE: share})
+
+
+def dimensions_of(poll: Poll) -> Group:
+    """Return the dimensions in `openai.group.by`, else the DataSource's own; () for the whole.
+
+    Raises WrongUsage for a dimension that costs do not have.
+    """
+    return grouping(poll, "costs", COST_DIMENSIONS)
 
 
 def days_by_group(poll: Poll) -> dict[Group, Days]:
-    """Return all days that the figures need, by the DataSource's dimensions; read once per poll."""
-    by = poll.definition.dimensions
+    """Return all days that the figures need, by the chosen dimensions; read once per poll."""
+    by = dimensions_of(poll)
     start, end = span(poll)
     return poll.once(
         "costs",
@@ -127,7 +139,7 @@ def expected_rows(directory: Directory, group_by: Sequence[str]) -> int:
         projects = len(directory.projects())
     except ApiFailure:
         projects = FEWEST_ROWS
-    return max(FEWEST_ROWS, projects * max(ROWS_A_PROJECT[name] for name in group_by))
+    return max(FEWEST_ROWS, projects * prod(ROWS_A_PROJECT[name] for name in group_by))
 
 
 def month_to_date(groups: Mapping[Group, Days], dates: Calendar) -> Decimal | None:

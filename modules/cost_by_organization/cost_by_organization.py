@@ -24,6 +24,7 @@ from lm_openai.metrics.billing_days import (
     Days,
     calendar,
 )
+from lm_openai.metrics.costs import SHARE
 from lm_openai.metrics.usage import ORGANIZATION
 from lm_openai.model.aggregation import mean
 from lm_openai.model.report import Instance, Sample, Values
@@ -33,12 +34,23 @@ if TYPE_CHECKING:
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Yield the organization, the only instance."""
-    yield Instance(ORGANIZATION, poll.properties.organization, {})
+    """Yield the organization, the only instance unless openai.group.by is set."""
+    if costs.dimensions_of(poll):
+        yield from costs.discover(poll)
+    else:
+        yield Instance(ORGANIZATION, poll.properties.organization, {})
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Yield the current figures; with a series, one sample per day as well."""
+    """Yield the current figures; with a series, one sample per day as well.
+
+    Budget and balance are the organization's; the groups of openai.group.by have none.
+    """
+    if costs.dimensions_of(poll):
+        for sample in costs.collect(poll, instances):
+            shown = {name: value for name, value in sample.values.items() if name != SHARE}
+            yield sample._replace(values=shown)
+        return
     dates = calendar(poll.now)
     poll.covered = (dates.today, poll.now)
     start, end = costs.span(poll)

@@ -28,7 +28,13 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Yield the dollars of each project, its share of the organization's cost and its budget."""
+    """Yield the dollars of each project, its share of the organization's cost and its budget.
+
+    Only projects have budgets, so the groups of openai.group.by have none.
+    """
+    if costs.dimensions_of(poll) != poll.definition.dimensions:
+        yield from costs.collect(poll, instances)
+        return
     known = list(instances)
     monthly = budgets.project_budgets(poll, [instance.id for instance in known])
     for sample in costs.collect(poll, known):

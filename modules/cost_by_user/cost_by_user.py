@@ -31,7 +31,7 @@ def discover(poll: Poll) -> Iterator[Instance]:
     try:
         yield from costs.discover(poll)
     except ApiFailure as failure:
-        if failure.kind != "refused":
+        if failure.kind != "refused" or "user_id" not in costs.dimensions_of(poll):
             raise
         raise ApiFailure("ungrouped", "costs by user", failure.detail) from None
 

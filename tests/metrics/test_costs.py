@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm_openai.api.endpoints import COST_DIMENSIONS
 from lm_openai.metrics import costs
 from lm_openai.metrics.billing_days import (
     DAY,
@@ -27,6 +28,7 @@ from tests.support import replay
 from tests.support.demo_polls import WEDNESDAY, document, polled
 
 GROUPINGS = ("cost_by_project", "cost_by_line_item", "cost_by_api_key", "cost_by_user")
+ALL = ("cost_by_organization", *GROUPINGS)
 MONEY = ("amount", "amount_yesterday", "amount_month_to_date", "amount_last_month")
 FLOOR = Decimal(10)
 
@@ -323,7 +325,120 @@ def test_groups_add_up_to_the_organization_to_the_last_digit(
     assert abs(sum(part["share_percent"] for part in parts.values()) - 100) < Decimal("0.0001")
 
 
-@pytest.mark.parametrize("folder", ["cost_by_organization", *GROUPINGS])
+@pytest.mark.parametrize(
+    "dimensions",
+    [
+        *[(dimension,) for dimension in COST_DIMENSIONS],
+        ("project_id", "line_item"),
+        ("api_source", "project_id"),
+        COST_DIMENSIONS,
+    ],
+    ids=",".join,
+)
+@pytest.mark.parametrize("folder", ALL)
+def test_every_cost_datasource_takes_every_cost_dimension(
+    folder: str, dimensions: tuple[str, ...], demo: Simulator, tmp_path: Path
+) -> None:
+    settings = {"openai.group.by": ",".join(dimensions)}
+    outcome = polled(folder, demo, tmp_path, properties=settings)
+    whole = exact("cost_by_organization", demo, tmp_path)["acme"]
+
+    rows = json.loads(outcome.stdout, parse_float=Decimal, parse_int=Decimal)["instances"]
+    assert {tuple(row["dimensions"]) for row in rows} == {dimensions}
+    assert (
+        sum(row["datapoints"]["amount_month_to_date"] for row in rows)
+        == (whole["amount_month_to_date"])
+    )
+
+
+@pytest.mark.parametrize("folder", ALL)
+def test_every_cost_datasource_takes_organization(
+    folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    whole = exact("cost_by_organization", demo, tmp_path)["acme"]
+    found = exact(folder, demo, tmp_path, **{"openai.group.by": "organization"})
+
+    assert list(found) == ["acme"]
+    assert {name: found["acme"][name] for name in MONEY} == {name: whole[name] for name in MONEY}
+    assert found["acme"].get("share_percent", 100) == 100
+
+
+@pytest.mark.parametrize("folder", ALL)
+@pytest.mark.parametrize("chosen", ["model", "project", "project_id,batch", "user_id,organization"])
+def test_a_dimension_that_costs_do_not_have_is_refused_by_name(
+    folder: str, chosen: str, demo: Simulator, tmp_path: Path
+) -> None:
+    outcome = polled(folder, demo, tmp_path, properties={"openai.group.by": chosen})
+
+    wrong = next(word for word in chosen.split(",") if word not in COST_DIMENSIONS)
+    assert (outcome.stdout, outcome.status) == ("", 2)
+    assert outcome.stderr == (
+        f"openai.group.by: costs has no dimension {wrong!r}; allowed are project_id, line_item, "
+        f"api_key_id, user_id, api_source, or organization alone\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "amounts"),
+    [
+        ("api_source", {"api": ("7", "6"), "playground": ("2", "0")}),
+        (
+            "project_id,api_source",
+            {"a / api": ("4", "6"), "a / playground": ("2", "0"), "b / api": ("3", "0")},
+        ),
+        ("organization", {"default": ("9", "6")}),
+    ],
+)
+def test_amounts_by_source_computed_by_hand(
+    chosen: str, amounts: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    """Today project a costs 4 by the API and 2 by the playground, project b 1.5 + 1.5."""
+    record = replay.Record.of("cost_by_project")
+    (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
+    by = [] if chosen == "organization" else chosen.split(",")
+    query = {**recorded.query, "group_by[]": by}
+    *_, yesterday, today = recorded.answer["data"]
+    for bucket in recorded.answer["data"]:
+        bucket["results"] = []
+    yesterday["results"] = [charge("a", "api", "6")]
+    today["results"] = [
+        charge("a", "api", "4"),
+        charge("a", "playground", "2"),
+        charge("b", "api", "1.5"),
+        charge("b", "api", "1.5"),
+    ]
+    if not by:
+        del query["group_by[]"]
+    changed = replay.Record(
+        record.at,
+        {"openai.group.by": chosen},
+        (*record.answers, recorded._replace(query=query)),
+    )
+
+    with replay.answering(changed) as url:
+        outcome = replay.collected("cost_by_project", changed, url, tmp_path)
+
+    found = json.loads(outcome.stdout, parse_float=Decimal, parse_int=Decimal)["instances"]
+    assert {
+        row["alias"]: (
+            str(row["datapoints"]["amount"]),
+            str(row["datapoints"]["amount_yesterday"]),
+        )
+        for row in found
+    } == amounts
+
+
+def charge(project: str, source: str, amount: str) -> dict[str, Any]:
+    """Return one row of the costs response."""
+    return {
+        "object": "organization.costs.result",
+        "project_id": project,
+        "api_source": source,
+        "amount": {"value": amount, "currency": "usd"},
+    }
+
+
+@pytest.mark.parametrize("folder", ALL)
 def test_a_poll_requests_costs_once(folder: str, fresh: Simulator, tmp_path: Path) -> None:
     polled(folder, fresh, tmp_path)
 
