@@ -46,10 +46,12 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 def _states(probes: Probes, counters: Counters) -> Values:
     """Return 1 or 0 for each known state; unknown states are left out.
 
-    After a poll that had to pause until its end every state is unknown.
+    After a poll that had to pause until its end every state is unknown. An outage that another
+    process noted is known without a request.
     """
+    seen = counters.requests or api_probes.down(probes.answers)
     known = {
-        "api_reachable": api_probes.reached(probes.answers) if counters.requests else None,
+        "api_reachable": api_probes.reached(probes.answers) if seen else None,
         "key_valid": api_probes.valid(probes.answers),
         "scope_management": api_probes.granted([probes.projects]),
         "scope_usage": api_probes.granted(probes.newest.values()),
