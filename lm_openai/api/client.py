@@ -17,14 +17,10 @@ from lm_openai.api.endpoints import (
     SINGLES,
     USAGE_KINDS,
 )
+from lm_openai.api.notes import Memory, Notes
 from lm_openai.api.records import Bucket, Cost, Record
 from lm_openai.api.responses import StalePage
-from lm_openai.api.retry import (
-    Counters,
-    Pace,
-    Requester,
-    SharedPauses,
-)
+from lm_openai.api.retry import Counters, Pace, Requester
 from lm_openai.errors import ApiFailure, WrongUsage
 
 if TYPE_CHECKING:
@@ -46,8 +42,8 @@ class Client:
     """Requests of one poll to one organization, all within `deadline_seconds` from now.
 
     Every method raises ApiFailure if a request fails. The generators request one page at a time,
-    as they are read, and keep no rows. Safe to use from threads. `pauses` is shared with other
-    processes, see `retry.SharedPauses`.
+    as they are read, and keep no rows. Safe to use from threads. `notes` are those that processes
+    share; without them the client keeps its own.
     """
 
     def __init__(
@@ -59,9 +55,10 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
-        pauses: SharedPauses | None = None,
+        notes: Notes | None = None,
     ) -> None:
-        pace = Pace(deadline_seconds, concurrency, clock, sleep, jitter, pauses)
+        self.notes = notes or Notes(Memory(), time.time)
+        pace = Pace(deadline_seconds, concurrency, clock, sleep, jitter, self.notes)
         self._requester = Requester(transport, pace)
         self._concurrency = concurrency
 

@@ -238,3 +238,13 @@ SINGLES = {
 def endpoint_name(path: str) -> str:
     """Return the name of an endpoint in messages: its path without PREFIX."""
     return path.removeprefix(PREFIX)
+
+
+def family(endpoint: str) -> str:
+    """Return the name that the endpoints share which the API throttles together.
+
+    >>> [family(name) for name in ("usage/images", "projects/proj_a", "projects/proj_a/api_keys")]
+    ['usage', 'projects', 'api_keys']
+    """
+    parts = endpoint.split("/")
+    return parts[2] if len(parts) > 2 else parts[0]

@@ -25,11 +25,13 @@ class Rejection(NamedTuple):
     """Reason that a response gives no record, and whether a retry may help.
 
     `retry` is NEVER, ONCE or ALWAYS. `wait` is the Retry-After in seconds; None if there is none.
+    `outage` is True if the API was not there: no connection, no response, or HTTP 5xx.
     """
 
     failure: ApiFailure
     retry: int = NEVER
     wait: float | None = None
+    outage: bool = False
 
 
 class ErrorBody(NamedTuple):
@@ -69,7 +71,10 @@ def _refusal(response: HttpResponse, endpoint: str, key: str) -> Rejection:
     if status in (408, 409) or status >= 500:
         reason = f"HTTP {status}: {error.message}" if error.message else f"HTTP {status}"
         return Rejection(
-            ApiFailure("down", endpoint, reason), ALWAYS, _retry_after(response.headers)
+            ApiFailure("down", endpoint, reason),
+            ALWAYS,
+            _retry_after(response.headers),
+            outage=status >= 500,
         )
     if status in (401, 403):
         return _not_allowed(status, error, response, endpoint, key)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Condition, Lock
-from typing import Protocol
+from typing import NamedTuple
 
-from lm_openai.api.endpoints import endpoint_name
+from lm_openai.api.endpoints import endpoint_name, family
+from lm_openai.api.notes import LONGEST_PAUSE, Notes
 from lm_openai.api.records import Record
 from lm_openai.api.responses import (
     ALWAYS,
@@ -23,18 +25,12 @@ from lm_openai.errors import ApiFailure
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 16.0
 JITTER = 0.25
+LONG_ENOUGH = 5.0
+"""Seconds without a response after which a single failure shows an outage."""
+SILENT = ("down", "not_json")
+"""Kinds of rejection that do not show that the API itself responded."""
 
 Clock = Callable[[], float]
-
-
-class SharedPauses(Protocol):
-    """Pause that several processes share; none of them sends a request before its end."""
-
-    def until(self) -> float:
-        """Return the seconds until requests are allowed again; 0 or less if they are."""
-
-    def pause(self, seconds: float) -> None:
-        """Share a pause: the API allows no request for that many seconds."""
 
 
 class Counters:
@@ -76,8 +72,39 @@ class Counters:
             self.server_date = max(seen, self.server_date or seen)
 
 
+class Lane:
+    """Parallelism of one family of endpoints: additive increase, multiplicative decrease.
+
+    `throttled_at` is the time of the last 429 that halved it, on the poll's clock.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self.most, self.allowed, self.busy = concurrency, float(concurrency), 0
+        self.throttled_at = float("-inf")
+
+    def succeeded(self, sent: float) -> None:
+        """Allow one more parallel request after each round of successes since the last 429."""
+        if sent > self.throttled_at:
+            self.allowed = min(self.most, self.allowed + 1 / self.allowed)
+
+    def throttled(self, sent: float, now: float) -> bool:
+        """Halve the parallelism after a 429; return False if its request began before the last."""
+        if sent <= self.throttled_at:
+            return False
+        self.allowed, self.throttled_at = max(1.0, self.allowed / 2), now
+        return True
+
+
+class Hindrance(NamedTuple):
+    """Reason not to send a request: `key` names the note, `tried` is the time of the last try."""
+
+    key: str
+    tried: float
+    failure: ApiFailure
+
+
 class Pace:
-    """Parallelism and pauses of one poll; a 429 halves the parallelism and starts a pause."""
+    """Deadline, parallelism and pauses of one poll, each family of endpoints apart."""
 
     def __init__(
         self,
@@ -86,13 +113,12 @@ class Pace:
         clock: Clock,
         sleep: Callable[[float], None],
         jitter: Clock,
-        pauses: SharedPauses | None,
+        notes: Notes,
     ) -> None:
-        self.clock, self._sleep, self._jitter, self._pauses = clock, sleep, jitter, pauses
-        self._deadline = clock() + seconds
-        self._allowed, self._busy = concurrency, 0
-        self._resumes, self._throttled_at = clock(), float("-inf")
-        self._throttles = 0
+        self.clock, self.sleep, self.notes = clock, sleep, notes
+        self._jitter, self._deadline = jitter, clock() + seconds
+        self._lanes: defaultdict[str, Lane] = defaultdict(lambda: Lane(concurrency))
+        self._tries: defaultdict[str, Lock] = defaultdict(Lock)
         self._changed = Condition()
 
     def left(self) -> float:
@@ -100,63 +126,81 @@ class Pace:
         return self._deadline - self.clock()
 
     @contextmanager
-    def turn(self, endpoint: str) -> Iterator[None]:
-        """Run the `with` block as one of the parallel requests, after any pause.
+    def turn(self, endpoint: str) -> Iterator[bool]:
+        """Run the `with` block as one of the parallel requests, after any pause that fits.
 
-        Raises ApiFailure, `throttled` or `deadline`, if the poll ends before the request can start.
+        Yields True if it is the one try while a note stands, which is not retried. Raises
+        ApiFailure if the poll ends first, or if a note stands and no try is due.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._busy < self._allowed)
-            self._busy += 1
-        try:
-            self._wait_for_pauses(endpoint)
-            yield
-        finally:
+        with self._slot(endpoint):
+            hindrance = self._hindrance(endpoint)
+            if hindrance is None:
+                yield False
+                return
             with self._changed:
-                self._busy -= 1
-                self._changed.notify()
+                lock = self._tries[hindrance.key]
+            # The others wait for the one try: if it succeeds, they go on.
+            with lock:
+                hindrance = self._hindrance(endpoint)
+                if hindrance and not self.notes.claim(hindrance.key, hindrance.tried):
+                    raise hindrance.failure
+                yield hindrance is not None
 
-    def throttle(self, retry_after: float | None, sent: float) -> None:
-        """Apply a 429 response to a request that was sent at `sent`.
+    def answered(self, endpoint: str, sent: float, noted: float) -> None:
+        """Record a success of a request sent at `sent`, or at `noted` on the clock of the notes."""
+        with self._changed:
+            self._lanes[family(endpoint)].succeeded(sent)
+            self._changed.notify_all()
+        self.notes.answered(endpoint, noted, succeeded=True)
+
+    def throttled(self, endpoint: str, sent: float, retry_after: float | None) -> None:
+        """Record a 429 response to a request that was sent at `sent`.
 
         If it was sent before the last 429, only its `retry_after` (seconds) counts, as a pause.
         """
         with self._changed:
-            fresh = sent > self._throttled_at
-            if not fresh and retry_after is None:
-                return
-            delay = self._delay(self._throttles) if retry_after is None else retry_after
-            if fresh:
-                self._throttles += 1
-                self._allowed = max(1, self._allowed // 2)
-                self._throttled_at = self.clock()
-            self._resumes = max(self._resumes, self.clock() + delay)
-        if self._pauses:
-            self._pauses.pause(delay)
+            fresh = self._lanes[family(endpoint)].throttled(sent, self.clock())
+        if fresh or retry_after is not None:
+            delay = self._delay(self.notes.pause(endpoint).times, LONGEST_PAUSE)
+            self.notes.throttled(endpoint, retry_after or delay, retry_after)
 
-    def back_off(self, rejection: Rejection, attempt: int) -> None:
-        """Wait before a retry, or raise the failure if the deadline comes first."""
-        delay = self._delay(attempt) if rejection.wait is None else rejection.wait
-        if delay >= self.left():
-            raise rejection.failure
-        self._sleep(delay)
+    def delay(self, rejection: Rejection, attempt: int) -> float:
+        """Return the seconds to wait before a retry."""
+        return self._delay(attempt, LONGEST_DELAY) if rejection.wait is None else rejection.wait
 
-    def _wait_for_pauses(self, endpoint: str) -> None:
-        while (pause := self._pause()) > 0:
-            if pause >= self.left():
-                detail = f"no request for another {pause:.0f} s, longer than this poll may run"
-                raise ApiFailure("throttled", endpoint, detail)
-            self._sleep(pause)
-        if self.left() <= 0:
-            raise ApiFailure("deadline", endpoint, "the request was not sent")
+    @contextmanager
+    def _slot(self, endpoint: str) -> Iterator[None]:
+        with self._changed:
+            lane = self._lanes[family(endpoint)]
+            self._changed.wait_for(lambda: lane.busy < int(lane.allowed))
+            lane.busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                lane.busy -= 1
+                self._changed.notify_all()
 
-    def _pause(self) -> float:
-        others = self._pauses.until() if self._pauses else 0.0
-        return max(self._resumes - self.clock(), others)
+    def _hindrance(self, endpoint: str) -> Hindrance | None:
+        """Wait for a pause that ends before the deadline; return what else stands in the way."""
+        while True:
+            if self.left() <= 0:
+                raise ApiFailure("deadline", endpoint, "the request was not sent")
+            outage = self.notes.outage(endpoint)
+            if outage:
+                return Hindrance(outage.key, outage.down.tried, outage.failure(endpoint))
+            pause = self.notes.pause(endpoint)
+            seconds = pause.until - self.notes.now()
+            if seconds <= 0:
+                return None
+            if seconds >= self.left():
+                key = f"pause {family(endpoint)}"
+                return Hindrance(key, pause.noted, _paused(endpoint, seconds, pause.asked))
+            self.sleep(seconds)
 
-    def _delay(self, attempt: int) -> float:
-        longest = min(FIRST_DELAY * 2.0**attempt, LONGEST_DELAY)
-        return longest * (1 - JITTER * self._jitter())
+    def _delay(self, count: int, longest: float) -> float:
+        # A larger power of 2 overflows; it is longer than any pause by far.
+        return min(FIRST_DELAY * 2.0 ** min(count, 64), longest) * (1 - JITTER * self._jitter())
 
 
 class Requester:
@@ -168,37 +212,71 @@ class Requester:
 
     def request(self, path: str, query: Sequence[tuple[str, str]], exact: bool = False) -> Record:
         """Send a GET and return the record in its response; raises ApiFailure."""
-        endpoint = endpoint_name(path)
+        endpoint, began = endpoint_name(path), self._pace.notes.now()
         for attempt in itertools.count():
-            with self._pace.turn(endpoint):
-                sent = self._pace.clock()
-                response = self._send(path, query, attempt > 0)
-            outcome = (
-                response
-                if isinstance(response, Rejection)
-                else self._read(response, endpoint, exact)
-            )
-            if not isinstance(outcome, Rejection):
-                return outcome
-            if outcome.retry == NEVER or (outcome.retry == ONCE and attempt):
-                raise outcome.failure
-            if outcome.failure.kind == "throttled":
-                self._pace.throttle(outcome.wait, sent)
-            else:
-                self._pace.back_off(outcome, attempt)
+            with self._pace.turn(endpoint) as only_try:
+                outcome = self._sent(path, query, attempt > 0, exact)
+                if not isinstance(outcome, Rejection):
+                    return outcome
+                delay = self._retry_delay(outcome, attempt, only_try)
+                if delay is None:
+                    if outcome.outage and (only_try or self._lasts(outcome, attempt, began)):
+                        self._pace.notes.failed(endpoint, outcome.failure, began)
+                    raise outcome.failure
+            if delay:
+                self._pace.sleep(delay)
         raise AssertionError("count() does not end")
 
-    def _read(self, response: HttpResponse, endpoint: str, exact: bool) -> Record | Rejection:
-        return classify(response, endpoint, self._transport.connection.key, exact)
+    def _retry_delay(self, rejection: Rejection, attempt: int, only_try: bool) -> float | None:
+        """Return the seconds until the next attempt, or None if there is none.
 
-    def _send(
-        self, path: str, query: Sequence[tuple[str, str]], is_retry: bool
-    ) -> HttpResponse | Rejection:
+        After a 429 the next attempt waits for the pause that was noted, or reports it.
+        """
+        if rejection.failure.kind == "throttled":
+            return 0.0
+        if only_try or rejection.retry == NEVER or (rejection.retry == ONCE and attempt):
+            return None
+        delay = self._pace.delay(rejection, attempt)
+        return delay if delay < self._pace.left() else None
+
+    def _lasts(self, rejection: Rejection, attempt: int, began: float) -> bool:
+        """Return True if the outage is more than one short failure just before the deadline."""
+        return (
+            rejection.retry == NEVER or attempt > 0 or self._pace.notes.now() - began >= LONG_ENOUGH
+        )
+
+    def _sent(
+        self, path: str, query: Sequence[tuple[str, str]], is_retry: bool, exact: bool
+    ) -> Record | Rejection:
+        """Send a request once and record what its outcome says about the API."""
+        endpoint, pace = endpoint_name(path), self._pace
         self.counters.sent(is_retry)
-        sent = self._pace.clock()
+        sent, noted = pace.clock(), pace.notes.now()
         try:
-            response = self._transport.get(path, query, self._pace.left())
+            response = self._transport.get(path, query, pace.left())
         except ApiFailure as failure:
-            return Rejection(failure, ALWAYS if failure.kind == "unreachable" else NEVER)
-        self.counters.received(response, self._pace.clock() - sent)
-        return response
+            return _unreceived(failure, pace.clock() - sent)
+        self.counters.received(response, pace.clock() - sent)
+        outcome = classify(response, endpoint, self._transport.connection.key, exact)
+        if not isinstance(outcome, Rejection):
+            pace.answered(endpoint, sent, noted)
+        elif outcome.failure.kind not in SILENT:
+            pace.notes.answered(endpoint, noted, succeeded=False)
+        if isinstance(outcome, Rejection) and outcome.failure.kind == "throttled":
+            pace.throttled(endpoint, sent, outcome.wait)
+        return outcome
+
+
+def _unreceived(failure: ApiFailure, seconds: float) -> Rejection:
+    """Return the rejection of a request that got no response within `seconds`."""
+    if failure.kind == "unreachable":
+        return Rejection(failure, ALWAYS, outage=True)
+    hangs = failure.kind == "deadline" and seconds >= LONG_ENOUGH
+    return Rejection(failure, NEVER, outage=hangs or failure.kind == "tls")
+
+
+def _paused(endpoint: str, seconds: float, asked: float | None) -> ApiFailure:
+    detail = f"no request for another {seconds:.0f} s, longer than this poll may run"
+    if asked is not None:
+        detail += f"; the API asked for a pause of {asked:.0f} s"
+    return ApiFailure("throttled", endpoint, detail)

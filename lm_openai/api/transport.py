@@ -44,6 +44,10 @@ class Connection(NamedTuple):
         return "Connection(…)"
 
 
+class NotConnected(ApiFailure):
+    """No connection could be made, so that every other request would fail in the same way."""
+
+
 class HttpResponse(NamedTuple):
     """One HTTP response; header names are lower case, the body is decompressed."""
 
@@ -270,17 +274,29 @@ def _failure(error: Exception, endpoint: str, late: bool) -> ApiFailure:
         # The API's URL and openai.proxy.url were checked before; the environment's was not.
         return ApiFailure("proxy", endpoint, "the proxy in the environment is not a valid URL")
     if isinstance(error, exceptions.ProxyError):
-        refused = reason.startswith(PROXY_REFUSALS)
-        return ApiFailure("proxy" if refused else "unreachable", endpoint, f"proxy: {reason}")
+        if reason.startswith(PROXY_REFUSALS):
+            return ApiFailure("proxy", endpoint, f"proxy: {reason}")
+        return NotConnected("unreachable", endpoint, f"proxy: {reason}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return ApiFailure("tls", endpoint, reason)
     if isinstance(error, exceptions.SSLError) and cause is None:
         return ApiFailure("tls", endpoint, "it is for another host")
     if isinstance(error, exceptions.ConnectTimeout):
-        return ApiFailure("unreachable", endpoint, "the connection timed out")
+        return NotConnected("unreachable", endpoint, "the connection timed out")
     if late or isinstance(error, exceptions.ReadTimeout):
         return ApiFailure("deadline", endpoint, "no response in time")
+    if _is_new_connection(error):
+        return NotConnected("unreachable", endpoint, reason)
     return ApiFailure("unreachable", endpoint, reason)
+
+
+def _is_new_connection(error: Exception) -> bool:
+    """Return True if the connection failed at its start: name look-up, TCP or TLS handshake."""
+    from requests.exceptions import SSLError
+    from urllib3.exceptions import NewConnectionError
+
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, SSLError) or isinstance(reason, NewConnectionError)
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -15,7 +15,7 @@ from lm_openai.output import registry
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
-    from lm_openai.api.retry import SharedPauses
+    from lm_openai.api.notes import Notes
     from lm_openai.collect.datasource import DataSource
     from lm_openai.collect.directory import Directory
     from lm_openai.collect.usage_queries import UsageQueries, UsageQuery
@@ -59,7 +59,6 @@ class Session:
 
     def __init__(self, options: Options, around: Surroundings) -> None:
         from lm_openai.config import properties
-        from lm_openai.storage.cache import Pauses
 
         check(options)
         sets = (*options.sets, *([f"openai.timeout={options.timeout}"] if options.timeout else []))
@@ -67,7 +66,7 @@ class Session:
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         self.now = moment(options.at) if options.at else around.now
         self.cache = open_cache(self.properties, around.environ, self.now)
-        self.client = connect(self.properties, Pauses(self.cache, time.time), around.clock)
+        self.client = connect(self.properties, shared_notes(self.cache), around.clock)
         self.queries: UsageQueries | None = None
 
     def expect(self, datasources: Iterable[DataSource]) -> None:
@@ -148,12 +147,12 @@ def wants_series(options: Options) -> bool:
 
 def connect(
     properties: Properties,
-    pauses: SharedPauses | None = None,
+    notes: Notes | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Client:
     """Return a client with the host's admin key and settings.
 
-    `pauses` is shared with other processes. Raises WrongUsage.
+    `notes` are those on the API that processes share. Raises WrongUsage.
     """
     from lm_openai.api.client import Client
     from lm_openai.api.transport import Connection, Transport
@@ -172,8 +171,16 @@ def connect(
         deadline_seconds=properties.seconds("openai.timeout"),
         concurrency=concurrency,
         clock=clock,
-        pauses=pauses,
+        notes=notes,
     )
+
+
+def shared_notes(cache: Cache) -> Notes:
+    """Return the notes on the API that all processes with this cache share, in real time."""
+    from lm_openai.api.notes import Notes
+    from lm_openai.storage.cache import Cache, SharedNotes
+
+    return Notes(SharedNotes(Cache(cache.folder, cache.identity, time.time)), time.time)
 
 
 def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> Cache:

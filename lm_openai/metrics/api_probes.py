@@ -18,6 +18,8 @@ AUDIT_SOUGHT = 30 * DAY
 SPOKEN = ("key", "project_key", "scope", "archived", "refused", "throttled", "billing")
 """Kinds of failure that only the API itself reports: each one shows that it was reached."""
 FORBIDDEN = ("scope", "project_key")
+ABSENT = ("down", "unreachable", "tls")
+"""Kinds of failure that mean that the API is not there, now or since an outage was noted."""
 
 
 class Probes(NamedTuple):
@@ -91,6 +93,11 @@ def reached(outcomes: Iterable[Any]) -> bool:
     return any(
         not isinstance(outcome, ApiFailure) or outcome.kind in SPOKEN for outcome in outcomes
     )
+
+
+def down(outcomes: Iterable[Any]) -> bool:
+    """Return True if some request failed because the API was not there."""
+    return any(failure.kind in ABSENT for failure in failures(outcomes))
 
 
 def granted(outcomes: Iterable[Any]) -> bool | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, MutableMapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -17,16 +17,16 @@ from lm_openai.storage.private_folder import privacy_problem
 
 T = TypeVar("T")
 FAILED_SECONDS = 60
-_SUFFIX, _UNFINISHED = ".answer", ".unfinished"
+_SUFFIX, _UNFINISHED, _LOCK = ".answer", ".unfinished", ".lock"
 _PRUNED_AFTER = 86400
 _SCANNED_AT_ONCE, _PRUNED_AT_ONCE = 2000, 200
-_NOT_CACHED = ("deadline",)
+_NOT_CACHED = ("deadline", "throttled", "down", "unreachable", "tls")
+"""Failures that end with the notes on the API, or that only concern the caller's deadline."""
 _KEPT_IN_MEMORY = 4096
 _TOLERANCE = 120
 """Seconds that an entry may be newer than `now`: a run's time stands still while others write."""
 
-
-_PAUSE, _PAUSE_SPARE = "pause", 60
+_NOTES, _NOTES_TO_LIVE = "notes on the API", 3600
 
 
 class Entry(NamedTuple):
@@ -82,8 +82,8 @@ class Cache:
         """Return the cached value, or call `fetch` and cache its result for `ttl` seconds.
 
         One thread at a time fetches a name. An ApiFailure is cached for `failed_ttl` seconds and
-        raised again, so that scripts do not queue up behind an API that is down. The exception is
-        a failure of kind `deadline`: it concerns only the caller and is not cached.
+        raised again, so that a request which the API refuses is not repeated by every script. A
+        failure in _NOT_CACHED is no answer of the API to this request and is not cached.
         """
         with self._fetch_lock(name):
             entry = self._entry(name)
@@ -93,6 +93,22 @@ class Cache:
                 value: T = entry.value
                 return value
             return self._fetched(name, ttl, fetch, failed_ttl)
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Run the `with` block while no other process and no other thread runs it for `name`."""
+        with self._fetch_lock(name), ExitStack() as stack:
+            if self._trusted(create=True):
+                import fcntl
+
+                with suppress(OSError):
+                    file = stack.enter_context(open(self._lock_file(name), "wb"))
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _lock_file(self, name: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._path(name).removesuffix(_SUFFIX) + _LOCK, flags, 0o600)
 
     def _fetched(self, name: str, ttl: float, fetch: Callable[[], T], failed_ttl: float) -> T:
         try:
@@ -194,23 +210,29 @@ class Cache:
                     os.unlink(path)
 
 
-class Pauses:
-    """Pause for all processes of this host after the API throttled one of them.
+class SharedNotes:
+    """Notes on the API (see api.notes.Store) in a cache, for all processes of this host.
 
-    `clock` returns Unix seconds. Without a usable cache folder, each process has its own pause.
+    The time of the cache must be the real time. Notes that nothing changes for an hour are gone.
     """
 
-    def __init__(self, cache: Cache, clock: Callable[[], float]) -> None:
-        self._cache, self._clock = cache, clock
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
 
-    def until(self) -> float:
-        """Return the seconds until requests are allowed again; 0 or less if they are."""
-        return float(self._cache.get(_PAUSE) or 0) - self._clock()
+    def read(self) -> dict[str, Any]:
+        """Return all notes; empty if there are none."""
+        notes = self._cache.get(_NOTES)
+        return notes if isinstance(notes, dict) else {}
 
-    def pause(self, seconds: float) -> None:
-        """Share a pause of that many seconds; a longer pause stays in force."""
-        if seconds > self.until():
-            self._cache.put(_PAUSE, self._clock() + seconds, seconds + _PAUSE_SPARE)
+    def change(self, edit: Callable[[dict[str, Any]], None]) -> None:
+        """Let `edit` change the notes while no other process and no other thread does."""
+        with self._cache.exclusive(_NOTES):
+            notes = self.read()
+            edit(notes)
+            if notes:
+                self._cache.put(_NOTES, notes, _NOTES_TO_LIVE)
+            else:
+                self._cache.forget(_NOTES)
 
 
 def identity(organization: str, url: str, key: str | None = None) -> str:

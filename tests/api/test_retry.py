@@ -10,6 +10,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from lm_openai.api.client import Client
+from lm_openai.api.notes import Memory, Notes
+from lm_openai.api.retry import Lane
 from lm_openai.api.transport import Connection, Transport
 from lm_openai.simulator import Simulator
 from tests.support.http_api import (
@@ -28,20 +30,6 @@ from tests.support.http_api import (
 
 COSTS = "/organization/costs"
 NOON = 1795348800
-
-
-class Shared:
-    """Shared pauses on the test's clock; `requested` lists the pauses of this process."""
-
-    def __init__(self, clock: Clock, until: float = 0.0) -> None:
-        self.clock, self.end = clock, clock.now + until
-        self.requested: list[float] = []
-
-    def until(self) -> float:
-        return self.end - self.clock.now
-
-    def pause(self, seconds: float) -> None:
-        self.requested.append(seconds)
 
 
 @pytest.fixture
@@ -153,14 +141,11 @@ def test_a_response_slower_than_the_poll_fails_at_the_deadline(httpserver: HTTPS
     ],
 )
 def test_a_throttled_poll_waits_for_retry_after_or_else_half_a_second(
-    httpserver: HTTPServer, clock: Clock, headers: dict[str, str], wait: float
+    httpserver: HTTPServer, client: Client, clock: Clock, headers: dict[str, str], wait: float
 ) -> None:
-    shared = Shared(clock)
     serve(httpserver, COSTS, error(429, code="rate_limit_exceeded", **headers), page())
-    client = client_of(httpserver, clock, pauses=shared)
     assert list(client.costs(0, DAY)) == []
-    assert sum(clock.waits) == wait
-    assert shared.requested == [wait]
+    assert clock.waits == [wait]
     assert (client.counters.throttled, client.counters.retries) == (1, 1)
 
 
@@ -170,41 +155,57 @@ def test_endless_throttling_fails_as_throttled(
     serve(httpserver, COSTS, error(429))
     failure = failure_of(lambda: list(client.costs(0, DAY)))
     assert failure.kind == "throttled"
-    assert clock.waits == [0.5, 1, 2, 4, 8, 16, 16]
+    assert "no request for another 32 s, longer than this poll may run" in str(failure)
+    assert clock.waits == [0.5, 1, 2, 4, 8, 16]
 
 
-def test_a_retry_after_beyond_the_deadline_fails_at_once_and_names_the_seconds(
-    httpserver: HTTPServer, clock: Clock
+@pytest.mark.parametrize(("asked", "pause"), [("120", 120), ("86400", 300)])
+def test_a_retry_after_beyond_the_deadline_fails_at_once_and_is_capped_at_five_minutes(
+    httpserver: HTTPServer, clock: Clock, asked: str, pause: int
 ) -> None:
-    shared = Shared(clock)
-    serve(httpserver, COSTS, error(429, Retry_After="120"))
-    client = client_of(httpserver, clock, pauses=shared)
-    failure = failure_of(lambda: list(client.costs(0, DAY)))
+    notes = Notes(Memory(), clock)
+    serve(httpserver, COSTS, error(429, Retry_After=asked))
+    failure = failure_of(lambda: list(client_of(httpserver, clock, notes=notes).costs(0, DAY)))
     assert failure.kind == "throttled"
-    assert "no request for another 120 s" in str(failure)
+    assert failure.detail == (
+        f"no request for another {pause} s, longer than this poll may run; the API asked for a "
+        f"pause of {asked} s"
+    )
     assert clock.waits == []
-    assert shared.requested == [120]
+    assert notes.pause("costs").until == clock.now + pause
 
 
 def test_a_poll_waits_for_a_pause_of_another_process(httpserver: HTTPServer, clock: Clock) -> None:
+    notes = Notes(Memory(), clock)
     serve(httpserver, COSTS, page())
-    list(client_of(httpserver, clock, pauses=Shared(clock, until=12)).costs(0, DAY))
+    notes.throttled("costs", 12, None)
+    list(client_of(httpserver, clock, notes=notes).costs(0, DAY))
     assert clock.waits == [12]
-    failure = failure_of(
-        lambda: list(client_of(httpserver, clock, pauses=Shared(clock, until=90)).costs(0, DAY))
-    )
+    notes.throttled("costs", 90, None)
+    failure = failure_of(lambda: list(client_of(httpserver, clock, notes=notes).costs(0, DAY)))
     assert failure.kind == "throttled"
     assert len(httpserver.log) == 1
 
 
+def test_a_throttled_endpoint_does_not_pause_the_others(
+    httpserver: HTTPServer, client: Client, clock: Clock
+) -> None:
+    serve(httpserver, COSTS, error(429, Retry_After="120"))
+    serve(httpserver, "/organization/usage/images", page())
+    assert failure_of(lambda: list(client.costs(0, DAY))).kind == "throttled"
+    assert list(client.usage("images", 0, DAY, "1d")) == []
+    assert clock.waits == []
+
+
 def test_simultaneous_429s_pause_the_poll_and_halve_its_parallelism_once() -> None:
-    """After eight parallel requests are throttled, at most four run at once."""
+    """After eight parallel requests are throttled, four run at once, then slowly more."""
     all_sent = threading.Barrier(8)
     lock = threading.Lock()
-    received = busy = busiest = 0
+    received = busy = 0
+    seen: list[int] = []
 
     def respond(_: Request) -> Response:
-        nonlocal received, busy, busiest
+        nonlocal received, busy
         with lock:
             received += 1
             throttled = received <= 8
@@ -213,7 +214,7 @@ def test_simultaneous_429s_pause_the_poll_and_halve_its_parallelism_once() -> No
             return error(429, Retry_After="0.05")
         with lock:
             busy += 1
-            busiest = max(busiest, busy)
+            seen.append(busy)
         threading.Event().wait(0.02)
         with lock:
             busy -= 1
@@ -226,5 +227,31 @@ def test_simultaneous_429s_pause_the_poll_and_halve_its_parallelism_once() -> No
         found = client.together([lambda: client.record("project", project_id="p")] * 24)
         transport.close()
     assert [row["id"] for row in found if isinstance(row, dict)] == ["p"] * 24
-    assert busiest <= 4
+    assert max(seen[:4]) <= 4
+    assert max(seen) < 8
     assert client.counters.throttled == 8
+
+
+def test_parallelism_recovers_by_one_after_each_round_of_successes() -> None:
+    lane = Lane(16)
+    assert lane.throttled(sent=1, now=2)
+    assert not lane.throttled(sent=1.5, now=3)
+    assert lane.allowed == 8
+    lane.succeeded(sent=1.9)
+    assert lane.allowed == 8
+    for _ in range(9):
+        lane.succeeded(sent=3)
+    assert 9 <= lane.allowed < 9.2
+    for _ in range(200):
+        lane.succeeded(sent=3)
+    assert lane.allowed == 16
+
+
+def test_a_success_ends_the_growth_of_pauses(
+    httpserver: HTTPServer, client: Client, clock: Clock
+) -> None:
+    throttled = error(429)
+    serve(httpserver, COSTS, throttled, throttled, page(), throttled, page())
+    for _ in range(2):
+        list(client.costs(0, DAY))
+    assert clock.waits == [0.5, 1, 0.5]

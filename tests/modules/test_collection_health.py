@@ -12,6 +12,7 @@ from pytest_httpserver import HTTPServer
 
 from lm_openai.api.client import Client
 from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.api.notes import Memory, Notes
 from lm_openai.api.transport import Connection, Transport
 from lm_openai.app.session import Surroundings
 from lm_openai.collect import datasource
@@ -24,7 +25,7 @@ from lm_openai.simulator import (
     NO_USAGE_KEY,
     Simulator,
 )
-from lm_openai.storage.cache import Cache, Pauses
+from lm_openai.storage.cache import Cache
 from tests.support import replay
 from tests.support.demo_polls import WEDNESDAY, breaches, document, polled, values
 from tests.support.http_api import Clock, demo_client, error
@@ -165,13 +166,14 @@ def test_an_api_that_throttles_is_reachable(demo: Simulator, tmp_path: Path) -> 
     assert row["throttled"] >= 1
 
 
-def test_a_poll_that_sent_no_request_reports_no_state(demo: Simulator, tmp_path: Path) -> None:
+def test_a_poll_that_sent_no_request_reports_no_state(demo: Simulator) -> None:
     """Another process got an HTTP 429 shortly before, so the poll pauses until its end."""
     clock = Clock()
-    pauses = Pauses(Cache(str(tmp_path / "cache"), "acme", clock), clock)
-    pauses.pause(300)
+    notes = Notes(Memory(), clock)
+    for family in ("usage", "projects", "audit_logs"):
+        notes.throttled(family, 300, None)
     connection = Connection(demo.url, "sk-admin-demo")
-    client = Client(Transport(connection, environ={}), clock=clock, pauses=pauses)
+    client = Client(Transport(connection, environ={}), clock=clock, notes=notes)
 
     (row,) = rows(client, Cache(None, "", clock))
 

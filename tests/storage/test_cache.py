@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lm_openai.config import paths
 from lm_openai.errors import ApiFailure
 from lm_openai.storage import cache as storage_cache
-from lm_openai.storage.cache import Cache, Pauses, identity
+from lm_openai.storage.cache import Cache, SharedNotes, identity
 from tests.support.paths import ROOT
 
 KEY = "sk-admin-Zm9vYmFy"
@@ -161,8 +161,9 @@ class TestRemember:
         fetch.failure, fetch.value = None, "recovered"
         assert cache.remember("a", 3600, fetch) == "recovered"
 
-    def test_a_deadline_failure_is_not_cached(self, cache):
-        fetch = Fetch(failure=ApiFailure("deadline", "costs"))
+    @pytest.mark.parametrize("kind", ["deadline", "throttled", "down", "unreachable", "tls"])
+    def test_a_failure_that_is_no_answer_of_the_api_is_not_cached(self, cache, kind):
+        fetch = Fetch(failure=ApiFailure(kind, "costs"))
         for _ in range(2):
             with pytest.raises(ApiFailure):
                 cache.remember("a", 60, fetch)
@@ -392,23 +393,44 @@ def test_a_file_is_plain_json_and_its_modification_time_is_its_expiry(cache, fol
     assert file.stat().st_mtime == clock.instant + 60
 
 
-def test_a_throttled_process_pauses_the_others_of_the_same_organization(tmp_path: Path) -> None:
-    clock = [1000.0]
+class TestSharedNotes:
+    def test_processes_of_the_same_organization_share_notes(self, folder, clock):
+        def notes(identity):
+            return SharedNotes(Cache(str(folder), identity, clock))
 
-    def pauses(identity: str) -> Pauses:
-        return Pauses(Cache(str(tmp_path / "cache"), identity, lambda: 1000.0), lambda: clock[0])
+        assert notes("acme").read() == {}
+        notes("acme").change(lambda book: book.update(pauses={"costs": [1.5, None]}))
+        assert notes("acme").read() == {"pauses": {"costs": [1.5, None]}}
+        assert notes("other").read() == {}
 
-    pauses("acme").pause(30)
-    clock[0] += 10
+    def test_notes_that_nothing_changes_are_gone_after_an_hour(self, cache, folder, clock):
+        notes = SharedNotes(cache)
+        notes.change(lambda book: book.update(down={}))
+        clock.instant += 3599
+        assert notes.read()
+        clock.instant += 1
+        assert notes.read() == {}
 
-    assert pauses("acme").until() == 20
-    assert pauses("other").until() <= 0
+    def test_empty_notes_leave_no_file_but_the_lock(self, cache, folder):
+        notes = SharedNotes(cache)
+        notes.change(lambda book: book.update(down={}))
+        notes.change(lambda book: book.clear())
+        assert [path.suffix for path in files(folder)] == [".lock"]
+        assert stat.S_IMODE(files(folder)[0].stat().st_mode) == 0o600
 
+    def test_no_change_of_several_processes_is_lost(self, folder):
+        program = (
+            "import sys; from lm_openai.storage.cache import Cache, SharedNotes\n"
+            "notes = SharedNotes(Cache(sys.argv[1], sys.argv[2], lambda: 1700000000.0))\n"
+            "add = lambda book: book.update(count={'n': book.get('count', {'n': 0})['n'] + 1})\n"
+            "for turn in range(200): notes.change(add)"
+        )
+        command = [sys.executable, "-c", program, str(folder), IDENTITY]
+        writers = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+        assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+        assert SharedNotes(Cache(str(folder), IDENTITY, Clock())).read() == {"count": {"n": 600}}
 
-def test_a_shorter_pause_does_not_end_a_longer_one(tmp_path: Path) -> None:
-    pauses = Pauses(Cache(str(tmp_path / "cache"), "acme", lambda: 1000.0), lambda: 1000.0)
-
-    pauses.pause(60)
-    pauses.pause(1)
-
-    assert pauses.until() == 60
+    def test_without_a_folder_a_process_has_its_own_notes(self, clock):
+        notes = SharedNotes(Cache(None, IDENTITY, clock))
+        notes.change(lambda book: book.update(down={"costs": [1]}))
+        assert notes.read() == {"down": {"costs": [1]}}

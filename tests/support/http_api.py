@@ -14,6 +14,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from lm_openai.api.client import Client
+from lm_openai.api.notes import Memory, Notes
 from lm_openai.api.transport import Connection, Transport
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import UsageQueries
@@ -50,6 +51,7 @@ def client_of(
 ) -> Client:
     """Return a client without jitter, so that waits are exact."""
     transport = Transport(Connection(server.url_for(""), key), environ={})
+    settings.setdefault("notes", Notes(Memory(), clock))
     return Client(
         transport,
         deadline_seconds=seconds,
