@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from lm_openai.model.report import Breach, Instance, Reading
-from lm_openai.model.thresholds import Override, Rules, Threshold, merged, short_name
+from lm_openai.model.definition import Definition
+from lm_openai.model.report import Breach, Instance, Missing, Reading, Unjudged, Values
+from lm_openai.model.thresholds import ERROR, OK, Override, Rules, Threshold, merged, short_name
 from lm_openai.model.units import Number
 
 
@@ -14,6 +15,44 @@ def judge(rules: Rules, instance: Instance, values: Mapping[str, Number]) -> tup
     """Return every value as a Reading, in the given order, with its threshold and breach."""
     thresholds = effective(rules, instance)
     return tuple(_reading(name, value, thresholds.get(name)) for name, value in values.items())
+
+
+def unjudged(
+    rules: Rules,
+    instance: Instance,
+    definition: Definition,
+    values: Values,
+    missing: Mapping[str, Missing],
+) -> tuple[Unjudged, ...]:
+    """Return the thresholds in force whose datapoint is missing, in the definition's order."""
+    if not missing:
+        return ()
+    thresholds = effective(rules, instance)
+    names = [name for name in _with_derived(definition, missing) if name not in values]
+    return tuple(
+        _unjudged(name, thresholds[name], missing.get(name) or next(iter(missing.values())))
+        for name in names
+        if name in thresholds and thresholds[name].on
+    )
+
+
+def _with_derived(definition: Definition, missing: Mapping[str, Missing]) -> list[str]:
+    """Return the missing datapoints and those that are derived from them."""
+    found: list[str] = []
+    for datapoint in definition.datapoints:
+        parts = [name for names in (datapoint.derived or {}).values() for name in names]
+        if datapoint.name in missing or any(part in found for part in parts):
+            found.append(datapoint.name)
+    return found
+
+
+def _unjudged(name: str, threshold: Threshold, missing: Missing) -> Unjudged:
+    """Return a threshold without a judgement, or with the level that the known part reaches."""
+    level = OK
+    if missing.at_least is not None and threshold.operator in (">", ">="):
+        level = threshold.level(missing.at_least)
+    breach = Breach(level, threshold) if level >= ERROR else None
+    return Unjudged(name, threshold, missing, breach)
 
 
 def effective(rules: Rules, instance: Instance) -> dict[str, Threshold]:

@@ -7,14 +7,13 @@ from fnmatch import fnmatchcase
 
 from lm_openai.api.client import Client
 from lm_openai.collect.datasource import DataSource
-from lm_openai.collect.evaluation import judge
+from lm_openai.collect.evaluation import judge, unjudged
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config.properties import Properties
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.model import aggregation
-from lm_openai.model.definition import Definition
-from lm_openai.model.report import Instance, Report, Row, Sample
+from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.storage.cache import Cache
 
@@ -51,12 +50,13 @@ def report(
         time=now,
         start=start,
         end=end,
-        rows=tuple(_rows(definition, rules, chosen, samples)),
+        rows=tuple(_rows(poll, rules, chosen, samples)),
         series=tuple(_series(poll, chosen, samples)),
         ages=poll.ages,
         failures=tuple(poll.failures),
         notes=tuple(poll.notes + poll.directory.notes),
         with_series=poll.with_series,
+        incomplete=poll.incomplete and not only,
     )
 
 
@@ -109,8 +109,9 @@ def _named(word: str, instance: Instance) -> bool:
 
 
 def _rows(
-    definition: Definition, rules: Rules, chosen: Iterable[Instance], samples: Iterable[Sample]
+    poll: Poll, rules: Rules, chosen: Iterable[Instance], samples: Iterable[Sample]
 ) -> Iterator[Row]:
+    definition = poll.definition
     by_instance: dict[str, list[Sample]] = {}
     for sample in samples:
         by_instance.setdefault(sample.instance.id, []).append(sample)
@@ -118,7 +119,17 @@ def _rows(
         own = by_instance.get(instance.id, [])
         values = aggregation.derived(definition, aggregation.folded(definition, own))
         idle = bool(own) and all(sample.idle for sample in own)
-        yield Row(instance, judge(rules, instance, values), idle)
+        unknown = unjudged(rules, instance, definition, values, _missing(poll, own))
+        yield Row(instance, judge(rules, instance, values), idle, unknown)
+
+
+def _missing(poll: Poll, samples: Sequence[Sample]) -> dict[str, Missing]:
+    """Return the datapoints that failed or incomplete responses leave out of an instance."""
+    declared = [sample.missing for sample in samples if sample.missing is not None]
+    if declared or not poll.failures:
+        return {name: reason for missing in declared for name, reason in missing.items()}
+    reason = Missing(poll.failures[0])
+    return {datapoint.name: reason for datapoint in poll.definition.datapoints}
 
 
 def _series(poll: Poll, chosen: Iterable[Instance], samples: Iterable[Sample]) -> Iterator[Sample]:

@@ -47,6 +47,7 @@ class Poll:
         self.ages: dict[str, int] = {}
         self.failures: list[str] = []
         self.notes: list[str] = []
+        self.incomplete = False
         self.covered: tuple[int, int] | None = None
         self._values: dict[str, Any] = {}
 
@@ -76,8 +77,15 @@ class Poll:
                 return False
         return True
 
-    def report_failure(self, failure: ApiFailure, consequence: str) -> None:
-        """Report a failed request and, in `consequence`, what is left out because of it."""
+    def report_failure(
+        self, failure: ApiFailure, consequence: str, hides_instances: bool = True
+    ) -> None:
+        """Report a failed request and, in `consequence`, what is left out because of it.
+
+        Instances may be missing then, so that the report's state is unknown, unless
+        `hides_instances` is False because only datapoints are left out.
+        """
+        self.incomplete = self.incomplete or hides_instances
         sentence = f"{consequence}: {failure}"
         if sentence not in self.failures:
             self.failures.append(sentence)

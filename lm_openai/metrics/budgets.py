@@ -26,7 +26,7 @@ def organization_budget(poll: Poll) -> Decimal | None:
     try:
         return monthly_dollars(organization_limit(poll))
     except ApiFailure as failure:
-        poll.report_failure(failure, "budget figures are left out")
+        poll.report_failure(failure, "budget figures are left out", hides_instances=False)
         return None
 
 
@@ -59,7 +59,8 @@ def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[st
     try:
         active = poll.directory.active()
     except ApiFailure as failure:
-        poll.report_failure(failure, "spend limits of all projects are left out")
+        left_out = "spend limits of all projects are left out"
+        poll.report_failure(failure, left_out, hides_instances=projects is None)
         return {}
     wanted = [
         project
@@ -70,7 +71,9 @@ def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[st
     failed = [outcome for outcome in outcomes if isinstance(outcome, ApiFailure)]
     if failed:
         poll.report_failure(
-            failed[0], f"spend limits of {len(failed)} of {len(wanted)} projects are left out"
+            failed[0],
+            f"spend limits of {len(failed)} of {len(wanted)} projects are left out",
+            hides_instances=projects is None,
         )
     return {
         project: outcome

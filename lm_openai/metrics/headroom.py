@@ -15,7 +15,7 @@ from lm_openai.errors import ApiFailure
 from lm_openai.metrics.limit_pools import Pool, Pools, pools
 from lm_openai.metrics.usage import MODEL_KINDS, SEEN_DAYS, not_offered
 from lm_openai.model.aggregation import percent
-from lm_openai.model.report import Values
+from lm_openai.model.report import Missing, Values
 from lm_openai.timespans import DAY, MINUTE
 
 LIMITS_TO_LIVE = 900
@@ -50,17 +50,20 @@ class Day(NamedTuple):
 
 
 class Use(NamedTuple):
-    """Use of one usage kind by group, where a group is (project id, model).
+    """Use that one usage kind shows: minutes and day by (project id, model), groups of the week.
 
-    `minutes` maps a group to {minute: (requests, tokens, images)}, each minute as Unix seconds.
-    `seen` holds every group with use in the last 7 days. `day` is the use in the UTC day so far.
-    `covered` is the start and end of the minutes, or None without use in the last 90 minutes.
+    `minutes` maps a group to {minute: (requests, tokens, images)}. `seen` is every group of the
+    last 7 days. `covered` is the start and end of the minutes, None without recent use. If the
+    kind's requests failed, `failure` is the reason, `seen` is what an earlier poll of this host saw
+    and `remembered` tells whether there was one.
     """
 
     minutes: dict[Key, dict[int, tuple[int, int, int]]]
     seen: set[Key]
     day: dict[Key, Day]
     covered: tuple[int, int] | None = None
+    failure: ApiFailure | None = None
+    remembered: bool = False
 
 
 NOTHING = Day(0, 0)
@@ -84,11 +87,11 @@ def limits(
     return result
 
 
-def uses(poll: Poll, kinds: Iterable[str] = MODEL_KINDS) -> dict[str, Use | ApiFailure]:
+def uses(poll: Poll, kinds: Iterable[str] = MODEL_KINDS) -> dict[str, Use]:
     """Return the use of each kind; requests run in parallel.
 
-    An ApiFailure takes the place of a kind whose requests failed. If all failed, the first one is
-    raised. A new kind that the API, or a gateway in front of it, does not offer yet is empty.
+    A kind whose requests failed has a `failure`. If all failed, the first failure is raised. A new
+    kind that the API, or a gateway in front of it, does not offer yet is empty.
     """
     names = list(kinds)
     groups = len(poll.directory.projects()) * MODELS_A_PROJECT
@@ -96,17 +99,30 @@ def uses(poll: Poll, kinds: Iterable[str] = MODEL_KINDS) -> dict[str, Use | ApiF
     outcomes = poll.client.together(
         partial(poll.source.once, use, name, _until(poll), lookback, groups) for name in names
     )
-    result: dict[str, Use | ApiFailure] = dict(zip(names, outcomes))
-    for name, outcome in result.items():
-        if isinstance(outcome, ApiFailure) and not_offered(poll, name, outcome):
-            result[name] = EMPTY
-        elif isinstance(outcome, Use) and outcome.covered:
-            poll.ages[name] = max(0, poll.now - outcome.covered[1])
-        elif isinstance(outcome, Use) and outcome.seen:
+    _raise_if_all_failed(dict(zip(names, outcomes)))
+    result = {name: _with_history(poll, name, outcome) for name, outcome in zip(names, outcomes)}
+    for name, found in result.items():
+        if found.covered:
+            poll.ages[name] = max(0, poll.now - found.covered[1])
+        elif found.seen and not found.failure:
             quiet = f"usage/{name} shows no use in the last {EDGE_SOUGHT // MINUTE} minutes"
             poll.notes.append(f"{quiet}: there were no requests, or the data is very late")
-    _raise_if_all_failed(result)
     return result
+
+
+def _with_history(poll: Poll, name: str, outcome: Use | ApiFailure) -> Use:
+    """Remember the groups of a kind for 7 days; return those remembered if its requests failed."""
+    cache, key = poll.source.cache, f"groups of {name}"
+    history = cache.get(key)
+    if isinstance(outcome, Use):
+        seen = sorted(map(list, outcome.seen))
+        if seen != history:
+            cache.put(key, seen, SEEN_DAYS * DAY)
+        return outcome
+    if not_offered(poll, name, outcome):
+        return EMPTY
+    known = {(project, model) for project, model in history or ()}
+    return Use({}, known, {}, failure=outcome, remembered=history is not None)
 
 
 def use(source: Source, name: str, until: int, lookback: int, groups: int | None = None) -> Use:
@@ -124,82 +140,111 @@ def use(source: Source, name: str, until: int, lookback: int, groups: int | None
     return Use(_minutes(source, kind, start, end, len(seen)), seen, day, (start, edge.end))
 
 
-def missing(found: Mapping[str, Use | ApiFailure], counted: Iterable[str]) -> bool:
-    """Return True if a kind in `counted` failed, so that a sum over them would be too low."""
-    return any(isinstance(found.get(name), ApiFailure) for name in counted)
-
-
-def covered(poll: Poll, found: Mapping[str, Use | ApiFailure]) -> tuple[int, int]:
+def covered(poll: Poll, found: Mapping[str, Use]) -> tuple[int, int]:
     """Return the start and end of all minutes read, or of the last 90 minutes if none has data."""
-    uses = [outcome for outcome in found.values() if isinstance(outcome, Use)]
-    spans = [outcome.covered for outcome in uses if outcome.covered]
+    spans = [use.covered for use in found.values() if use.covered]
     if not spans:
         return _until(poll) - EDGE_SOUGHT, _until(poll)
     return min(start for start, _ in spans), max(end for _, end in spans)
 
 
-def idle(used: Tally, found: Mapping[str, Use | ApiFailure]) -> bool:
-    """Return True if no kind failed and none shows use in the minutes read."""
-    return not missing(found, MODEL_KINDS) and not any(map(any, used.minutes.values()))
+def idle(used: Tally) -> bool:
+    """Return True if every kind that matters could be read and shows no use in the minutes read."""
+    return not used.lost and not any(map(any, used.minutes.values()))
 
 
-def groups(poll: Poll, uses: Mapping[str, Use | ApiFailure], lost: str) -> set[Key]:
+def groups(poll: Poll, uses: Mapping[str, Use], lost: str) -> set[Key]:
     """Return every (project id, model) with use of some kind in the last 7 days.
 
-    A kind that failed is reported. `lost` names the values that are then left out for each limit to
-    whose use the kind contributes.
+    A kind that failed is reported. `lost` names the values that are then left out, for each limit
+    to whose use the kind contributes and each pool that used the kind in the last 7 days.
     """
-    seen: set[Key] = set()
-    for name, outcome in uses.items():
-        if isinstance(outcome, ApiFailure):
+    for name, use in uses.items():
+        if use.failure:
             affected = ", ".join(short for short, kinds in COUNTED.items() if name in kinds)
-            poll.report_failure(outcome, f"{lost} of {affected} are left out")
-        else:
-            seen |= outcome.seen | outcome.minutes.keys()
-    return seen
+            pools = "pools that used it in the last 7 days" if use.remembered else "all pools"
+            sentence = f"{lost} of {affected} are left out for {pools}"
+            poll.report_failure(use.failure, sentence, hides_instances=not use.remembered)
+    return {key for use in uses.values() for key in (*use.seen, *use.minutes)}
 
 
 class Tally(NamedTuple):
     """Use of one pool over all kinds.
 
     `minutes` maps a minute (Unix seconds) to (requests, tokens, images). `day` is the use in the
-    UTC day so far. `kinds` are the usage kinds with use in the last 7 days.
+    UTC day so far. `kinds` are the usage kinds with use in the last 7 days. `lost` are the failed
+    kinds that may have been used: minutes and day are lower bounds of what they contribute to.
     """
 
     minutes: dict[int, tuple[int, int, int]]
     day: Day
     kinds: frozenset[str]
+    lost: frozenset[str] = frozenset()
 
 
-def tally(found: dict[str, Use | ApiFailure], members: Iterable[Key]) -> Tally:
-    """Add up the use of one pool's groups, minute by minute, over the kinds that did not fail."""
+def tally(found: Mapping[str, Use], members: Iterable[Key]) -> Tally:
+    """Add up the use of one pool's groups, minute by minute, over the kinds that did not fail.
+
+    A failed kind may have been used if an earlier poll saw it used by the pool, or if no earlier
+    poll is known, or if the pool is not known to have used anything.
+    """
     keys = set(members)
     minutes: dict[int, tuple[int, int, int]] = {}
     requests = batch_tokens = 0
     kinds = set()
-    for name, outcome in found.items():
-        if isinstance(outcome, ApiFailure):
-            continue
+    for name, use in found.items():
         for key in keys:
-            if key in outcome.seen or key in outcome.minutes:
+            if key in use.seen or key in use.minutes:
                 kinds.add(name)
-            requests += outcome.day.get(key, NOTHING).requests
-            batch_tokens += outcome.day.get(key, NOTHING).batch_tokens
-            for minute, counts in outcome.minutes.get(key, {}).items():
+            requests += use.day.get(key, NOTHING).requests
+            batch_tokens += use.day.get(key, NOTHING).batch_tokens
+            for minute, counts in use.minutes.get(key, {}).items():
                 minutes[minute] = add(minutes.get(minute, (0, 0, 0)), counts)
-    return Tally(minutes, Day(requests, batch_tokens), frozenset(kinds))
+    lost = {
+        name
+        for name, use in found.items()
+        if use.failure and (not use.remembered or name in kinds or not kinds)
+    }
+    return Tally(minutes, Day(requests, batch_tokens), frozenset(kinds), frozenset(lost))
 
 
-def values(poll: Poll, pool: Pool, used: Tally, found: dict[str, Use | ApiFailure]) -> Values:
+def values(poll: Poll, pool: Pool, used: Tally) -> Values:
     """Return the datapoints of one pool, without those to which a failed kind would contribute."""
     known: Values = {f"{short}_limit": limit for short, limit in pool.limits.items()}
     known |= {"limit_known": int(pool.known)}
-    for short, amount in _used(pool, used, found):
-        known[f"{short}_used"] = amount
-        share = utilization(amount, pool.limits.get(short))
-        if share is not None:
-            known[f"{short}_utilization"] = share
-    return known | _peak_values(poll, pool, used, found)
+    for short, amount in _used(pool, used):
+        if not used.lost & set(COUNTED[short]):
+            known |= _against_limit(pool, short, amount)
+    if not used.lost & set(COUNTED[_peak_limit(used)]):
+        known |= _peak_values(poll, pool, used)
+    return known
+
+
+def missing_values(poll: Poll, pool: Pool, used: Tally) -> dict[str, Missing]:
+    """Return the datapoints that failed kinds leave out, each with the value of the known part."""
+    found: dict[str, Missing] = {}
+    for short, amount in _used(pool, used):
+        lost = used.lost & set(COUNTED[short])
+        for name, value in _against_limit(pool, short, amount).items():
+            if lost:
+                found[name] = Missing(_unread(lost), value)
+    lost = used.lost & set(COUNTED[_peak_limit(used)])
+    if lost:
+        busy = _peak_values(poll, pool, used).get("tpm_busy_minutes")
+        found["tpm_busy_minutes"] = Missing(_unread(lost), busy)
+        found["peak_age_seconds"] = Missing(_unread(lost))
+    return found
+
+
+def _unread(kinds: Iterable[str]) -> str:
+    names = " and ".join(f"usage/{name}" for name in sorted(kinds))
+    return f"{names} could not be read"
+
+
+def _against_limit(pool: Pool, short: str, amount: int) -> Values:
+    share = utilization(amount, pool.limits.get(short))
+    used: Values = {f"{short}_used": amount}
+    return used if share is None else {**used, f"{short}_utilization": share}
 
 
 def utilization(used: int, limit: int | None) -> float | None:
@@ -217,16 +262,15 @@ def add(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, in
     return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
 
 
-def _used(pool: Pool, used: Tally, found: dict[str, Use | ApiFailure]) -> Iterator[tuple[str, int]]:
-    """Yield (limit's short name, used) for each limit whose use is known.
+def _used(pool: Pool, used: Tally) -> Iterator[tuple[str, int]]:
+    """Yield (limit's short name, used) for each limit whose use can be shown.
 
-    A limit is skipped if one of its kinds failed or if usage cannot show its use: usage has no
-    tokens of image and speech models, no images that a text model reads, no batches of embeddings,
-    and nothing for a row that does not name a model. Any other pool without use has used 0.
+    A limit is skipped if usage cannot show its use: usage has no tokens of image and speech models,
+    no images that a text model reads, no batches of embeddings, and nothing for a row that does not
+    name a model. Any other pool without use has used 0.
     """
     for short, kinds in COUNTED.items():
-        shown = used.kinds & set(kinds) if used.kinds else not pool.alone
-        if shown and not missing(found, kinds):
+        if used.kinds & set(kinds) if used.kinds else not pool.alone:
             yield short, _amount(used, short)
 
 
@@ -236,14 +280,16 @@ def _amount(used: Tally, short: str) -> int:
     return used.day.requests if short == "rpd" else used.day.batch_tokens
 
 
-def _peak_values(poll: Poll, pool: Pool, used: Tally, found: dict[str, Use | ApiFailure]) -> Values:
+def _peak_limit(used: Tally) -> str:
+    return "tpm" if used.kinds & set(COUNTED["tpm"]) else "rpm"
+
+
+def _peak_values(poll: Poll, pool: Pool, used: Tally) -> Values:
     """Return the age of the busiest minute and the number of minutes at 80 percent or more.
 
     Minutes are compared by tokens if usage shows them for this pool, else by requests.
     """
-    short = "tpm" if used.kinds & set(COUNTED["tpm"]) else "rpm"
-    if missing(found, COUNTED[short]):
-        return {}
+    short = _peak_limit(used)
     known: Values = {}
     amounts = {minute: counts[PLACES[short]] for minute, counts in used.minutes.items()}
     peak = max(amounts, key=lambda minute: (amounts[minute], minute), default=None)

@@ -15,13 +15,13 @@ from lm_openai.metrics.headroom import (
     Use,
 )
 from lm_openai.metrics.limit_pools import Pool, Pools
-from lm_openai.model.report import Values
+from lm_openai.model.report import Missing, Values
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
 
 Limits = Mapping[str, Pools | ApiFailure]
-Found = dict[str, Use | ApiFailure]
+Found = Mapping[str, Use]
 NO_LIMITS = Pool("", {})
 
 
@@ -106,18 +106,29 @@ def joined(projects: Iterable[Pools]) -> dict[str, str]:
 def values(poll: Poll, one: Shared, found: Found, complete: bool) -> Values:
     """Return the datapoints of one pool; those that need limits only if limits are `complete`."""
     pool = one.pool if complete else one.pool._replace(limits={})
-    own_values = headroom.values(poll, pool, used(one, found), found)
+    own_values = headroom.values(poll, pool, used(one, found))
     known: Values = {_renamed(name): value for name, value in own_values.items()}
     if complete:
         known |= {f"{short}_limit_sum": sum(each) for short, each in one.limits.items()}
     else:
         del known["limit_known"]
     tallies = (headroom.tally(found, keys) for keys in one.keys.values())
-    peaks = [headroom.values(poll, NO_LIMITS, own, found) for own in tallies]
+    peaks = [headroom.values(poll, NO_LIMITS, own) for own in tallies]
     for name in (f"{short}_used" for short in PLACES):
         if name in known:
             known[name.replace("used", "peak_sum")] = sum(own.get(name, 0) for own in peaks)
     return known
+
+
+def missing_values(poll: Poll, one: Shared, found: Found, complete: bool) -> dict[str, Missing]:
+    """Return the datapoints that failed kinds, or a project's unread limits, leave out."""
+    pool, total = one.pool, used(one, found)
+    if complete:
+        lost = headroom.missing_values(poll, pool, total)
+        return {_renamed(name): missing for name, missing in lost.items()}
+    unread = Missing("the limits of a project could not be read")
+    names = (f"{short}_ceiling{suffix}" for short in COUNTED for suffix in ("", "_utilization"))
+    return dict.fromkeys(names, unread)
 
 
 def used(one: Shared, found: Found) -> Tally:

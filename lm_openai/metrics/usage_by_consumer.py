@@ -120,7 +120,7 @@ def usual(
         if isinstance(outcome, ApiFailure):
             if not_offered(poll, kind, outcome):
                 continue
-            poll.report_failure(outcome, "change_percent is left out")
+            poll.report_failure(outcome, "change_percent is left out", hides_instances=False)
             return None
         compared = window._replace(end=min(window.end, edges.get(kind, window.end)))
         for start, group, tokens in outcome:
@@ -151,7 +151,7 @@ def budget_shares(poll: Poll, budgets: Mapping[str, int]) -> dict[str, float]:
         used = Use({}, {}, {failure.endpoint: failure})
     if used.failures:
         first = next(iter(used.failures.values()))
-        poll.report_failure(first, "tokens_budget_percent is left out")
+        poll.report_failure(first, "tokens_budget_percent is left out", hides_instances=False)
         return {}
     shares = {
         project: percent(used.tokens((project,)), budget) for project, budget in budgets.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from lm_openai.model import thresholds
@@ -14,6 +15,8 @@ NONE = "none"
 """Id of a dimension that the API sends as null."""
 LEVELS = ("ok", *thresholds.LEVELS)
 """Words for the levels of a reading, by level."""
+STATES = ("ok", "warning", "unknown", *LEVELS[2:])
+"""States from good to bad. Unknown is worse than a warning: missing data may hide anything."""
 Values = dict[str, Number]
 
 
@@ -31,16 +34,31 @@ class Instance(NamedTuple):
         return wildvalue(self.id)
 
 
+class Missing(NamedTuple):
+    """Reason why a datapoint cannot be computed, and the value of the part that is known.
+
+    `at_least` is a lower bound of the datapoint, or None if there is none.
+    """
+
+    reason: str
+    at_least: Number | None = None
+
+
 class Sample(NamedTuple):
     """Values of one instance in the bucket that starts at `start`, or in the whole poll (None).
 
-    `idle` is True if the request succeeded and its response shows no use.
+    `idle` is True if the request succeeded and its response shows no use. `missing` holds the
+    datapoints that a failed or incomplete response leaves out; a datapoint that cannot exist, such
+    as the utilization of a pool without a limit, is neither there nor in `values`. None means that
+    the DataSource does not tell them apart: then in a poll with a failure every absent datapoint
+    counts as missing.
     """
 
     instance: Instance
     values: Values
     start: int | None = None
     idle: bool = False
+    missing: Mapping[str, Missing] | None = None
 
 
 class Breach(NamedTuple):
@@ -64,20 +82,43 @@ class Reading(NamedTuple):
         return self.breach.level if self.breach else OK
 
 
+class Unjudged(NamedTuple):
+    """Threshold in force whose datapoint is missing.
+
+    `breach` is set if the known part alone reaches error or critical; then the level is certain.
+    """
+
+    datapoint: str
+    threshold: Threshold
+    missing: Missing
+    breach: Breach | None = None
+
+
 class Row(NamedTuple):
     """One instance with its readings in the definition's order.
 
-    `idle` is True for an instance that was seen in the last days and has no use now.
+    `idle` is True for an instance that was seen in the last days and has no use now. `unjudged`
+    holds the thresholds that could not be judged because data is missing.
     """
 
     instance: Instance
     readings: tuple[Reading, ...]
     idle: bool = False
+    unjudged: tuple[Unjudged, ...] = ()
 
     @property
     def level(self) -> int:
-        """The worst level of its readings."""
-        return max((reading.level for reading in self.readings), default=OK)
+        """The worst level of its readings, and of what the known part of a missing one reaches."""
+        known = [reading.level for reading in self.readings]
+        certain = [one.breach.level for one in self.unjudged if one.breach]
+        return max((*known, *certain), default=OK)
+
+    @property
+    def state(self) -> str:
+        """One of STATES: unknown hides a warning, and neither an error nor a critical level."""
+        known = LEVELS[self.level]
+        unknown = any(one.breach is None for one in self.unjudged)
+        return max(known, "unknown", key=STATES.index) if unknown else known
 
 
 class Report(NamedTuple):
@@ -86,7 +127,7 @@ class Report(NamedTuple):
     `time`, `start` and `end` are Unix seconds; `ages` is data age in seconds by usage kind.
     `failures` are sentences about data that could not be read (empty: everything was read), and
     `notes` are sentences that are worth knowing and not a failure. `series` is empty unless
-    `with_series` is True.
+    `with_series` is True. `incomplete` is True if instances may be missing.
     """
 
     definition: Definition
@@ -100,11 +141,25 @@ class Report(NamedTuple):
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     with_series: bool = False
+    incomplete: bool = False
 
     @property
-    def level(self) -> int:
-        """The worst level of all rows."""
-        return max((row.level for row in self.rows), default=OK)
+    def state(self) -> str:
+        """The worst state of all rows; unknown at least if instances may be missing.
+
+        Without instances it is unknown if data is missing and ok otherwise, since a usage kind
+        without use is not a fault.
+        """
+        states = [row.state for row in self.rows]
+        if self.incomplete or (self.failures and not self.rows):
+            states.append("unknown")
+        return max(states, key=STATES.index, default=STATES[OK])
+
+    @property
+    def unjudged(self) -> int:
+        """Number of thresholds without a judgement; one more if instances may be missing."""
+        open_ones = [one for row in self.rows for one in row.unjudged if one.breach is None]
+        return len(open_ones) + self.incomplete
 
 
 class Gap(NamedTuple):

@@ -14,6 +14,7 @@ from lm_openai.model.report import (
     Reading,
     Report,
     Row,
+    Unjudged,
 )
 from lm_openai.model.units import plain
 from lm_openai.output.text import limit
@@ -28,6 +29,7 @@ def write(report: Report) -> str:
         "instances": [_row(row) for row in report.rows],
         "units": {datapoint.name: datapoint.unit for datapoint in report.definition.datapoints},
         "partial_failures": report.failures,
+        "unjudged": report.unjudged,
         "notes": report.notes,
     }
     if report.with_series:
@@ -82,9 +84,10 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         **_instance(row.instance),
         "idle": row.idle,
-        "state": LEVELS[row.level],
+        "state": row.state,
         "datapoints": {reading.datapoint: reading.value for reading in row.readings},
         "breaches": [_breach(reading) for reading in row.readings if reading.breach],
+        "unjudged": [_unjudged(one) for one in row.unjudged],
     }
 
 
@@ -96,6 +99,14 @@ def _instance(instance: Instance) -> dict[str, Any]:
         "dimensions": instance.dimensions,
         "names": instance.names,
     }
+
+
+def _unjudged(unjudged: Unjudged) -> dict[str, Any]:
+    """Return a threshold whose datapoint is missing, with the value of the known part."""
+    missing, breach = unjudged.missing, unjudged.breach
+    known = {} if missing.at_least is None else {"at_least": missing.at_least}
+    level = {"level": LEVELS[breach.level], "limit": limit(breach)} if breach else {}
+    return {"datapoint": unjudged.datapoint, "reason": missing.reason, **known, **level}
 
 
 def _breach(reading: Reading) -> dict[str, Any]:

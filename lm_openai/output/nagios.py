@@ -8,15 +8,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import ROUND_DOWN, Decimal
 
 from lm_openai.model.definition import Datapoint, Definition
-from lm_openai.model.report import LEVELS, Gap, Reading, Report, Row
-from lm_openai.model.thresholds import Threshold
+from lm_openai.model.report import LEVELS, Gap, Reading, Report, Row, Unjudged
+from lm_openai.model.report import STATES as REPORT_STATES
+from lm_openai.model.thresholds import ERROR, Threshold
 from lm_openai.model.units import Number, plain
 from lm_openai.output.text import idle_word, limit, one_line, value_word
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-STATES = (OK, WARNING, CRITICAL, CRITICAL)
-"""Plugin states by level; error, the middle level, is CRITICAL."""
+STATES = {
+    "ok": OK,
+    "warning": WARNING,
+    "unknown": UNKNOWN,
+    "error": CRITICAL,
+    "critical": CRITICAL,
+}
+"""Plugin states by the report's states; error is CRITICAL."""
 WORSE = (OK, WARNING, UNKNOWN, CRITICAL)
 """States from good to bad; UNKNOWN may hide any state, so only CRITICAL is worse."""
 
@@ -59,12 +66,9 @@ def write(report: Report) -> str:
 def status(report: Report) -> int:
     """Return the exit status, 0 to 3: error and critical are CRITICAL.
 
-    Missing data is at least WARNING. A report without instances is UNKNOWN if data is missing and
-    OK otherwise, since a usage kind without use is not a fault.
+    It is UNKNOWN if a threshold cannot be judged because data is missing and nothing is CRITICAL.
     """
-    if not report.rows and report.failures:
-        return UNKNOWN
-    return max(STATES[report.level], WARNING if report.failures else OK)
+    return STATES[report.state]
 
 
 def failed(sentence: str, title: str) -> str:
@@ -115,7 +119,7 @@ def range_of(threshold: Threshold, level: int) -> str:
 
 def _worst(report: Report) -> list[Row]:
     """Return the rows, the worst first and the idle last."""
-    return sorted(report.rows, key=lambda row: (-row.level, row.idle))
+    return sorted(report.rows, key=lambda row: (-REPORT_STATES.index(row.state), row.idle))
 
 
 def _first(report: Report, rows: Sequence[Row]) -> str:
@@ -142,7 +146,7 @@ def _fitting(blocks: Iterable[str], room: int) -> Iterator[str]:
 
 
 def _headline(report: Report, rows: Sequence[Row]) -> str:
-    bad = [row for row in rows if row.level]
+    bad = [row for row in rows if row.state != "ok"]
     if not rows:
         text = "no instance in use"
     elif len(rows) == 1:
@@ -162,7 +166,8 @@ def _headline(report: Report, rows: Sequence[Row]) -> str:
 
 def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
     for row in rows[:LISTED]:
-        yield f"[{WORDS[STATES[row.level]]}] {_about(report.definition, row, len(row.readings))}"
+        number = len(row.readings) + len(row.unjudged)
+        yield f"[{WORDS[STATES[row.state]]}] {_about(report.definition, row, number)}"
     if len(rows) > LISTED:
         yield f"and {_count(len(rows) - LISTED, 'instance')} more, none of them worse"
     yield from (f"missing data: {_clean(sentence)}" for sentence in report.failures)
@@ -171,12 +176,32 @@ def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
 
 def _about(definition: Definition, row: Row, number: int) -> str:
     """Return an alias and `number` readings, the worst first; an idle one is just `idle`."""
-    readings = sorted(row.readings, key=lambda reading: -reading.level)
-    texts = [_reading_text(definition, reading) for reading in readings[:number]]
-    if row.idle and not row.level:
+    texts = list(_texts(definition, row))[:number]
+    if row.idle and row.state == "ok":
         texts = [idle_word(definition, row)]
     alias = _clean(row.instance.alias)[:ALIAS].rstrip() or row.instance.wildvalue
     return f"{alias}: {', '.join(texts) or 'no value'}"
+
+
+def _texts(definition: Definition, row: Row) -> Iterator[str]:
+    """Yield certain breaches, what cannot be judged, then all other readings."""
+    readings = sorted(row.readings, key=lambda reading: -reading.level)
+    severe = [reading for reading in readings if reading.level >= ERROR]
+    yield from (_reading_text(definition, reading) for reading in severe)
+    unjudged = sorted(row.unjudged, key=lambda one: one.breach is None)
+    yield from (_unjudged_text(definition, one) for one in unjudged)
+    yield from (_reading_text(definition, reading) for reading in readings[len(severe) :])
+
+
+def _unjudged_text(definition: Definition, unjudged: Unjudged) -> str:
+    """Return why a threshold is not judged, or the level that the known part reaches."""
+    if unjudged.breach is None or unjudged.missing.at_least is None:
+        return f"{unjudged.datapoint} not judged: {_clean(unjudged.missing.reason)}"
+    known = Reading(
+        unjudged.datapoint, unjudged.missing.at_least, unjudged.threshold, unjudged.breach
+    )
+    name, text = _reading_text(definition, known).split(" ", 1)
+    return f"{name} at least {text}"
 
 
 def _reading_text(definition: Definition, reading: Reading) -> str:

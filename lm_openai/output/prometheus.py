@@ -82,6 +82,8 @@ def _health(report: Report) -> Iterator[Point]:
     about = "Unix time of the last poll"
     yield success
     yield Point("openai_poll_timestamp_seconds", about, success.labels, report.time)
+    about = "Number of thresholds that the last poll could not judge because data is missing"
+    yield Point("openai_poll_unjudged", about, success.labels, report.unjudged)
 
 
 def _success(folder: str, organization: str, value: int) -> Point:

@@ -29,6 +29,11 @@ def write(report: Report) -> str:
             for row in report.rows
         },
         "states": {row.instance.wildvalue: row.level for row in report.rows},
+        "unjudged": {
+            row.instance.wildvalue: [one.datapoint for one in row.unjudged]
+            for row in report.rows
+            if row.unjudged
+        },
         "partial_failures": report.failures,
         "data_age_seconds": report.ages,
     }

@@ -83,7 +83,9 @@ def _report(poll: Poll, probes: Probes) -> None:
     """Report each cause once; a missing scope has its own datapoint, so it is only a note."""
     for alike in _grouped(_failed(probes)):
         poll.report_failure(
-            alike[0], f"{len(alike)} of {len(probes.answers)} endpoints could not be read"
+            alike[0],
+            f"{len(alike)} of {len(probes.answers)} endpoints could not be read",
+            hides_instances=False,
         )
     for alike in _grouped(filter(_forbidden, api_probes.failures(probes.answers))):
         poll.notes.append(str(alike[0]))

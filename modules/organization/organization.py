@@ -44,7 +44,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         failed = [part for part in parts if isinstance(part, ApiFailure)]
         if failed:
             failures += failed
-            poll.report_failure(failed[0], f"{name} is left out")
+            poll.report_failure(failed[0], f"{name} is left out", hides_instances=False)
         else:
             values[name] = sum(part for part in parts if isinstance(part, int))
     if not values:

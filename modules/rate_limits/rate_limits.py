@@ -46,8 +46,9 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     for instance in instances:
         member = members[instance.dimensions["project_id"], instance.dimensions["model"]]
         used = headroom.tally(uses, member.keys)
-        values = headroom.values(poll, member.pool, used, uses)
-        yield Sample(instance, values, idle=headroom.idle(used, uses))
+        values = headroom.values(poll, member.pool, used)
+        missing = headroom.missing_values(poll, member.pool, used)
+        yield Sample(instance, values, idle=headroom.idle(used), missing=missing)
 
 
 class Member(NamedTuple):
@@ -79,7 +80,7 @@ def _joined(poll: Poll) -> dict[Key, Member]:
     return members
 
 
-def _uses(poll: Poll) -> dict[str, headroom.Use | ApiFailure]:
+def _uses(poll: Poll) -> dict[str, headroom.Use]:
     return poll.once("uses", lambda: headroom.uses(poll))
 
 

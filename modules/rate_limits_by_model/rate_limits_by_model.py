@@ -42,8 +42,9 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     for instance in instances:
         shared = pools[instance.id]
         values = headroom_rollup.values(poll, shared, uses, complete)
-        idle = headroom.idle(headroom_rollup.used(shared, uses), uses)
-        yield Sample(instance, values, idle=idle)
+        missing = headroom_rollup.missing_values(poll, shared, uses, complete)
+        idle = headroom.idle(headroom_rollup.used(shared, uses))
+        yield Sample(instance, values, idle=idle, missing=missing)
 
 
 def _pools(poll: Poll) -> dict[str, headroom_rollup.Shared]:
@@ -68,5 +69,5 @@ def _groups(poll: Poll) -> set[headroom.Key]:
     return headroom.groups(poll, _uses(poll), "used, peak sums and utilization")
 
 
-def _uses(poll: Poll) -> dict[str, headroom.Use | ApiFailure]:
+def _uses(poll: Poll) -> dict[str, headroom.Use]:
     return poll.once("uses", lambda: headroom.uses(poll))

@@ -74,7 +74,9 @@ def _organization_limit(poll: Poll) -> dict[str, SpendLimit]:
     try:
         limit = budgets.organization_limit(poll)
     except ApiFailure as failure:
-        poll.report_failure(failure, "the organization's spend limit is left out")
+        poll.report_failure(
+            failure, "the organization's spend limit is left out", hides_instances=False
+        )
         return {}
     return {} if limit is None else {ORGANIZATION: limit}
 
@@ -89,7 +91,9 @@ def _spent(poll: Poll, known: Sequence[Instance]) -> dict[str, Decimal]:
     try:
         groups = costs.by_group(poll.client, dates.month, dates.tomorrow, BY_PROJECT, rows)
     except ApiFailure as failure:
-        poll.report_failure(failure, "spent_month and used_percent are left out")
+        poll.report_failure(
+            failure, "spent_month and used_percent are left out", hides_instances=False
+        )
         return {}
     whole = costs.month_to_date(groups, dates)
     if whole is None:
@@ -106,6 +110,8 @@ def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:
     failed = [count for count in counts if isinstance(count, ApiFailure)]
     if failed:
         poll.report_failure(
-            failed[0], f"alerts_configured of {len(failed)} of {len(known)} instances is left out"
+            failed[0],
+            f"alerts_configured of {len(failed)} of {len(known)} instances is left out",
+            hides_instances=False,
         )
     return {one.id: count for one, count in zip(known, counts) if not isinstance(count, ApiFailure)}

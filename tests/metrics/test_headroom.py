@@ -534,7 +534,7 @@ def test_a_project_whose_limits_fail_is_left_out_and_named(poll: Poll) -> None:
     assert outcome.status == 0
     assert outcome.stderr.startswith("Beta is left out: projects/proj_b/rate_limits: ")
     assert poll(world, discover=True)[::2] == ("", 1)
-    assert poll(world, "nagios").status == 1
+    assert poll(world, "nagios").status == 3
 
 
 @pytest.mark.parametrize(

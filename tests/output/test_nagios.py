@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lm_openai.model.report import Gap
+from lm_openai.model.report import Breach, Gap, Missing, Unjudged
 from lm_openai.model.thresholds import OPERATORS
 from lm_openai.output import nagios
 from tests.support.samples import (
@@ -75,13 +75,38 @@ def test_the_status_of_warning_is_1_and_of_error_and_critical_2(value, state):
     assert nagios.status(report([row("a", HIGH, cached_percent=value)])) == state
 
 
-def test_missing_data_is_at_least_a_warning_with_its_reason():
-    whole = report([row("a", input_tokens=1)])
-    part = whole._replace(failures=("audio: the API | throttles",))
-    worse = part._replace(rows=(row("a", HIGH, cached_percent=99),))
+def test_missing_data_that_leaves_every_threshold_judged_is_text_only():
+    part = report([row("a", input_tokens=1)], failures=("names: the API | throttles",))
 
-    assert [nagios.status(one) for one in (whole, part, worse)] == [0, 1, 2]
-    assert "some data is missing: audio: the API _ throttles" in split(nagios.write(part))[0]
+    assert nagios.status(part) == 0
+    assert "some data is missing: names: the API _ throttles" in split(nagios.write(part))[0]
+
+
+def test_a_report_that_may_lack_instances_is_unknown_unless_something_is_critical():
+    part = report([row("a", input_tokens=1)], failures=("audio: no",), incomplete=True)
+    warning = part._replace(rows=(row("a", HIGH, cached_percent=81),))
+    critical = part._replace(rows=(row("a", HIGH, cached_percent=99),))
+
+    assert [nagios.status(one) for one in (part, warning, critical)] == [3, 3, 2]
+
+
+def test_a_threshold_without_its_datapoint_is_not_judged_and_says_why():
+    lost = Unjudged("cached_percent", HIGH, Missing("usage/completions could not be read"))
+    part = report([row("a", input_tokens=1)._replace(unjudged=(lost,))])
+
+    first, below = nagios.write(part).splitlines()
+    assert nagios.status(part) == 3
+    assert "UNKNOWN - a: cached_percent not judged: usage/completions could not be read" in first
+    assert below.startswith("[UNKNOWN] a: cached_percent not judged")
+
+
+def test_a_level_that_the_known_part_alone_reaches_stays():
+    lost = Unjudged("cached_percent", HIGH, Missing("no", 96), Breach(3, HIGH))
+    part = report([row("a", input_tokens=1)._replace(unjudged=(lost,))])
+
+    assert nagios.status(part) == 2
+    assert "a: cached_percent at least 96% (critical at or over 95%)" in nagios.write(part)
+    assert "'a cached_percent'" not in nagios.write(part)
 
 
 def test_no_instance_is_ok_with_complete_data_and_unknown_with_missing_data():
@@ -157,7 +182,7 @@ def test_the_text_counts_the_instances_whose_perfdata_does_not_fit():
     assert 7_000 < len(text.split("\n")[0].encode()) < 8_000
     assert left
     assert int(left[1]) + len(perfdata) // 3 == 1000
-    assert f"and {1000 - nagios.LISTED} instances more, none worse" in below
+    assert f"and {1000 - nagios.LISTED} instances more, none of them worse" in below
     assert len(below) == nagios.LISTED + 2
 
 

@@ -73,6 +73,7 @@ def test_ids_are_labels_and_names_are_only_on_the_info_metric():
         ("openai_completion_by_model_info", *sorted(about.items())): 1,
         ("openai_poll_success", *POLL): 1,
         ("openai_poll_timestamp_seconds", *POLL): NOON,
+        ("openai_poll_unjudged", *POLL): 0,
     }
 
 

@@ -51,7 +51,7 @@ def test_the_document_is_compact_and_holds_values_by_wildvalue():
 
     assert text == (
         '{"datasource":"completion_by_model","organization":"acme",'
-        f'"time":{NOON},"values":{{"gpt-4o":{{"input_tokens":3}}}},"states":{{"gpt-4o":3}},'
+        f'"time":{NOON},"values":{{"gpt-4o":{{"input_tokens":3}}}},"states":{{"gpt-4o":3}},"unjudged":{{}},'
         '"partial_failures":["audio: no"],"data_age_seconds":{"completions":60}}\n'
     )
 

@@ -94,10 +94,12 @@ def expected(folder: str, form: str, discover: bool) -> Path:
     return testdata(folder) / f"{form}{'-discovery' if discover else ''}.txt"
 
 
-def replayed(folder: str, cache: Path, form: str = "json", discover: bool = False) -> Outcome:
+def replayed(
+    folder: str, cache: Path, form: str = "json", discover: bool = False, failing: str = ""
+) -> Outcome:
     """Run a DataSource against its record and return the outcome."""
     record = Record.of(folder)
-    with answering(record) as url:
+    with answering(record, failing) as url:
         return collected(folder, record, url, cache, form, discover, clock=Ticks())
 
 
@@ -129,11 +131,11 @@ def collected(
 
 
 @contextmanager
-def answering(record: Record) -> Iterator[str]:
-    """Serve the recorded requests and reject all others; yields the base URL."""
+def answering(record: Record, failing: str = "") -> Iterator[str]:
+    """Serve the recorded requests and reject all others, and the path `failing`; yields the URL."""
     with HTTPServer(host="127.0.0.1") as server:
         anything = server.expect_request(re.compile(".*"))
-        anything.respond_with_handler(lambda request: _answer(record, request))
+        anything.respond_with_handler(lambda request: _answer(record, request, failing))
         yield server.url_for("/v1")
 
 
@@ -152,7 +154,9 @@ def _unused(query: dict[str, list[str]]) -> dict[str, Any]:
     return {"object": "page", "data": buckets, "has_more": False, "next_page": None}
 
 
-def _answer(record: Record, request: Request) -> Response:
+def _answer(record: Record, request: Request, failing: str) -> Response:
+    if failing and request.path == f"/v1{failing}":
+        return _refusal("not today")
     query = parse_qs(request.query_string.decode(), keep_blank_values=True)
     for known in record.answers:
         if f"/v1{known.path}" == request.path and known.query == query:
@@ -161,11 +165,9 @@ def _answer(record: Record, request: Request) -> Response:
         f"/v1{known.path}" for known in record.answers
     }:
         return Response(json.dumps(_unused(query)), content_type="application/json")
-    message = f"not in the record: {request.path} {query}"
-    error = {
-        "message": message,
-        "type": "invalid_request_error",
-        "param": None,
-        "code": "unrecorded",
-    }
+    return _refusal(f"not in the record: {request.path} {query}")
+
+
+def _refusal(message: str) -> Response:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": "refused"}
     return Response(json.dumps({"error": error}), 400, content_type="application/json")

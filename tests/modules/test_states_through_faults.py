@@ -1,0 +1,71 @@
+"""No state improves because less is known: each endpoint of each DataSource fails in turn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_openai import resources
+from lm_openai.collect import datasource
+from lm_openai.config import threshold_files
+from lm_openai.model.report import STATES
+from tests.support import replay
+from tests.support.replay import Record
+
+NAGIOS = {"ok": 0, "warning": 1, "unknown": 3, "error": 2, "critical": 2}
+
+
+def faults() -> Iterator[tuple[str, str]]:
+    """Yield (folder, path) for each endpoint of each DataSource that has thresholds."""
+    for folder in resources.folders():
+        rules = threshold_files.load(datasource.definition(folder))
+        if rules.thresholds or rules.overrides:
+            for path in sorted({known.path for known in Record.of(folder).answers}):
+                yield folder, path
+
+
+def document(folder: str, cache: Path, failing: str = "") -> dict[str, Any] | None:
+    """Return the report as JSON, None if the poll failed as a whole."""
+    outcome = replay.replayed(folder, cache, failing=failing)
+    assert outcome.status in (0, 1), outcome.stderr
+    found: dict[str, Any] | None = json.loads(outcome.stdout) if outcome.stdout else None
+    return found
+
+
+def improves(before: str, after: str) -> bool:
+    """Return True if a state got better; unknown is never better."""
+    return after != "unknown" and STATES.index(after) < STATES.index(before)
+
+
+@pytest.mark.parametrize(("folder", "path"), list(faults()))
+def test_a_failed_endpoint_improves_no_state(folder: str, path: str, tmp_path: Path) -> None:
+    whole = document(folder, tmp_path / "whole")
+    part = document(folder, tmp_path / "part", path)
+
+    assert whole
+    if part is None:
+        return
+    after = {row["id"]: row for row in part["instances"]}
+    for row in whole["instances"]:
+        if row["id"] not in after:
+            assert part["unjudged"] > 0, f"{row['id']} vanished and the report is not unknown"
+        else:
+            assert not improves(row["state"], after[row["id"]]["state"]), row["id"]
+
+
+@pytest.mark.parametrize(("folder", "path"), list(faults()))
+def test_the_exit_status_for_nagios_follows_the_states(
+    folder: str, path: str, tmp_path: Path
+) -> None:
+    part = document(folder, tmp_path / "json", path)
+    nagios = replay.replayed(folder, tmp_path / "nagios", "nagios", failing=path)
+
+    states = [row["state"] for row in part["instances"]] if part else ["unknown"]
+    if part and (part["unjudged"] > 0 or (part["partial_failures"] and not states)):
+        states.append("unknown")
+    worst = max(states, key=STATES.index, default="ok")
+    assert nagios.status == NAGIOS[worst], nagios.stdout[:300]
