@@ -21,7 +21,7 @@ from lm_openai.metrics.billing_days import (
     total,
 )
 from lm_openai.metrics.usage import grouping, instance
-from lm_openai.model.aggregation import percent
+from lm_openai.model.aggregation import PLACES, dollar_percent
 from lm_openai.model.report import NONE, Instance, Sample, Values
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 CURRENCY = "usd"
 MONTH_TO_DATE = "amount_month_to_date"
 SHARE = "share_percent"
+MEANS = (
+    "amount_7d_average",
+    "amount_month_forecast",
+    "amount_month_forecast_low",
+    "amount_month_forecast_high",
+)
 ROWS_A_PROJECT = {"project_id": 1, "line_item": 30, "api_key_id": 3, "user_id": 3, "api_source": 2}
 FEWEST_ROWS = 400
 Group = tuple[str, ...]
@@ -48,10 +54,13 @@ def discover(poll: Poll) -> Iterator[Instance]:
             yield instance(poll, dimensions, group)
 
 
-def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+def collect(
+    poll: Poll, instances: Iterable[Instance], budgets: Mapping[str, Decimal] = {}
+) -> Iterator[Sample]:
     """Yield each instance's figures and its share of the organization, with a series also its days.
 
-    The organization's costs are the sum over all groups, also those that are not printed.
+    The organization's costs are the sum over all groups, also those that are not printed. `budgets`
+    are dollars a month by instance id.
     """
     dates = calendar(poll.now)
     poll.covered = (dates.today, poll.now)
@@ -60,8 +69,8 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     for known in instances:
         days = groups[tuple(known.dimensions[name] for name in dimensions_of(poll))]
         yield from series(poll, known, days)
-        values = figures(poll, days, dates)
-        share = percent(values.get(MONTH_TO_DATE), whole)
+        values = figures(poll, days, dates, budgets.get(known.id))
+        share = dollar_percent(total(days, dates.this_month()), whole)
         yield Sample(known, values if share is None else {**values, SHARE: share})
 
 
@@ -148,17 +157,22 @@ def month_to_date(groups: Mapping[Group, Days], dates: Calendar) -> Decimal | No
     return None if None in sums else sum((one for one in sums if one is not None), Decimal(0))
 
 
-def figures(poll: Poll, days: Days, dates: Calendar) -> Values:
-    """Return one group's datapoints: the billed amounts, and the forecast if there is one."""
+def figures(poll: Poll, days: Days, dates: Calendar, budget: Decimal | None) -> Values:
+    """Return one group's datapoints: billed amounts, the forecast and the budget, if they exist.
+
+    Means are rounded here, after everything was computed from them.
+    """
     floor = poll.properties.dollars("openai.cost.floor") or Decimal(0)
-    return billed_figures(days, dates, floor) | cost_forecast.figures(days, dates)
+    exact = billed_figures(days, dates, floor) | cost_forecast.figures(days, dates)
+    means: Values = {name: round(Decimal(exact[name]), PLACES) for name in MEANS if name in exact}
+    return exact | means | budget_figures(exact, budget)
 
 
 def billed_figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
     """Return today, yesterday, the mean of 7 days, the change against it, this and last month.
 
     A figure that needs a missing day is left out. The change is left out as well if the mean is
-    below `floor` dollars or not above 0.
+    below `floor` dollars or one cent.
     """
     average = mean_of(days, dates.complete(AVERAGED_DAYS))
     known = {
@@ -177,8 +191,8 @@ def budget_figures(values: Values, budget: Decimal | None) -> Values:
     if budget is None:
         return {}
     shares = {
-        "budget_used_percent": percent(values.get(MONTH_TO_DATE), budget),
-        "budget_forecast_percent": percent(values.get("amount_month_forecast"), budget),
+        "budget_used_percent": dollar_percent(values.get(MONTH_TO_DATE), budget),
+        "budget_forecast_percent": dollar_percent(values.get("amount_month_forecast"), budget),
     }
     return {
         "budget": budget,
@@ -200,4 +214,4 @@ def dollars(cost: Cost) -> Decimal:
 def _change(today: Decimal | None, average: Decimal | None, floor: Decimal) -> float | None:
     if today is None or average is None or average < floor:
         return None
-    return percent(today - average, average)
+    return dollar_percent(today - average, average)

@@ -10,6 +10,7 @@ from lm_openai.model.report import Sample, Values
 from lm_openai.model.units import Number
 
 PLACES = 6
+CENT = Decimal("0.01")
 
 
 def folded(definition: Definition, samples: Iterable[Sample]) -> Values:
@@ -56,10 +57,18 @@ def percent(part: Number | None, whole: Number | None) -> float | None:
     return float(round(Decimal(part) * 100 / Decimal(whole), PLACES))
 
 
+def dollar_percent(part: Number | None, whole: Number | None) -> float | None:
+    """Return dollars of a total in percent, as `percent` does; None if the total is below a cent.
+
+    A share of a total that nets to almost nothing has no meaning.
+    """
+    return None if whole is None or whole < CENT else percent(part, whole)
+
+
 def mean(values: Iterable[Decimal]) -> Decimal | None:
-    """Return the mean, rounded to 6 places; None if there are no values."""
+    """Return the mean, not rounded; None if there are no values."""
     known = list(values)
-    return round(sum(known, Decimal(0)) / len(known), PLACES) if known else None
+    return sum(known, Decimal(0)) / len(known) if known else None
 
 
 def _fold(fold: str | None, found: list[Number]) -> Number:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, DefaultContext, getcontext
 from typing import NamedTuple
 
 from lm_openai.errors import Failure
 
 Number = int | float | Decimal
+DIGITS = 100
+"""Digits of decimal arithmetic. An amount has up to 79 and no sum may lose one; Python keeps 28."""
+getcontext().prec = DefaultContext.prec = DIGITS
+# The default context is that of every thread that starts later.
 
 
 class Unit(NamedTuple):

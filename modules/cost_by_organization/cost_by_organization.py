@@ -26,7 +26,7 @@ from lm_openai.metrics.billing_days import (
 )
 from lm_openai.metrics.costs import SHARE
 from lm_openai.metrics.usage import ORGANIZATION
-from lm_openai.model.aggregation import mean
+from lm_openai.model.aggregation import CENT, PLACES, mean
 from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     days = costs.by_group(poll.client, first, end)[()]
     for organization in instances:
         yield from costs.series(poll, organization, days)
-        values = costs.figures(poll, days, dates)
-        values |= costs.budget_figures(values, budgets.organization_budget(poll))
+        values = costs.figures(poll, days, dates, budgets.organization_budget(poll))
         yield Sample(organization, values | _balance(poll, days, dates))
 
 
@@ -79,6 +78,6 @@ def _balance(poll: Poll, days: Days, dates: Calendar) -> Values:
     balance = amount - sum((days[day] for day in needed), Decimal(0))
     last_week = [days[day] for day in dates.complete(AVERAGED_DAYS) if day in days]
     daily = mean(last_week) or Decimal(0)
-    if daily <= 0:
+    if daily < CENT:
         return {"balance": balance}
-    return {"balance": balance, "balance_days": round(max(balance, Decimal(0)) / daily, 6)}
+    return {"balance": balance, "balance_days": round(max(balance, Decimal(0)) / daily, PLACES)}

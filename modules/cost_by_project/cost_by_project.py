@@ -37,8 +37,4 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         return
     known = list(instances)
     monthly = budgets.project_budgets(poll, [instance.id for instance in known])
-    for sample in costs.collect(poll, known):
-        if sample.start is None:
-            budget = costs.budget_figures(sample.values, monthly.get(sample.instance.id))
-            sample = sample._replace(values={**sample.values, **budget})
-        yield sample
+    yield from costs.collect(poll, known, monthly)

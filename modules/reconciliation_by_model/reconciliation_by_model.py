@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from lm_openai.metrics import reconciliation
 from lm_openai.metrics.reconciliation import Pair, Reconciliation
 from lm_openai.metrics.usage import ORGANIZATION
-from lm_openai.model.aggregation import percent
+from lm_openai.model.aggregation import dollar_percent
 from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
@@ -71,5 +71,5 @@ def _unmatched(found: Reconciliation) -> Values:
         "unmatched_items": found.unmatched_items,
         "unbilled_kinds": found.unbilled,
     }
-    share = percent(found.unmatched, found.charged)
+    share = dollar_percent(found.unmatched, found.charged)
     return values if share is None else {**values, "unmatched_cost_percent": share}

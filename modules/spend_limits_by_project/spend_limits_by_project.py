@@ -22,7 +22,7 @@ from lm_openai.errors import ApiFailure
 from lm_openai.metrics import budgets, costs
 from lm_openai.metrics.billing_days import calendar, total
 from lm_openai.metrics.usage import ORGANIZATION, instance
-from lm_openai.model.aggregation import percent
+from lm_openai.model.aggregation import dollar_percent
 from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _limited(limit: SpendLimit, spent: Decimal | None) -> Values:
     threshold = budgets.monthly_dollars(limit)
     if threshold is not None:
         values["threshold"] = threshold
-    used = percent(spent, threshold)
+    used = dollar_percent(spent, threshold)
     return values if used is None else {**values, "used_percent": used}
 
 
