@@ -14,7 +14,7 @@ from lm_openai.metrics.headroom import (
     Tally,
     Use,
 )
-from lm_openai.metrics.limit_pools import Pool, Pools
+from lm_openai.metrics.limit_pools import Pool, Pools, family
 from lm_openai.model.report import Missing, Values
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ class Shared(NamedTuple):
 
 
 def shared(limits: Limits, groups: Iterable[Key]) -> dict[str, Shared]:
-    """Return all pools of the organization by name, with the groups that used them.
+    """Return the pools of the organization by name, with the groups that used them.
 
-    A model without a row in its own project counts against the pool of another project's row.
+    Use for which its own project has no row belongs to a pool with the literal name of the model.
+    If the limits of a project could not be read, only the pools that exist whatever they are.
     """
     known = {project: outcome for project, outcome in limits.items() if isinstance(outcome, Pools)}
     rows = joined(known.values())
@@ -70,17 +71,14 @@ def shared(limits: Limits, groups: Iterable[Key]) -> dict[str, Shared]:
     for project, pools in known.items():
         for pool in pools.all:
             result[rows[pool.name]].parts.setdefault(project, []).append(pool)
-    elsewhere: dict[str, str] = {}
     for project, model in groups:
         own = known[project].pool_for(model) if project in known else None
-        if own and own.known:
-            name = rows[own.name]
-        else:
-            name = elsewhere.get(model) or rows.get(_first_known(known.values(), model), model)
-            elsewhere[model] = name
+        name = rows[own.name] if own and own.known else model
         members = result.setdefault(name, Shared({}, {})).keys
         members.setdefault(project, set()).add((project, model))
-    return result
+    if len(known) == len(limits):
+        return result
+    return {name: one for name, one in result.items() if one.parts and family(name) == name}
 
 
 def joined(projects: Iterable[Pools]) -> dict[str, str]:
@@ -104,14 +102,15 @@ def joined(projects: Iterable[Pools]) -> dict[str, str]:
 
 
 def values(poll: Poll, one: Shared, found: Found, complete: bool) -> Values:
-    """Return the datapoints of one pool; those that need limits only if limits are `complete`."""
-    pool = one.pool if complete else one.pool._replace(limits={})
-    own_values = headroom.values(poll, pool, used(one, found))
+    """Return the datapoints of one pool; empty unless the limits of all projects are `complete`.
+
+    The limits of a project also decide which of its models use the pool.
+    """
+    if not complete:
+        return {}
+    own_values = headroom.values(poll, one.pool, used(one, found))
     known: Values = {_renamed(name): value for name, value in own_values.items()}
-    if complete:
-        known |= {f"{short}_limit_sum": sum(each) for short, each in one.limits.items()}
-    else:
-        del known["limit_known"]
+    known |= {f"{short}_limit_sum": sum(each) for short, each in one.limits.items()}
     tallies = (headroom.tally(found, keys) for keys in one.keys.values())
     peaks = [headroom.values(poll, NO_LIMITS, own) for own in tallies]
     for name in (f"{short}_used" for short in PLACES):
@@ -122,13 +121,11 @@ def values(poll: Poll, one: Shared, found: Found, complete: bool) -> Values:
 
 def missing_values(poll: Poll, one: Shared, found: Found, complete: bool) -> dict[str, Missing]:
     """Return the datapoints that failed kinds, or a project's unread limits, leave out."""
-    pool, total = one.pool, used(one, found)
-    if complete:
-        lost = headroom.missing_values(poll, pool, total)
-        return {_renamed(name): missing for name, missing in lost.items()}
-    unread = Missing("the limits of a project could not be read")
-    names = (f"{short}_ceiling{suffix}" for short in COUNTED for suffix in ("", "_utilization"))
-    return dict.fromkeys(names, unread)
+    if not complete:
+        unread = Missing("the limits of a project could not be read")
+        return {datapoint.name: unread for datapoint in poll.definition.datapoints}
+    lost = headroom.missing_values(poll, one.pool, used(one, found))
+    return {_renamed(name): missing for name, missing in lost.items()}
 
 
 def used(one: Shared, found: Found) -> Tally:
@@ -143,15 +140,6 @@ def _renamed(name: str) -> str:
     if name.endswith("_utilization"):
         return name.removesuffix("utilization") + "ceiling_utilization"
     return name
-
-
-def _first_known(projects: Iterable[Pools], model: str) -> str:
-    """Return the name of the first known pool of a model in any project, else the model's name."""
-    for pools in projects:
-        pool = pools.pool_for(model)
-        if pool.known:
-            return pool.name
-    return model
 
 
 def _shortest(name: str) -> tuple[int, str]:

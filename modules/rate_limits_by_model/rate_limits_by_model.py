@@ -43,7 +43,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         shared = pools[instance.id]
         values = headroom_rollup.values(poll, shared, uses, complete)
         missing = headroom_rollup.missing_values(poll, shared, uses, complete)
-        idle = headroom.idle(headroom_rollup.used(shared, uses))
+        idle = complete and headroom.idle(headroom_rollup.used(shared, uses))
         yield Sample(instance, values, idle=idle, missing=missing)
 
 
@@ -61,7 +61,7 @@ def _read_limits(poll: Poll) -> headroom_rollup.Limits:
     failures = [found for found in limits.values() if isinstance(found, ApiFailure)]
     if failures:
         unread = f"the limits of {len(failures)} of {len(limits)} projects could not be read"
-        poll.report_failure(failures[0], f"ceilings and limit sums are left out, since {unread}")
+        poll.report_failure(failures[0], f"all values are left out, since {unread}")
     return limits
 
 

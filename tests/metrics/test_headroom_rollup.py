@@ -220,15 +220,21 @@ def test_rows_that_differ_in_every_project_are_separate_pools(shown: Shown) -> N
     assert part(found[ALIAS], "tpm") == (1000, 300, 30)
 
 
-def test_a_model_without_a_row_in_its_project_uses_the_row_of_another_project(
+def test_use_without_a_row_in_its_project_belongs_to_the_literal_name_of_the_model(
     shown: Shown,
 ) -> None:
-    uses = (text("12:20", 100, "proj_b", model=SNAPSHOT), text("12:20", 300, "proj_a"))
+    uses = (
+        text("12:20", 100, "proj_b", model=SNAPSHOT),
+        text("12:20", 50, "proj_b", model=ALIAS),
+        text("12:20", 300, "proj_a"),
+    )
 
-    found = shown(*uses, limits={"proj_a": WHOLE, "proj_b": []})
-
-    assert set(found) == {ALIAS}
-    assert part(found[ALIAS], "tpm") == (1000, 400, 40)
+    for limits in ({"proj_a": WHOLE, "proj_b": []}, {"proj_a": SPLIT, "proj_b": []}):
+        found = shown(*uses, limits=limits)
+        assert set(found) == {ALIAS, SNAPSHOT}
+        assert part(found[ALIAS], "tpm") == (1000, 350, 35)
+        assert found[SNAPSHOT]["tpm_used"] == 100
+    assert part(shown(*uses, limits={"proj_a": WHOLE, "proj_b": []})[SNAPSHOT], "tpm")[0] is None
 
 
 def test_a_model_without_a_row_in_any_project_is_shown_without_a_ceiling(shown: Shown) -> None:
@@ -300,25 +306,42 @@ def test_a_row_that_does_not_name_a_model_has_a_ceiling_and_unknown_use(
 # Failed requests
 
 
-def test_a_failed_request_for_limits_removes_all_values_that_need_them(run: Run) -> None:
-    outcome = run(*SIXTY, refused={"projects/proj_b/rate_limits": 400})
+OTHER = "gpt-4o-2024-11-20"
+ONLY_BETA_JOINS = {
+    "proj_a": [limit(ALIAS, 10, 100_000), limit(SNAPSHOT, 10, 200), limit(OTHER, 10, 300)],
+    "proj_b": [limit(name, 10, 100_000) for name in (ALIAS, SNAPSHOT, OTHER)],
+}
+FAMILY = (
+    text("12:20", 10_000, "proj_a"),
+    text("12:20", 9_000, "proj_a", model=SNAPSHOT),
+    text("12:20", 6_000, "proj_b", model=SNAPSHOT),
+    text("12:20", 4_000, "proj_b", model=OTHER),
+    text("12:20", 5, "proj_b", model="o3-2025-04-16"),
+)
 
-    row = demo_polls.values(json.loads(outcome.stdout))["gpt-4o"]
-    assert set(row) == {
-        "rpm_used",
-        "rpm_peak_sum",
-        "tpm_used",
-        "tpm_peak_sum",
-        "rpd_used",
-        "batch_tpd_used",
-        "peak_age_seconds",
-    }
-    assert row["tpm_used"] == 1200
-    assert outcome.status == 0
-    assert (
-        "ceilings and limit sums are left out, since the limits of 1 of 2 projects"
-        in outcome.stderr
-    )
+
+def test_rows_that_one_project_joins_are_one_pool_of_the_organization(shown: Shown) -> None:
+    found = shown(*FAMILY, limits=ONLY_BETA_JOINS)
+
+    assert set(found) == {ALIAS, "o3-2025-04-16"}
+    assert part(found[ALIAS], "tpm") == (100_000, 29_000, 29)
+
+
+def test_a_failed_request_for_limits_removes_every_value_and_invents_no_pool(run: Run) -> None:
+    refused = {"projects/proj_b/rate_limits": 400}
+
+    outcome = run(*FAMILY, limits=ONLY_BETA_JOINS, refused=refused)
+
+    assert demo_polls.values(json.loads(outcome.stdout)) == {ALIAS: {}}
+    assert "all values are left out, since the limits of 1 of 2 projects" in outcome.stderr
+
+
+def test_a_pool_whose_limits_are_incomplete_is_unknown_and_not_idle(run: Run) -> None:
+    refused = {"projects/proj_b/rate_limits": 400}
+
+    (row,) = json.loads(run(*SIXTY, refused=refused).stdout)["instances"]
+
+    assert (row["datapoints"], row["state"], row["idle"]) == ({}, "unknown", False)
 
 
 def test_a_failed_kind_removes_the_values_it_counts_for(run: Run) -> None:
