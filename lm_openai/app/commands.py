@@ -77,12 +77,12 @@ def thresholds(folder: str, **given: Any) -> int:
     The three limits are warning, error and critical; `-` means no limit. "polls" is the number of
     polls in a row that must reach the limit.
     """
-    from lm_openai.config import paths, threshold_files
+    from lm_openai.config import threshold_files
     from lm_openai.model.thresholds import LEVELS, describe
 
     definition = datasource.definition(datasource.folder_of(folder))
-    folders = paths.threshold_folders(Surroundings.real().environ)
-    rules = threshold_files.load(definition, parameters.options(given).thresholds, folders)
+    site = sessions.read_site(Surroundings.real().environ)
+    rules = threshold_files.load(definition, parameters.options(given).thresholds, site)
     lines = list(describe(rules))
     click.echo(threshold_files.reason(definition))
     if lines:
@@ -95,6 +95,8 @@ def thresholds(folder: str, **given: Any) -> int:
             f"{line.match or 'all'}; {line.source}"
         )
         click.echo(f"    {rule.reason}")
+    for fault in site.faults:
+        click.echo(fault, err=True)
     return runner.DONE
 
 

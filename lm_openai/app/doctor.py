@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from lm_openai import resources
 from lm_openai.collect import datasource
-from lm_openai.config import json_files, paths, threshold_files
-from lm_openai.errors import ApiFailure, WrongUsage, suggest
+from lm_openai.config import paths, threshold_files
+from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import api_probes
 from lm_openai.metrics.api_probes import DAY, HOUR, Probes
 
@@ -73,34 +72,20 @@ def key_kind(key: str) -> Finding:
 
 def _site_thresholds(session: Session) -> Iterator[Finding]:
     """Check that every site file is valid and that each of its entries names a DataSource."""
-    folders = paths.threshold_folders(session.around.environ)
-    sources = [datasource.definition(folder) for folder in resources.folders()]
-    try:
-        files = [json_files.read(path) for path in threshold_files.listed(folders)]
-        faults = list(_unknown_datasources(files, [source.name for source in sources]))
-    except WrongUsage as fault:
-        files, faults = [], [str(fault)]
-    for source in sources:
+    faults = list(session.site.faults)
+    for source in datasource.definitions():
         try:
-            threshold_files.load(source, folders=folders, stamps=session.cache)
+            threshold_files.load(source, site=session.site, stamps=session.cache)
         except WrongUsage as fault:
-            faults.append(str(fault))
-    yield from (Finding("thresholds", BAD, fault) for fault in dict.fromkeys(faults))
+            faults.append(f"{fault}; every poll of {source.name} fails until it is fixed")
+    yield from (Finding("thresholds", BAD, fault) for fault in faults)
+    files = dict.fromkeys(entry.file.place.path for entry in session.site.entries)
     if not faults and files:
-        shown = ", ".join(file.place.path for file in files)
+        shown = ", ".join(files)
         yield Finding("thresholds", GOOD, f"shipped thresholds, changed by {shown}")
     elif not faults:
-        yield Finding("thresholds", GOOD, f"shipped thresholds; no files in {' or '.join(folders)}")
-
-
-def _unknown_datasources(files: list[json_files.File], names: list[str]) -> Iterator[str]:
-    """Yield an error for each entry of an unknown DataSource, which every poll skips."""
-    for file in files:
-        for place, entry in threshold_files.entries(file):
-            name = entry.get("datasource") if isinstance(entry, dict) else None
-            if isinstance(name, str) and name not in names:
-                problem = f"no DataSource is named {json_files.quoted(name)}, so this has no effect"
-                yield f"{place.at('datasource')}: {problem}{suggest(name, names)}"
+        folders = " or ".join(paths.threshold_folders(session.around.environ))
+        yield Finding("thresholds", GOOD, f"shipped thresholds; no files in {folders}")
 
 
 def _cache(session: Session) -> Finding:

@@ -54,7 +54,7 @@ def _polled(folders: Sequence[str], session: Session) -> tuple[list[Report], lis
     for source in sources:
         try:
             reports.append(session.report(source))
-        except ApiFailure as failure:
+        except (ApiFailure, WrongUsage) as failure:
             gaps.append(Gap(source.definition, organization, str(failure)))
     return reports, gaps
 

@@ -7,6 +7,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
 from lm_openai.app.options import Options
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from lm_openai.collect.directory import Directory
     from lm_openai.collect.usage_queries import UsageQueries, UsageQuery
     from lm_openai.config.properties import Properties
+    from lm_openai.config.site_files import Site
     from lm_openai.model.report import Report
     from lm_openai.storage.cache import Cache
 
@@ -69,6 +72,11 @@ class Session:
         self.client = connect(self.properties, shared_notes(self.cache), around.clock)
         self.queries: UsageQueries | None = None
 
+    @cached_property
+    def site(self) -> Site:
+        """The threshold files in the site's folders, read once per run."""
+        return read_site(self.around.environ)
+
     def expect(self, datasources: Iterable[DataSource]) -> None:
         """Announce which DataSources will be polled, so that their usage queries can be merged."""
         from lm_openai.collect.poll import Poll
@@ -80,21 +88,19 @@ class Session:
             poll = Poll(
                 source.definition, self.properties, self.now, self.client, self.cache, series
             )
-            expected += source.expects(poll)
+            with suppress(WrongUsage):  # the DataSource's own poll reports it
+                expected += source.expects(poll)
         self.queries = UsageQueries(self.client, self.cache, expected)
 
     def report(self, datasource: DataSource) -> Report:
         """Poll one DataSource; raises Failure if no request succeeded."""
         from lm_openai.collect import pipeline
-        from lm_openai.config import paths, threshold_files
+        from lm_openai.config import threshold_files
 
         rules = threshold_files.load(
-            datasource.definition,
-            files=self.options.thresholds,
-            folders=paths.threshold_folders(self.around.environ),
-            stamps=self.cache,
+            datasource.definition, self.options.thresholds, self.site, self.cache
         )
-        return pipeline.report(
+        report = pipeline.report(
             datasource,
             self.properties,
             self.now,
@@ -106,6 +112,7 @@ class Session:
             discover_only=self.options.discover,
             only=self.options.instances,
         )
+        return report._replace(notes=(*self.site.faults, *report.notes))
 
     def directory(self) -> Directory:
         """Return the names of this session's organization."""
@@ -128,6 +135,14 @@ class Session:
         )
         if self.cache.trouble:
             self.around.stderr.write(f"no response is cached: {self.cache.trouble}\n")
+
+
+def read_site(environ: Mapping[str, str]) -> Site:
+    """Return the threshold files in the site's folders."""
+    from lm_openai.collect.datasource import problem
+    from lm_openai.config import paths, site_files
+
+    return site_files.read_site(paths.threshold_folders(environ), problem)
 
 
 def check(options: Options) -> None:

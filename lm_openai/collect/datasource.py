@@ -62,12 +62,15 @@ def folder_of(word: str) -> str:
 
     Raises WrongUsage, with the nearest name, if there is none.
     """
-    if word in resources.folders():
-        return word
-    for known in definitions():
-        if known.is_named(word):
-            return known.folder
-    raise unknown(word)
+    folder = _folder(word)
+    if not folder:
+        raise unknown(word)
+    return folder
+
+
+def problem(word: str) -> str:
+    """Return why the word names no DataSource, with the nearest name, or ""."""
+    return "" if _folder(word) else str(unknown(word))
 
 
 def unknown(word: str) -> WrongUsage:
@@ -75,3 +78,9 @@ def unknown(word: str) -> WrongUsage:
     names = [name for known in definitions() for name in known.spellings]
     near = suggest(word, names) or f"; expected one of {', '.join(resources.folders())}"
     return WrongUsage(f"unknown DataSource {word!r}{near}")
+
+
+def _folder(word: str) -> str:
+    if word in resources.folders():
+        return word
+    return next((known.folder for known in definitions() if known.is_named(word)), "")

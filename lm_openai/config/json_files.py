@@ -101,7 +101,7 @@ def check(file: File, name: str, stamps: Stamps | None = None) -> None:
     A file that `stamps` records in this state is not validated again, which avoids the import of
     jsonschema. Do not use it for files with secrets: the message quotes a wrong value.
     """
-    stamp = f"checked {name} {os.path.abspath(file.place.path)}"
+    stamp = f"checked {name} {file.place._replace(path=os.path.abspath(file.place.path))}"
     if stamps is not None and stamps.get(stamp) == file.state:
         return
     from jsonschema import Draft202012Validator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -11,6 +10,7 @@ from typing import Any
 from lm_openai import resources
 from lm_openai.api.endpoints import COST_DIMENSIONS, USAGE_KINDS
 from lm_openai.config.json_files import File, Place, Stamps, check, nearest, parse, quoted, read
+from lm_openai.config.site_files import Site, entries
 from lm_openai.model.definition import Definition
 from lm_openai.model.thresholds import (
     LEVELS,
@@ -24,24 +24,26 @@ from lm_openai.model.thresholds import (
 from lm_openai.model.units import plain
 
 SHIPPED = "default"
+NO_SITE = Site()
 
 
 def load(
     definition: Definition,
     files: Sequence[str] = (),
-    folders: Sequence[str] = (),
+    site: Site = NO_SITE,
     stamps: Stamps | None = None,
 ) -> Rules:
-    """Return the shipped thresholds merged with the files in `folders`, then with `files`.
+    """Return the shipped thresholds merged with the site's entries, then with `files`.
 
     After each file, the limits of every threshold must be in order. The same holds for each
     override on top of its datapoint's threshold. If several overrides match one instance, the last
-    one wins, level by level. Raises WrongUsage, which names the path and the position in the file.
+    one wins, level by level. Raises WrongUsage for a fault in an entry of this DataSource, with the
+    path and the position in the file; faults of the site's other entries do not matter here.
     """
     thresholds: dict[str, Threshold] = {}
     overrides: list[tuple[Override, Place]] = []
     sources: dict[str, str] = {}
-    for place, tuning in _tunings(definition, files, folders, stamps):
+    for place, tuning in _tunings(definition, files, site, stamps):
         for datapoint, change, spot in _changes(definition, tuning, place):
             thresholds[datapoint] = _checked(thresholds.get(datapoint), datapoint, change, spot)
             sources[datapoint] = place.path
@@ -59,64 +61,29 @@ def reason(definition: Definition) -> str:
 
 
 def _tunings(
-    definition: Definition,
-    files: Iterable[str],
-    folders: Iterable[str],
-    stamps: Stamps | None,
+    definition: Definition, files: Iterable[str], site: Site, stamps: Stamps | None
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
     shipped = Place(SHIPPED)
     yield shipped, parse(resources.module_file(definition.folder, "thresholds.json"), shipped)
-    for path in listed(folders):
-        yield from _own_entries(definition.name, read(path), stamps)
+    for entry in site.entries:
+        if definition.is_named(entry.datasource):
+            check(entry.file, "thresholds", stamps)
+            yield entry.file.place, entry.file.content
     for path in files:
-        file = read(path)
-        own = tuple(_own_entries(definition.name, file, stamps))
-        if not own:
-            names = ", ".join(entry["datasource"] for _, entry in entries(file)) or "nothing"
-            raise file.place.wrong(f"is for {names}, not for {definition.name}")
-        yield from own
+        yield from _given(definition, read(path), stamps)
 
 
-def listed(folders: Iterable[str]) -> Iterator[str]:
-    """Yield the paths of the folders' JSON files in order; a missing folder has no files.
-
-    Raises WrongUsage for a folder that cannot be read.
-    """
-    for folder in folders:
-        if not os.path.isdir(folder):
-            continue
-        try:
-            names = sorted(os.listdir(folder))
-        except OSError as error:
-            raise Place(folder).wrong(f"cannot be read ({error.strerror})") from None
-        for name in names:
-            if name.endswith(".json") and not name.startswith("."):
-                yield os.path.join(folder, name)
-
-
-def _own_entries(
-    name: str, file: File, stamps: Stamps | None
+def _given(
+    definition: Definition, file: File, stamps: Stamps | None
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Yield a file's entries for one DataSource.
-
-    A file that has none is not validated: its faults are reported when its DataSources are polled.
-    """
-    found = tuple(entries(file))
-    names = [isinstance(entry, dict) and entry.get("datasource") for _, entry in found]
-    if all(isinstance(other, str) and other != name for other in names):
-        return
+    """Yield the DataSource's entries of a file that was given by option; it must have one."""
     check(file, "thresholds", stamps)
-    for place, entry in found:
-        if entry["datasource"] == name:
-            yield place, entry
-
-
-def entries(file: File) -> Iterator[tuple[Place, Any]]:
-    """Yield the entries of a file with their positions, one per DataSource; not checked."""
-    if isinstance(file.content, list):
-        yield from ((file.place.at(index), entry) for index, entry in enumerate(file.content))
-    else:
-        yield file.place, file.content
+    found = [*entries(file)]
+    own = [entry for entry in found if definition.is_named(entry.content["datasource"])]
+    if not own:
+        names = ", ".join(entry.content["datasource"] for entry in found) or "nothing"
+        raise file.place.wrong(f"is for {names}, not for {definition.name}")
+    yield from ((entry.place, entry.content) for entry in own)
 
 
 def _changes(

@@ -330,7 +330,7 @@ def test_the_sites_own_files_are_listed(
     assert str(path) in found.text
 
 
-def test_a_misspelled_datasource_is_found_although_polls_skip_its_entry(
+def test_a_misspelled_datasource_is_found(
     demo: Simulator, examined: Examine, site: Callable[[str, object], Path]
 ) -> None:
     path = site("costs.json", [GOOD_FILE, GOOD_FILE | {"datasource": "OpenAI_Cost_ByOrganisation"}])
@@ -339,8 +339,8 @@ def test_a_misspelled_datasource_is_found_although_polls_skip_its_entry(
 
     assert found.verdict == BAD
     assert found.text == (
-        f'{path}: [1].datasource: no DataSource is named "OpenAI_Cost_ByOrganisation", '
-        f"so this has no effect; did you mean OpenAI_Cost_ByOrganization?"
+        f"{path}: [1].datasource: unknown DataSource 'OpenAI_Cost_ByOrganisation'; did you mean "
+        f"OpenAI_Cost_ByOrganization?; the entry has no effect on any threshold"
     )
 
 

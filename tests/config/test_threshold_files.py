@@ -15,6 +15,7 @@ import lm_openai
 from lm_openai.collect import datasource
 from lm_openai.collect.evaluation import effective, judge
 from lm_openai.config.paths import threshold_folders
+from lm_openai.config.site_files import read_site
 from lm_openai.config.threshold_files import load
 from lm_openai.errors import WrongUsage
 from lm_openai.model.report import Instance
@@ -124,6 +125,11 @@ def thresholds(*entries):
 
 def override(**entry):
     return {"datasource": NAME, "overrides": [entry]}
+
+
+def unknown(name):
+    """Return why a name is not that of a DataSource, or ""."""
+    return "" if name in (NAME, "OpenAI_Other") else f"unknown DataSource {name}"
 
 
 def refusal(probe, path, **more):
@@ -520,16 +526,85 @@ def test_folders_are_read_in_order_then_files_by_name_and_options_last(probe, si
     site(warns(30), "etc/.hidden.json")
     site("not read", "etc/notes.txt")
     folders = [str(tmp_path / "etc"), str(tmp_path / "missing"), str(tmp_path / "home")]
-    assert limits(load(probe, folders=folders))[0] == 10
+    assert limits(load(probe, site=read_site(folders, unknown)))[0] == 10
     site(warns(40), "home/0.json")
-    assert limits(load(probe, folders=folders))[0] == 40
-    assert limits(load(probe, [site(warns(50))], folders))[0] == 50
+    assert limits(load(probe, site=read_site(folders, unknown)))[0] == 40
+    assert limits(load(probe, [site(warns(50))], read_site(folders, unknown)))[0] == 50
 
 
-def test_an_error_in_a_file_for_other_datasources_is_ignored(probe, site, tmp_path):
-    site({"datasource": "OpenAI_Other", "threshold": "oops"}, "etc/other.json")
+GOOD = {"datasource": NAME, "thresholds": [{"datapoint": "share", "warning": 5}]}
+BROKEN_FILES = {
+    "not JSON": ('{"datasource": ', "line 1, column 16: not JSON (Expecting value); the file"),
+    "twice a name": (
+        '{"datasource": "a", "datasource": "b"}',
+        'not JSON ("datasource" appears twice in one object); the file',
+    ),
+    "no object": ("17", "17 is not an object; the entry"),
+    "no name": ({"thresholds": []}, '"datasource" is missing; the entry'),
+    "a number for a name": ({"datasource": 1}, "datasource: 1 is not a string; the entry"),
+    "an empty name": ({"datasource": ""}, "datasource: must not be empty; the entry"),
+    "an unknown name": (
+        {"datasource": "OpenAI_Prob"},
+        "datasource: unknown DataSource OpenAI_Prob; the entry",
+    ),
+    "an unknown name in a list": (
+        [GOOD, {"datasource": "OpenAI_Prob"}],
+        "[1].datasource: unknown DataSource OpenAI_Prob; the entry",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_FILES)
+def test_what_names_no_datasource_is_a_fault_and_other_entries_apply(probe, site, tmp_path, kind):
+    content, sentence = BROKEN_FILES[kind]
+    path = site(content, "etc/a.json")
+    site(GOOD, "etc/b.json")
+    found = read_site([str(tmp_path / "etc")], unknown)
+    assert found.faults == (f"{path}: {sentence} has no effect on any threshold",)
+    assert limits(load(probe, site=found)) == (5, 90, 95)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"datasource": "OpenAI_Other", "threshold": "oops"},
+        {"datasource": "OpenAI_Other", "thresholds": [{"datapoint": "cats", "warning": 1}]},
+        {"datasource": "OpenAI_Other", "thresholds": "oops"},
+    ],
+)
+def test_an_error_in_an_entry_of_another_datasource_does_not_matter(probe, site, tmp_path, entry):
+    site(entry, "etc/other.json")
+    site([entry, GOOD], "etc/both.json")
     site([], "etc/empty.json")
-    assert limits(load(probe, folders=[str(tmp_path / "etc")])) == (80, 90, 95)
+    found = read_site([str(tmp_path / "etc")], unknown)
+    assert found.faults == ()
+    assert limits(load(probe, site=found)) == (5, 90, 95)
+
+
+def test_an_error_in_an_entry_of_the_datasource_is_refused(probe, site, tmp_path):
+    path = site([GOOD, thresholds({"datapoint": "share", "warning": "80%"})], "etc/probe.json")
+    with pytest.raises(WrongUsage) as caught:
+        load(probe, site=read_site([str(tmp_path / "etc")], unknown))
+    assert str(caught.value) == f'{path}: [1].thresholds[0].warning: "80%" is not a number'
+
+
+def test_a_file_that_cannot_be_read_is_a_fault(probe, tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    found = read_site([str(tmp_path)], unknown)
+    assert found.faults == (
+        f"{tmp_path}/folder.json: cannot be read (Is a directory); the file has no effect on any "
+        "threshold",
+    )
+    assert limits(load(probe, site=found)) == (80, 90, 95)
+
+
+@pytest.mark.parametrize("name", ["probe", NAME, "OpenAI Probe By Project"])
+def test_an_entry_names_its_datasource_by_folder_logicmodule_name_or_title(
+    probe, site, tmp_path, name
+):
+    path = site(GOOD | {"datasource": name}, "etc/probe.json")
+    assert limits(load(probe, site=read_site([str(tmp_path / "etc")], datasource.problem)))[0] == 5
+    assert limits(load(probe, [path]))[0] == 5
 
 
 def test_an_option_that_names_a_file_for_another_datasource_is_refused(probe, site):
@@ -546,14 +621,17 @@ def test_one_file_may_hold_a_list_for_several_datasources(probe, site):
     assert refusal(probe, path) == '[1].thresholds[0].warning: "high" is not a number'
 
 
-def test_a_folder_without_read_permission_is_an_error(probe, tmp_path, monkeypatch):
+def test_a_folder_without_read_permission_is_a_fault(probe, tmp_path, monkeypatch):
     def closed(folder):
         raise PermissionError(13, "Permission denied", folder)
 
     monkeypatch.setattr("os.listdir", closed)
-    with pytest.raises(WrongUsage) as caught:
-        load(probe, folders=[str(tmp_path)])
-    assert str(caught.value) == f"{tmp_path}: cannot be read (Permission denied)"
+    found = read_site([str(tmp_path)], unknown)
+    assert found.faults == (
+        f"{tmp_path}: cannot be read (Permission denied); what it contains has no effect on any "
+        "threshold",
+    )
+    assert limits(load(probe, site=found)) == (80, 90, 95)
 
 
 # Errors in a file
