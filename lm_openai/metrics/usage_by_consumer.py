@@ -21,6 +21,7 @@ DIMENSIONS = ("project_id", "user_id", "api_key_id", "model")
 COMPARED_DAYS = 7
 USUAL_TO_LIVE = 6 * HOUR
 """Seconds to cache the usage of past days, which hardly changes."""
+NARROWER = {"1d": "1h", "1h": "1m"}
 Sums = dict[Group, dict[str, int]]
 Row = tuple[int, Group, int]
 
@@ -105,29 +106,46 @@ def usual(
     """Return the mean tokens by group in the same window of each of the 7 days before.
 
     Each kind is compared only up to the end of its data (`edges`). The earlier days are read in
-    hours, or in days if the window has days; a bucket partly inside the window counts in
-    proportion. None if a kind failed, which is reported.
+    hours, or in days if the window has days. A day or an hour that the window cuts is read again in
+    hours or minutes; a minute that it cuts counts in proportion. None if a kind failed, which is
+    reported.
     """
-    blocks = _blocks(window)
     groups = expected_groups(poll, dimensions)
-    requested = [(kind, block) for kind in kinds_with("tokens") for block in blocks]
-    outcomes = poll.client.together(
-        partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions, groups)
-        for kind, block in requested
-    )
-    seconds: dict[Group, int] = {}
-    for (kind, block), outcome in zip(requested, outcomes):
-        if isinstance(outcome, ApiFailure):
-            if not_offered(poll, kind, outcome):
-                continue
-            poll.report_failure(outcome, "change_percent is left out", hides_instances=False)
-            return None
-        compared = window._replace(end=min(window.end, edges.get(kind, window.end)))
-        for start, group, tokens in outcome:
-            part = _overlap(compared, start, WIDTHS[block.width])
-            seconds[tuple(group)] = seconds.get(tuple(group), 0) + tokens * part
-    whole = Decimal(WIDTHS[blocks[0].width] * COMPARED_DAYS)
-    return {group: total / whole for group, total in seconds.items()}
+    requested = [(kind, block) for kind in kinds_with("tokens") for block in _blocks(window)]
+    sums: dict[Group, int] = {}
+    while requested:
+        outcomes = poll.client.together(
+            partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions, groups)
+            for kind, block in requested
+        )
+        cut: list[tuple[str, Window]] = []
+        for (kind, block), outcome in zip(requested, outcomes):
+            if not isinstance(outcome, ApiFailure):
+                compared = window._replace(end=min(window.end, edges.get(kind, window.end)))
+                cut += ((kind, narrow) for narrow in _add(sums, compared, block, outcome))
+            elif not not_offered(poll, kind, outcome):
+                poll.report_failure(outcome, "change_percent is left out", hides_instances=False)
+                return None
+        requested = cut
+    return {group: total / Decimal(COMPARED_DAYS * DAY) for group, total in sums.items()}
+
+
+def _add(
+    sums: dict[Group, int], window: Window, block: Window, rows: Iterable[Row]
+) -> Iterable[Window]:
+    """Add each row's tokens times the part of its bucket inside the window, in parts of a day.
+
+    Return the buckets that the window cuts as windows of narrower ones; they are not added.
+    """
+    width, narrower = WIDTHS[block.width], NARROWER.get(block.width)
+    cut = set()
+    for start, group, tokens in rows:
+        part = _overlap(window, start, width)
+        if narrower and tokens and 0 < part < width:
+            cut.add(Window(start, start + width, narrower))
+        else:
+            sums[tuple(group)] = sums.get(tuple(group), 0) + tokens * part * (DAY // width)
+    return sorted(cut)
 
 
 def change(tokens: int, mean: Decimal) -> Values:
@@ -214,16 +232,24 @@ def rows_before(
 
     Raises ApiFailure.
     """
-    week_before = Window(block.start - COMPARED_DAYS * DAY, block.end - DAY, block.width)
     sums: dict[tuple[int, Group], int] = {}
-    for bucket in source.queries.buckets(UsageQuery(kind, week_before, dimensions), groups):
-        later = range(bucket.start + DAY, bucket.start + (COMPARED_DAYS + 1) * DAY, DAY)
-        touched = [start for start in later if block.start <= start < block.end]
-        for group, values in bucket.groups.items():
-            tokens = sum(int(values.get(field, 0)) for field in TOTALS["tokens"])
-            for start in touched:
-                sums[start, group] = sums.get((start, group), 0) + tokens
+    for before in _week_before(block):
+        for bucket in source.queries.buckets(UsageQuery(kind, before, dimensions), groups):
+            later = range(bucket.start + DAY, bucket.start + (COMPARED_DAYS + 1) * DAY, DAY)
+            touched = [start for start in later if block.start <= start < block.end]
+            for group, values in bucket.groups.items():
+                tokens = sum(int(values.get(field, 0)) for field in TOTALS["tokens"])
+                for start in touched:
+                    sums[start, group] = sums.get((start, group), 0) + tokens
     return [(start, group, tokens) for (start, group), tokens in sums.items()]
+
+
+def _week_before(block: Window) -> list[Window]:
+    """Return the 7 days before as one window, or for part of a day as that part of each day."""
+    if block.end - block.start >= DAY:
+        return [block._replace(start=block.start - COMPARED_DAYS * DAY, end=block.end - DAY)]
+    shifts = range(DAY, (COMPARED_DAYS + 1) * DAY, DAY)
+    return [block._replace(start=block.start - by, end=block.end - by) for by in shifts]
 
 
 def _overlap(window: Window, start: int, width: int) -> int:

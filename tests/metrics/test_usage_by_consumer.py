@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,10 +216,12 @@ def test_an_api_without_decisions_has_complete_totals(demo: Simulator, poll: Any
 # Change
 
 
-def tokens(demo: Simulator, start: int, end: int, width: str) -> Counter[str]:
+def tokens(
+    demo: Simulator, start: int, end: int, width: str, kinds: Iterable[str] = kinds_with("tokens")
+) -> Counter[str]:
     """Return the tokens by project directly from the demo organization."""
     found: Counter[str] = Counter()
-    for kind in kinds_with("tokens"):
+    for kind in kinds:
         query = BucketQuery(start, end, width, ("project_id",))
         for bucket in buckets(demo.organization, kind, query, WEDNESDAY, Settings(lag=0)):
             for row in bucket["results"]:
@@ -227,19 +229,68 @@ def tokens(demo: Simulator, start: int, end: int, width: str) -> Counter[str]:
     return found
 
 
+NOON_EACH_DAY = tuple(
+    Use(
+        "completions",
+        unix(f"12:0{minute}", "2026-05-20") - day * DAY,
+        "proj_a",
+        "gpt-5",
+        {"input_tokens": 900, "output_tokens": 100, "num_model_requests": 1},
+    )
+    for day in range(40)
+    for minute in range(5)
+)
+
+
+@pytest.mark.parametrize("window", ["15m", "1h", "24h", "today", "7d", "month"])
+@pytest.mark.parametrize(
+    "clock", ["12:00:30", "12:03", "12:04:59", "12:06", "12:30", "12:34:56", "13:00", "13:05"]
+)
+def test_a_consumer_with_the_same_minutes_each_day_has_not_changed(
+    clock: str, window: str, httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """5 x 1,000 tokens at 12:00 to 12:04; without them in the window there is no mean to compare.
+
+    A minute that is not over counts in proportion in the days before, so a running one reads high.
+    """
+    now = unix(clock, "2026-05-20")
+    uses = tuple(use for use in NOON_EACH_DAY if use.minute < now)
+    small = Small(now, uses, {}, (("proj_a", "A", False),), {}, 1440, [])
+    record = replay.Record(now, {"openai.window": window}, ())
+
+    outcome = replay.collected(FOLDER, record, serve(httpserver, small), tmp_path)
+    values = demo_polls.values(json.loads(outcome.stdout))["A"]
+
+    running = clock in ("12:00:30", "12:04:59")
+    outside = (window == "1h" and clock == "13:05") or (window == "15m" and clock > "12:19")
+    change = values.get("change_percent")
+    if outside:
+        assert change is None
+    elif running:
+        done = {"12:00:30": 500, "12:04:59": 4983 + 1 / 3}[clock]
+        earlier = {"24h": 1, "7d": 7, "month": 19}.get(window, 0) * 5000
+        now_used = {"12:00:30": 1000, "12:04:59": 5000}[clock] + earlier
+        mean = done + earlier
+        assert change == pytest.approx((now_used - mean) * 100 / mean, abs=1e-6)
+    else:
+        assert change == 0
+
+
 def test_change_compares_with_the_same_window_of_the_7_days_before(
     demo: Simulator, poll: Any
 ) -> None:
-    """The hour ends at 12:34: 26 minutes of the hour from 11:00 and 34 of the hour from 12:00."""
-    noon = WEDNESDAY // HOUR * HOUR
+    """The window is the hour from 11:34 and, of kinds with use in it, 56 seconds from 12:34."""
+    minute = WEDNESDAY // 60 * 60
     mean: defaultdict[str, float] = defaultdict(float)
-    for day in range(1, 8):
-        for start, minutes in ((noon - HOUR, 26), (noon, 34)):
-            for one, amount in tokens(
-                demo, start - day * DAY, start - day * DAY + HOUR, "1h"
-            ).items():
-                mean[one] += amount * minutes / 60 / 7
-    now = tokens(demo, WEDNESDAY - WEDNESDAY % 60 - HOUR, WEDNESDAY, "1m")
+    for kind in kinds_with("tokens"):
+        running = 56 / 60 if any(tokens(demo, minute, WEDNESDAY, "1m", [kind])) else 0
+        assert running or any(tokens(demo, minute - 60, minute, "1m", [kind]))
+        for day in range(1, 8):
+            for start, width, part in ((minute - HOUR, HOUR, 1), (minute, 60, running)):
+                before = start - day * DAY
+                for one, amount in tokens(demo, before, before + width, "1m", [kind]).items():
+                    mean[one] += amount * part / 7
+    now = tokens(demo, minute - HOUR, WEDNESDAY, "1m")
 
     found = {row["id"]: row["datapoints"] for row in poll(top=100)["instances"]}
     changed = {one: row["change_percent"] for one, row in found.items() if "change_percent" in row}
@@ -285,7 +336,9 @@ def test_the_days_before_are_requested_only_once_while_cached(demo: Simulator, p
     first = len(demo.requests)
     poll()
 
-    assert first == 1 + len(MODEL_KINDS) + len(kinds_with("tokens"))
+    cut_hours, days = 2, 7
+    each_kind = 1 + cut_hours * days
+    assert first == 1 + len(MODEL_KINDS) + len(kinds_with("tokens")) * each_kind
     assert len(demo.requests) - first == len(MODEL_KINDS)
 
 
