@@ -168,19 +168,20 @@ def joined(bill: Bill, counted: Mapping[Key, int]) -> Reconciliation:
 def common_names(billed: set[str], counted: set[str]) -> dict[str, str]:
     """Return the name under which each model is compared; usually its own.
 
-    Usage may count under an alias while the bill names the snapshot behind it. If one snapshot of
-    the alias was billed, the alias gets that snapshot's name. If several were billed, it is unknown
-    which of them the alias meant, so the whole family is compared under the alias.
+    A bill may name an alias while usage counts its snapshots, and the other way round. If usage has
+    the alias and the bill exactly one snapshot instead, the alias gets that snapshot's name. In any
+    other case in which the two sides name different members of a family that has an alias, the
+    whole family is compared under the alias.
     """
     names = {name: name for name in billed | counted}
-    for alias in counted - billed:
-        if family(alias) != alias:
+    for alias in [name for name in names if family(name) == name]:
+        members = {name for name in names if family(name) == alias}
+        charged, seen = members & billed, members & counted
+        if charged == seen or not charged or not seen:
             continue
-        members = sorted(name for name in names if family(name) == alias)
-        snapshots = [name for name in members if name in billed]
-        if len(snapshots) == 1:
-            names[alias] = snapshots[0]
-        elif snapshots:
+        if len(charged) == 1 and alias not in charged:
+            names[alias] = min(charged)
+        else:
             names.update(dict.fromkeys(members, alias))
     return names
 

@@ -67,17 +67,41 @@ def test_an_alias_is_compared_with_the_only_snapshot_that_was_billed() -> None:
     assert found["gpt-5"] == "gpt-5-2025-08-07"
 
 
-def test_an_alias_with_several_billed_snapshots_joins_the_whole_family() -> None:
-    billed = {"gpt-4o-2024-08-06", "gpt-4o-2024-11-20", "gpt-4o-mini-2024-07-18"}
+FAMILY = {"gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-2024-11-20"}
+MINI = "gpt-4o-mini-2024-07-18"
 
-    found = common_names(billed, {"gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18"})
 
-    assert found == {
-        "gpt-4o": "gpt-4o",
-        "gpt-4o-2024-08-06": "gpt-4o",
-        "gpt-4o-2024-11-20": "gpt-4o",
-        "gpt-4o-mini-2024-07-18": "gpt-4o-mini-2024-07-18",
-    }
+@pytest.mark.parametrize(
+    ("billed", "counted"),
+    [
+        ({"gpt-4o"}, {"gpt-4o-2024-08-06"}),
+        ({"gpt-4o"}, FAMILY - {"gpt-4o"}),
+        ({"gpt-4o"}, FAMILY),
+        ({"gpt-4o", "gpt-4o-2024-08-06"}, {"gpt-4o-2024-08-06"}),
+        (FAMILY - {"gpt-4o"}, {"gpt-4o", "gpt-4o-2024-08-06"}),
+    ],
+)
+def test_a_family_that_the_sides_name_differently_stands_under_its_alias(
+    billed: set[str], counted: set[str]
+) -> None:
+    found = common_names(billed | {MINI}, counted | {MINI})
+
+    assert found == {**dict.fromkeys(billed | counted, "gpt-4o"), MINI: MINI}
+
+
+def test_a_family_with_equal_names_on_both_sides_is_compared_one_by_one() -> None:
+    assert common_names(FAMILY, FAMILY) == {name: name for name in FAMILY}
+
+
+def test_a_billed_alias_is_compared_with_the_sum_of_its_snapshots() -> None:
+    found = joined(
+        bill({("gpt-4o", "input"): 1010}),
+        {("gpt-4o-2024-08-06", "input"): 400, ("gpt-4o-2024-11-20", "input"): 600},
+    )
+
+    assert found.pairs == {("gpt-4o", "input"): Pair(Decimal(1010), 1000)}
+    assert found.pairs["gpt-4o", "input"].difference_percent == 1
+    assert (found.unmatched, found.unbilled) == (0, 0)
 
 
 @pytest.mark.parametrize(
