@@ -147,10 +147,10 @@ class Notes:
 
         self._store.change(edit)
 
-    def answered(self, endpoint: str, sent: float, succeeded: bool) -> None:
-        """Note that the API answered a request sent at `sent`; remove what this disproves.
+    def answered(self, endpoint: str, sent: float) -> None:
+        """Note an answer other than a 429 to a request sent at `sent`; remove what it disproves.
 
-        Only a success ends a pause, and only a pause noted before the request was sent.
+        It ends the family's pause only if that was noted before the request was sent.
         """
         now, name = self.now(), family(endpoint)
         self._answered[name] = now
@@ -158,7 +158,7 @@ class Notes:
         if not notes:
             return
         pause = Pause(*notes.get("pauses", {}).get(name, ()))
-        ends = succeeded and pause.times > 0 and pause.noted < sent
+        ends = pause.times > 0 and pause.noted < sent
         stale = now - notes.get("answered", {}).get(name, 0.0) >= _ANSWERED_EVERY
         if ends or (notes.get("down") and (stale or self._outage(notes, endpoint))):
             self._store.change(lambda notes: self._remove(notes, endpoint, ends))

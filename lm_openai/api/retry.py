@@ -6,6 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from threading import Condition, Lock
 from typing import NamedTuple
 
@@ -27,8 +28,8 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 16.0
 JITTER = 0.25
 LONG_ENOUGH = 5.0
 """Seconds without a response after which a single failure shows an outage."""
-SILENT = ("down", "not_json")
-"""Kinds of rejection that do not show that the API itself responded."""
+SILENT = ("throttled", "down", "not_json")
+"""Kinds of rejection that do not show that the API handles requests."""
 
 Clock = Callable[[], float]
 
@@ -147,11 +148,14 @@ class Pace:
                 yield hindrance is not None
 
     def answered(self, endpoint: str, sent: float, noted: float) -> None:
-        """Record a success of a request sent at `sent`, or at `noted` on the clock of the notes."""
+        """Record an answer other than a 429; its request was sent at `sent`.
+
+        `noted` is the same moment on the clock of the notes.
+        """
         with self._changed:
             self._lanes[family(endpoint)].succeeded(sent)
             self._changed.notify_all()
-        self.notes.answered(endpoint, noted, succeeded=True)
+        self.notes.answered(endpoint, noted)
 
     def throttled(self, endpoint: str, sent: float, retry_after: float | None) -> None:
         """Record a 429 response to a request that was sent at `sent`.
@@ -160,6 +164,8 @@ class Pace:
         """
         with self._changed:
             fresh = self._lanes[family(endpoint)].throttled(sent, self.clock())
+        # It ends no pause, but an outage: the API is there.
+        self.notes.answered(endpoint, sent=0.0)
         if fresh or retry_after is not None:
             delay = self._delay(self.notes.pause(endpoint).times, LONGEST_PAUSE)
             self.notes.throttled(endpoint, retry_after or delay, retry_after)
@@ -258,11 +264,9 @@ class Requester:
             return _unreceived(failure, pace.clock() - sent)
         self.counters.received(response, pace.clock() - sent)
         outcome = classify(response, endpoint, self._transport.connection.key, exact)
-        if not isinstance(outcome, Rejection):
+        if not isinstance(outcome, Rejection) or outcome.failure.kind not in SILENT:
             pace.answered(endpoint, sent, noted)
-        elif outcome.failure.kind not in SILENT:
-            pace.notes.answered(endpoint, noted, succeeded=False)
-        if isinstance(outcome, Rejection) and outcome.failure.kind == "throttled":
+        elif outcome.failure.kind == "throttled":
             pace.throttled(endpoint, sent, outcome.wait)
         return outcome
 
@@ -276,7 +280,7 @@ def _unreceived(failure: ApiFailure, seconds: float) -> Rejection:
 
 
 def _paused(endpoint: str, seconds: float, asked: float | None) -> ApiFailure:
-    detail = f"no request for another {seconds:.0f} s, longer than this poll may run"
+    detail = f"no request for another {ceil(seconds)} s, longer than this poll may run"
     if asked is not None:
         detail += f"; the API asked for a pause of {asked:.0f} s"
     return ApiFailure("throttled", endpoint, detail)

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from lm_openai.model.report import Report
     from lm_openai.storage.cache import Cache
 
+PRINTING_SHARE = 0.25
+"""Share of openai.timeout that is kept for computing and printing what was received.
+
+Measured with 2,000 projects, whose rate limits take 0.28 s to compute per second of requests.
+"""
 EARLIEST, LATEST = 946684800, 4102444799
 """First and last moment that --at accepts: the years 2000 and 2099."""
 
@@ -167,7 +172,8 @@ def connect(
 ) -> Client:
     """Return a client with the host's admin key and settings.
 
-    `notes` are those on the API that processes share. Raises WrongUsage.
+    It stops early enough to compute and print within openai.timeout. `notes` are those on the API
+    that processes share. Raises WrongUsage.
     """
     from lm_openai.api.client import Client
     from lm_openai.api.transport import Connection, Transport
@@ -183,7 +189,7 @@ def connect(
     )
     return Client(
         Transport(connection),
-        deadline_seconds=properties.seconds("openai.timeout"),
+        deadline_seconds=properties.seconds("openai.timeout") * (1 - PRINTING_SHARE),
         concurrency=concurrency,
         clock=clock,
         notes=notes,
@@ -195,7 +201,8 @@ def shared_notes(cache: Cache) -> Notes:
     from lm_openai.api.notes import Notes
     from lm_openai.storage.cache import Cache, SharedNotes
 
-    return Notes(SharedNotes(Cache(cache.folder, cache.identity, time.time)), time.time)
+    shared = Cache(cache.folder, cache.identity, time.time, prunes=False)
+    return Notes(SharedNotes(shared), time.time)
 
 
 def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> Cache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -24,8 +25,10 @@ class Fault(NamedTuple):
     `times` is the number of responses that it changes (None: all), after the first `skip` ones,
     which stay normal. `retry_after` is the verbatim Retry-After header of a status such as 429 or
     503; `seconds` the delay of `slow`; `size` the MiB that `huge` adds; `field` the field that
-    `missing` removes at every depth; `location` the target of `redirect`; `code` the error code of
-    `quota`.
+    `missing` removes, or `replace` sets to the JSON `value`, at every depth; `rows` the number of
+    list rows that `missing` and `replace` change (None: all, and the fields around them);
+    `location` the target of `redirect`; `code` the error code of `quota`. `rate` answers 429 beyond
+    `per_second` requests.
     """
 
     kind: str
@@ -36,6 +39,9 @@ class Fault(NamedTuple):
     seconds: float = 2.0
     size: int = 80
     field: str = "data"
+    value: str = "null"
+    rows: int | None = None
+    per_second: float = 6.0
     location: str = "/v1/elsewhere"
     code: str = "insufficient_quota"
 
@@ -66,7 +72,7 @@ class Plan:
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self._lock = Lock()
-        self._due: list[tuple[Fault, _Count]] = []
+        self._due: list[tuple[Fault, _Count | _Rate]] = []
         for fault in faults:
             self.add(fault)
 
@@ -75,7 +81,7 @@ class Plan:
         if fault.kind not in KINDS and not _is_status(fault.kind):
             raise ValueError(_unknown("fault kind", fault.kind, [*KINDS, "429", "500", "503"]))
         with self._lock:
-            self._due.append((fault, _Count(fault)))
+            self._due.append((fault, _Rate(fault) if fault.kind == "rate" else _Count(fault)))
 
     def clear(self) -> None:
         with self._lock:
@@ -107,6 +113,24 @@ class _Count:
             return True
         self.times -= 1
         return self.times >= 0
+
+
+class _Rate:
+    """Requests that a fault of kind `rate` still lets through; a second's worth at most."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.per_second = self.left = fault.per_second
+        self.counted = time.monotonic()
+
+    def due(self) -> bool:
+        """Count one matching request; return True if it exceeds the rate."""
+        now = time.monotonic()
+        gained = (now - self.counted) * self.per_second
+        self.left, self.counted = min(self.per_second, self.left + gained), now
+        if self.left < 1:
+            return True
+        self.left -= 1
+        return False
 
 
 def parse_fault(text: str) -> Fault:
@@ -212,17 +236,34 @@ def _no_cursor(fault: Fault, info: RequestInfo, respond: Callable[[], Response])
     return _edited(respond(), remove)
 
 
+def _rate(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    return error_response(refusals.throttled())
+
+
 def _missing(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
-    return _edited(respond(), lambda page: _remove(page, fault.field))
+    return _edited(respond(), lambda page: _change(_rows(page, fault), fault.field))
 
 
-def _remove(value: Any, field: str) -> None:
-    if isinstance(value, dict):
-        value.pop(field, None)
-        value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            _remove(part, field)
+def _replace(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    value = json.loads(fault.value)
+    return _edited(respond(), lambda page: _change(_rows(page, fault), fault.field, value))
+
+
+def _rows(page: dict[str, Any], fault: Fault) -> Any:
+    return page if fault.rows is None else page.get("data", [])[: fault.rows]
+
+
+def _change(part: Any, field: str, value: Any = None) -> None:
+    """Set a field to `value` wherever it occurs, or remove it if `value` is None."""
+    if isinstance(part, dict):
+        if field in part and value is None:
+            del part[field]
+        elif field in part:
+            part[field] = value
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            _change(inner, field, value)
 
 
 def _huge(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
@@ -268,7 +309,9 @@ def _converted(name: str, value: str) -> Any:
         "times": int,
         "skip": int,
         "size": int,
+        "rows": int,
         "seconds": float,
+        "per_second": float,
     }
     try:
         return numbers.get(name, str)(value)
@@ -299,6 +342,8 @@ KINDS: dict[str, Callable[[Fault, RequestInfo, Callable[[], Response]], Response
     "repeated-cursor": _repeated_cursor,
     "no-cursor": _no_cursor,
     "missing": _missing,
+    "replace": _replace,
+    "rate": _rate,
     "huge": _huge,
     "redirect": _redirect,
     "closed": _closed,

@@ -46,16 +46,19 @@ class Cache:
 
     Values are JSON values; `now` returns Unix seconds. Without a folder, or if the folder is not
     private or not writable, values are kept in memory until the process ends. `trouble` is the
-    problem with the folder, in words for people; empty if there is no problem.
+    problem with the folder, in words for people; empty if there is no problem. Without `prunes`
+    the files of others stay, which may belong to polls of another time (`--at`).
     """
 
-    def __init__(self, folder: str | None, identity: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, folder: str | None, identity: str, now: Callable[[], float], prunes: bool = True
+    ) -> None:
         self.folder = (folder or "").rstrip(os.sep)
         self.identity, self.now = identity, now
         self.trouble = ""
         self._lock = threading.Lock()
         self._fetch_locks: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
-        self._pruned = False
+        self._pruned = not prunes
         self._unwritten: MutableMapping[str, Entry] | None = None
 
     def get(self, name: str) -> Any | None:

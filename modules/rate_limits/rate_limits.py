@@ -64,6 +64,8 @@ def _members(poll: Poll) -> dict[Key, Member]:
 
 def _joined(poll: Poll) -> dict[Key, Member]:
     """Join limits with use; a project whose limits could not be read is left out and reported."""
+    # Read first: it takes few requests, and without it no number is known.
+    uses = _uses(poll)
     limits = headroom.limits(poll, partial(_chosen, poll))
     members: dict[Key, Member] = {}
     for project, pools in limits.items():
@@ -72,7 +74,7 @@ def _joined(poll: Poll) -> dict[Key, Member]:
             continue
         for pool in pools.all:
             members[project, pool.name] = Member(pool, set())
-    for project, model in headroom.groups(poll, _uses(poll), "used and utilization"):
+    for project, model in headroom.groups(poll, uses, "used and utilization"):
         pools = limits.get(project, headroom.NO_POOLS)
         if not isinstance(pools, ApiFailure) and _chosen(poll, project):
             pool = pools.pool_for(model)

@@ -309,3 +309,38 @@ def test_an_unreachable_api_is_one_sentence(folder: str, demo: Simulator, tmp_pa
 
     assert "no connection to the API (Connection refused)" in sentence
     assert demo.url not in sentence
+
+
+def test_a_rate_limited_api_delays_a_poll_and_loses_no_response(tmp_path: Path) -> None:
+    """More than 60 requests at 15 a second take about 4 s; the API sends no Retry-After."""
+    with Simulator(at=AT, projects=30, models=8) as demo:
+        truth = polled("organization", demo, tmp_path / "truth")
+        demo.fault("rate", per_second=15)
+        throttled = polled("organization", demo, tmp_path / "throttled", timeout=20)
+        answers = [request.status for request in demo.requests]
+
+    assert answers.count(429) > 5
+    assert throttled == truth
+    assert json.loads(throttled.stdout)["partial_failures"] == []
+
+
+def test_a_poll_without_time_for_all_projects_prints_the_others_and_the_next_goes_on(
+    tmp_path: Path,
+) -> None:
+    """60 projects at 8 requests a second: 4.5 s are enough for the use and some of the limits."""
+    with Simulator(at=AT, projects=60, models=8, lag=0) as demo:
+        names = {project.name for project in demo.organization.projects}
+        demo.fault("rate", "*/rate_limits", per_second=8)
+        reports = [
+            json.loads(polled("rate_limits", demo, tmp_path, timeout=6).stdout) for _ in range(5)
+        ]
+
+    first, *_, last = reports
+    shown = {row["names"]["project_name"] for row in first["instances"]}
+    missing = {text.partition(" is left out: ")[0] for text in first["partial_failures"]}
+    assert len(shown) >= 8
+    assert missing
+    assert missing <= names - shown
+    counts = [len(report["instances"]) for report in reports]
+    assert counts == sorted(counts)
+    assert last["partial_failures"] == []

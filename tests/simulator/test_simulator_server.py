@@ -623,6 +623,21 @@ class TestFaults:
         assert costs(**{"group_by[]": "user_id"}).status_code == 200
         assert costs(**{"group_by[]": ["user_id", "project_id"]}).status_code == 400
 
+    def test_the_replace_fault_sets_a_field_of_all_or_of_the_first_rows(self, simulator):
+        simulator.fault("replace", "*/projects", times=1, field="name", value='"X"')
+        simulator.fault("replace", "*/projects", times=1, field="name", value="7", rows=1)
+        simulator.fault("missing", "*/projects", times=1, field="id", rows=2)
+        first, second, third = (get(simulator, self.path).json()["data"] for _ in range(3))
+        assert {row["name"] for row in first} == {"X"}
+        assert second[0]["name"] == 7
+        assert {type(row["name"]) for row in second[1:]} == {str}
+        assert ["id" in row for row in third[:4]] == [False, False, True, True]
+
+    def test_the_rate_fault_answers_429_beyond_its_requests_per_second(self, simulator):
+        simulator.fault("rate", "*/projects", per_second=2)
+        statuses = [get(simulator, self.path).status_code for _ in range(4)]
+        assert statuses == [200, 200, 429, 429]
+
     def test_a_fault_is_parsed_from_one_word(self):
         assert parse_fault("429:*/costs:times=2:retry_after=1") == Fault(
             "429", path="*/costs", times=2, retry_after="1"

@@ -272,6 +272,12 @@ class TestFiles:
         assert later.get("lasting") == 1
         assert {path.name for path in files(folder) if path.suffix != ".answer"} == {"foreign file"}
 
+    def test_a_cache_in_real_time_keeps_the_files_of_polls_of_another_time(self, cache, folder):
+        cache.put("old", 1, 60)
+        now = cache.now() + 10 * 86400
+        Cache(str(folder), IDENTITY, lambda: now, prunes=False).put("new", 1, 60)
+        assert cache.get("old") == 1
+
     def test_one_run_prunes_a_limited_number_of_files(self, cache, folder, clock, monkeypatch):
         monkeypatch.setattr(storage_cache, "_PRUNED_AT_ONCE", 3)
         for number in range(6):
