@@ -101,7 +101,7 @@ def test_a_billed_alias_is_compared_with_the_sum_of_its_snapshots() -> None:
 
     assert found.pairs == {("gpt-4o", "input"): Pair(Decimal(1010), 1000)}
     assert found.pairs["gpt-4o", "input"].difference_percent == 1
-    assert (found.unmatched, found.unbilled) == (0, 0)
+    assert (found.unmatched_items, found.unbilled) == (0, 0)
 
 
 @pytest.mark.parametrize(
