@@ -72,10 +72,21 @@ def total(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
     return None if amounts is None else sum(amounts, Decimal(0))
 
 
-def mean_of(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
-    """Return the mean of the wanted days, or None if one of them is missing."""
-    amounts = _amounts(days, wanted)
-    return None if amounts is None else mean(amounts)
+def daily_mean(days: Days, dates: Calendar) -> Decimal | None:
+    """Return the mean of the 7 complete days before today, without days before the first spend.
+
+    None if one of these days is missing, or without any spend before today.
+    """
+    wanted = dates.complete(AVERAGED_DAYS)
+    first = first_spend(days, (day for day in sorted(days) if day < dates.today))
+    if first is None or _amounts(days, wanted) is None:
+        return None
+    return mean(days[day] for day in wanted if day >= first)
+
+
+def first_spend(days: Days, wanted: Iterable[int]) -> int | None:
+    """Return the first of the wanted days that cost something, or None; a credit is no cost."""
+    return next((day for day in wanted if days[day] > 0), None)
 
 
 def _amounts(days: Mapping[int, Decimal], wanted: Iterable[int]) -> list[Decimal] | None:

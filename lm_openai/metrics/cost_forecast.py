@@ -12,6 +12,7 @@ from lm_openai.metrics.billing_days import (
     RHYTHM_DAYS,
     Calendar,
     Days,
+    first_spend,
     total,
 )
 from lm_openai.model.aggregation import mean
@@ -61,7 +62,9 @@ def forecast(days: Days, dates: Calendar) -> Forecast | None:
 def _typical_days(days: Days, dates: Calendar) -> Days:
     """Return the complete days that the forecast uses."""
     complete = [day for day in dates.complete(RHYTHM_DAYS) if day in days]
-    first = next((day for day in complete if days[day] > 0), dates.today)
+    first = first_spend(days, complete)
+    if first is None:
+        return {}
     return {day: days[day] for day in complete if day >= first and days[day] >= 0}
 
 

@@ -12,12 +12,11 @@ from lm_openai.api.records import Cost
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import cost_forecast
 from lm_openai.metrics.billing_days import (
-    AVERAGED_DAYS,
     DAY,
     Calendar,
     Days,
     calendar,
-    mean_of,
+    daily_mean,
     total,
 )
 from lm_openai.metrics.usage import grouping, instance
@@ -172,9 +171,9 @@ def billed_figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
     """Return today, yesterday, the mean of 7 days, the change against it, this and last month.
 
     A figure that needs a missing day is left out. The change is left out as well if the mean is
-    below `floor` dollars or one cent.
+    unknown, or below `floor` dollars or one cent.
     """
-    average = mean_of(days, dates.complete(AVERAGED_DAYS))
+    average = daily_mean(days, dates)
     known = {
         "amount": days.get(dates.today),
         "amount_yesterday": days.get(dates.today - DAY),

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 from lm_openai.metrics import budgets, costs
 from lm_openai.metrics.billing_days import (
-    AVERAGED_DAYS,
     DAY,
     Calendar,
     Days,
     calendar,
+    daily_mean,
 )
 from lm_openai.metrics.costs import SHARE
 from lm_openai.metrics.usage import ORGANIZATION
-from lm_openai.model.aggregation import CENT, PLACES, mean
+from lm_openai.model.aggregation import CENT, PLACES
 from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def _balance(poll: Poll, days: Days, dates: Calendar) -> Values:
     if any(day not in days for day in needed):
         return {}
     balance = amount - sum((days[day] for day in needed), Decimal(0))
-    last_week = [days[day] for day in dates.complete(AVERAGED_DAYS) if day in days]
-    daily = mean(last_week) or Decimal(0)
-    if daily < CENT:
+    daily = daily_mean(days, dates)
+    if daily is None or daily < CENT:
         return {"balance": balance}
     return {"balance": balance, "balance_days": round(max(balance, Decimal(0)) / daily, PLACES)}

@@ -122,6 +122,42 @@ def test_a_change_needs_a_mean_at_or_above_the_floor(usual: int, change: float |
     assert figures("2026-11-18", days).get("amount_change_percent") == change
 
 
+@pytest.mark.parametrize(
+    ("first", "mean", "change"),
+    [
+        ("2026-11-18", None, None),
+        ("2026-11-17", 70, 0.0),
+        ("2026-11-16", 70, 0.0),
+        ("2026-11-12", 70, 0.0),
+        ("2026-11-11", 70, 0.0),
+        ("2026-10-01", 70, 0.0),
+    ],
+)
+def test_no_mean_counts_days_before_the_first_spend(
+    first: str, mean: int | None, change: float | None
+) -> None:
+    days = spent("2026-10-01", "2026-11-18", [0] * 7) | spent(first, "2026-11-18", [70] * 7)
+
+    found = figures("2026-11-18", days)
+
+    assert found.get("amount_7d_average") == mean
+    assert found.get("amount_change_percent") == change
+
+
+def test_free_days_and_credits_after_the_first_spend_count() -> None:
+    """The first spend is more than 7 days ago; 7 days cost 0, 0, -14, 28, 0, 0 and 28."""
+    days = spent("2026-10-01", "2026-11-18", [0] * 7, d20261001=5, d20261113=-14, d20261114=28)
+    days[at("2026-11-17")] = Decimal(28)
+
+    assert figures("2026-11-18", days)["amount_7d_average"] == 6
+
+
+def test_credits_alone_have_no_mean() -> None:
+    days = spent("2026-10-01", "2026-11-18", [0] * 7, d20261113=-14)
+
+    assert "amount_7d_average" not in figures("2026-11-18", days)
+
+
 def test_a_mean_of_zero_gives_no_change_even_with_a_floor_of_zero() -> None:
     days = spent("2026-10-01", "2026-11-18", [0] * 7, d20261118=15)
 
@@ -554,7 +590,7 @@ def test_a_thread_that_starts_later_keeps_every_digit_too() -> None:
 
 def test_a_balance_does_not_last_for_days_at_a_mean_below_one_cent(tmp_path: Path) -> None:
     properties = {"openai.balance.amount": "100", "openai.balance.date": "2026-11-18"}
-    for amount, days in (("0.06", None), ("0.07", 10_000)):
+    for amount, days in (("0.009", None), ("0.01", 10_000)):
         record = replay.Record.of("cost_by_organization")
         (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
         dates = calendar(record.at)
