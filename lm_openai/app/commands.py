@@ -143,11 +143,27 @@ def costs(month: str, format: str, **given: Any) -> int:
 
 
 @suite.command()
-def demo() -> int:
-    """Poll every DataSource of the built-in demo organization."""
-    from lm_openai.app import demo
+@click.argument("folders", metavar="[DATASOURCE]...", nargs=-1, shell_complete=parameters.folders())
+@click.option("--all", "everything", is_flag=True, help="print every row")
+@parameters.with_options("--properties", "--set", "--at", "--timeout")
+def show(folders: Sequence[str], everything: bool, **given: Any) -> int:
+    """Show DataSources, by default all, as tables for people.
 
-    return demo.run(Surroundings.real())
+    First the spending, who drives it and what needs attention. The tables fit the terminal.
+    """
+    from lm_openai.app import show
+
+    return show.run(chosen(folders), parameters.options(given), Surroundings.real(), everything)
+
+
+@suite.command()
+@click.argument("folders", metavar="[DATASOURCE]...", nargs=-1, shell_complete=parameters.folders())
+@click.option("--all", "everything", is_flag=True, help="print every row")
+def demo(folders: Sequence[str], everything: bool) -> int:
+    """Show the built-in demo organization, without a key."""
+    from lm_openai.app import show
+
+    return show.demo(chosen(folders), Surroundings.real(), everything)
 
 
 @suite.command()

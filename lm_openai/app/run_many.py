@@ -23,7 +23,7 @@ def run(folders: Sequence[str], options: Options, around: Surroundings) -> int:
     def poll(opened: list[Session]) -> int:
         check(options)
         opened.append(Session(options, around))
-        reports, gaps = _polled(folders, opened[0])
+        reports, gaps = polled(folders, opened[0])
         if options.verbose:
             opened[0].print_counters()
         return _show(reports, gaps, opened[0])
@@ -45,7 +45,8 @@ def check(options: Options) -> None:
             raise WrongUsage(f"{flag} accepts only one DataSource")
 
 
-def _polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list[Gap]]:
+def polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list[Gap]]:
+    """Poll DataSources one after the other; a failed poll is a gap and stops no other."""
     reports: list[Report] = []
     gaps: list[Gap] = []
     sources = [datasource.load(folder) for folder in folders]

@@ -20,10 +20,15 @@ def value_word(definition: Definition, reading: Reading) -> str:
     return "" if reading.value else definition.datapoint(reading.datapoint).zero
 
 
+def row_word(definition: Definition, row: Row) -> str:
+    """Return the first word that people read for one of the row's values, or ""."""
+    words = (value_word(definition, reading) for reading in row.readings)
+    return next(filter(None, words), "")
+
+
 def idle_word(definition: Definition, row: Row) -> str:
     """Return the word for an instance without use: `blocked` if a limit is 0, else `idle`."""
-    words = (value_word(definition, reading) for reading in row.readings)
-    return next(filter(None, words), "idle")
+    return row_word(definition, row) or "idle"
 
 
 def tags(instance: Instance, organization: str) -> dict[str, str]:

@@ -1,35 +1,14 @@
-"""The suite command: its help, the demo, wrong usage and the reasons for thresholds."""
+"""The suite command: its help, names of DataSources, wrong usage and the reasons for thresholds."""
 
 from __future__ import annotations
-
-import io
-import os
-from typing import NamedTuple
 
 import click
 import pytest
 
 from lm_openai import resources
-from lm_openai.app import cli, demo, parameters
+from lm_openai.app import cli, parameters
 from lm_openai.app.commands import chosen, suite
-from lm_openai.app.session import Surroundings
 from lm_openai.collect import datasource
-
-NOON = 1_795_003_200
-
-
-class Shown(NamedTuple):
-    """Text that the demo printed, and its exit status."""
-
-    text: str
-    status: int
-
-
-@pytest.fixture(scope="module")
-def shown() -> Shown:
-    out = io.StringIO()
-    around = Surroundings(os.environ, io.StringIO(), out, io.StringIO(), NOON)
-    return Shown(status=demo.run(around), text=out.getvalue())
 
 
 def output(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -109,20 +88,3 @@ def test_a_datasource_without_thresholds_gives_a_reason(
     first, _, rest = output(["thresholds", folder], capsys).partition("\n")
 
     assert rest or first.startswith("No default limits: ")
-
-
-def test_the_demo_shows_every_datasource(shown: Shown) -> None:
-    titles = [datasource.definition(folder).title for folder in resources.folders()]
-
-    assert shown.status == 0
-    assert [title for title in titles if f"\n{title}: " not in shown.text] == []
-
-
-def test_the_demo_ends_with_instances_that_need_attention_and_next_steps(shown: Shown) -> None:
-    last = shown.text.partition("\nNeeds attention: ")[2]
-    bad, _, following = last.partition("\nNext:\n")
-
-    assert bad.splitlines()[1].startswith("  critical: ")
-    assert "of Ana's sandbox / o3 (OpenAI Rate Limits By Project)" in bad
-    assert len(bad.splitlines()) - 1 == int(bad.split()[0])
-    assert "lm-openai doctor" in following

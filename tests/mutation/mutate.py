@@ -29,7 +29,7 @@ sys.path[0] = str(ROOT)
 from tests.support.checkout import copy_checkout  # noqa: E402
 
 PATHS = ("lm_openai", "modules")
-SKIPPED = ("lm_openai/simulator", "lm_openai/app/demo.py")
+SKIPPED = ("lm_openai/simulator",)
 SECONDS = 900
 """A mutation whose tests take longer counts as killed: it made an endless loop."""
 NO_TESTS = 5
