@@ -67,6 +67,10 @@ FAILURES = {
         "the response breaks the API's contract",
         "check openai.api.url; if it is right, report this",
     ),
+    "currencies": FailureKind(
+        "the bill is in several currencies, which cannot be added",
+        "compare the amounts in each currency in the vendor's console",
+    ),
     "too_large": FailureKind(
         "a response is larger than allowed", "narrow the window or the grouping"
     ),

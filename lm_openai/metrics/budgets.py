@@ -10,36 +10,35 @@ from lm_openai.api.records import Record, SpendLimit, spend_limit
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics.costs import CURRENCY
 
 SECONDS_TO_LIVE = 900
 NO_LIMIT = ("not_found", "archived")
 
 
-def organization_budget(poll: Poll) -> Decimal | None:
-    """Return `openai.budget.monthly`, else the vendor's monthly spend limit, else None (dollars).
+def organization_budget(poll: Poll, currency: str) -> Decimal | None:
+    """Return `openai.budget.monthly`, else the vendor's monthly spend limit, else None.
 
-    A failed request is reported.
+    A spend limit counts only in the bill's `currency`. A failed request is reported.
     """
     if poll.properties.is_set("openai.budget.monthly"):
         return poll.properties.dollars("openai.budget.monthly")
     try:
-        return monthly_dollars(organization_limit(poll))
+        return monthly_amount(organization_limit(poll), currency)
     except ApiFailure as failure:
         poll.report_failure(failure, "budget figures are left out", hides_instances=False)
         return None
 
 
-def project_budgets(poll: Poll, projects: Iterable[str]) -> dict[str, Decimal]:
-    """Return dollars a month by project id.
+def project_budgets(poll: Poll, projects: Iterable[str], currency: str) -> dict[str, Decimal]:
+    """Return amounts a month by project id.
 
-    A project's budget is `openai.budget.project.<id>`, else the vendor's spend limit. Spend limits
-    are requested only for projects without that property.
+    A project's budget is `openai.budget.project.<id>`, else the vendor's spend limit in the bill's
+    `currency`. Spend limits are requested only for projects without that property.
     """
     budgets = dict(poll.properties.project_budgets())
     unset = set(projects) - budgets.keys()
     for project, limit in project_limits(poll, unset).items():
-        amount = monthly_dollars(limit)
+        amount = monthly_amount(limit, currency)
         if amount is not None:
             budgets[project] = amount
     return budgets
@@ -97,12 +96,12 @@ def counted_alerts(source: Source, project: str | None) -> int:
     return sum(1 for _ in source.client.list("project_spend_alerts", project_id=project))
 
 
-def monthly_dollars(limit: SpendLimit | None) -> Decimal | None:
-    """Return a limit's amount in dollars a month.
+def monthly_amount(limit: SpendLimit | None, currency: str) -> Decimal | None:
+    """Return a limit's amount a month.
 
     None without a limit or if it has another interval or currency.
     """
-    if limit is None or limit.interval != "month" or limit.currency != CURRENCY:
+    if limit is None or limit.interval != "month" or limit.currency != currency:
         return None
     return limit.amount
 

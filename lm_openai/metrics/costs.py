@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.api.endpoints import COST_DIMENSIONS
-from lm_openai.api.records import Cost
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import cost_forecast
 from lm_openai.metrics.billing_days import (
@@ -42,15 +41,27 @@ FEWEST_ROWS = 400
 Group = tuple[str, ...]
 
 
+class Billed(NamedTuple):
+    """Amounts by group and day, all in one currency (`usd`).
+
+    `listed` are the groups with a cost or a credit, even if these cancel each other every day.
+    """
+
+    groups: dict[Group, Days]
+    currency: str
+    listed: set[Group]
+
+
 def discover(poll: Poll) -> Iterator[Instance]:
     """Yield every group with a cost or a credit since the start of last month.
 
     The days start earlier if a series needs it. Raises ApiFailure.
     """
     dimensions = dimensions_of(poll)
-    for group, days in days_by_group(poll).items():
-        if any(days.values()) or not dimensions:
-            yield instance(poll, dimensions, group)
+    found = billed(poll)
+    for group in found.groups:
+        if group in found.listed or not dimensions:
+            yield in_currency(poll, instance(poll, dimensions, group), found.currency)
 
 
 def collect(
@@ -63,7 +74,7 @@ def collect(
     """
     dates = calendar(poll.now)
     poll.covered = (dates.today, poll.now)
-    groups = days_by_group(poll)
+    groups = billed(poll).groups
     whole = month_to_date(groups, dates)
     for known in instances:
         days = groups[tuple(known.dimensions[name] for name in dimensions_of(poll))]
@@ -81,7 +92,7 @@ def dimensions_of(poll: Poll) -> Group:
     return grouping(poll, "costs", COST_DIMENSIONS)
 
 
-def days_by_group(poll: Poll) -> dict[Group, Days]:
+def billed(poll: Poll) -> Billed:
     """Return all days that the figures need, by the chosen dimensions; read once per poll."""
     by = dimensions_of(poll)
     start, end = span(poll)
@@ -115,23 +126,31 @@ def by_group(
     group_by: Sequence[str] = (),
     rows: int | None = None,
     needed: range = range(0),
-) -> dict[Group, Days]:
-    """Return dollars by group and day; each group has every day of the response, 0 without costs.
+) -> Billed:
+    """Return amounts by group and day; each group has every day of the response, 0 without costs.
 
     Without `group_by` the only group is `()`; a null id is `none`. `rows` is the expected number of
-    rows per day. Raises ApiFailure if a request fails, if an amount is not in US dollars, or if one
-    of the `needed` days is missing.
+    rows per day. Raises ApiFailure if a request fails, if the amounts are in several currencies, or
+    if one of the `needed` days is missing.
     """
     zero = Decimal(0)
     received: list[int] = []
     groups: dict[Group, Days] = {(): {}} if not group_by else {}
+    listed: set[Group] = set()
+    currencies: set[str] = set()
     for day, costs in client.costs(start, end, group_by=group_by, groups=rows):
         received.append(day)
         for cost in costs:
-            days = groups.setdefault(tuple(getattr(cost, name) or NONE for name in group_by), {})
-            days[day] = days.get(day, zero) + dollars(cost)
+            group = tuple(getattr(cost, name) or NONE for name in group_by)
+            days = groups.setdefault(group, {})
+            days[day] = days.get(day, zero) + cost.amount
+            if cost.amount:
+                listed.add(group)
+                currencies.add(cost.currency)
+    currency = only_currency(currencies)
     refuse_gaps(received, needed)
-    return {group: {day: days.get(day, zero) for day in received} for group, days in groups.items()}
+    whole = {group: {day: own.get(day, zero) for day in received} for group, own in groups.items()}
+    return Billed(whole, currency, listed)
 
 
 def refuse_gaps(received: Iterable[int], needed: range) -> None:
@@ -199,15 +218,29 @@ def budget_figures(values: Values, budget: Decimal | None) -> Values:
     }
 
 
-def dollars(cost: Cost) -> Decimal:
-    """Return the amount in US dollars; raises ApiFailure for any other currency."""
-    if cost.currency != CURRENCY:
-        raise ApiFailure(
-            "contract",
-            "costs",
-            f"an amount in {cost.currency}, which cannot be added to {CURRENCY}",
-        )
-    return cost.amount
+def only_currency(currencies: set[str]) -> str:
+    """Return the currency of a bill, `usd` without any amount; raises ApiFailure for several.
+
+    `currencies` are those of amounts other than 0, which belong to any currency.
+    """
+    if len(currencies) > 1:
+        codes = sorted(currency.upper() for currency in currencies)
+        raise ApiFailure("currencies", "costs", " and ".join(codes))
+    return next(iter(currencies), CURRENCY)
+
+
+def in_currency(poll: Poll, known: Instance, currency: str) -> Instance:
+    """Return the instance with the bill's currency among its names, unless it is US dollars.
+
+    The report then has a note, since texts and units say dollars.
+    """
+    if currency == CURRENCY:
+        return known
+    code = currency.upper()
+    note = f"the bill is in {code}: read {code} wherever a text, a unit or a property says dollars"
+    if note not in poll.notes:
+        poll.notes.append(note)
+    return known._replace(names={**known.names, "currency": code})
 
 
 def _change(today: Decimal | None, average: Decimal | None, floor: Decimal) -> float | None:

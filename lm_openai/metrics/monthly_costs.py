@@ -23,7 +23,7 @@ BY = ("project_id", "line_item")
 
 
 class Row(NamedTuple):
-    """Dollars of one project's line item on one UTC day (`2026-10-31`)."""
+    """Amount of one project's line item on one UTC day (`2026-10-31`)."""
 
     project_name: str
     project_id: str
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 class Month(NamedTuple):
-    """Costs of a month as billed so far.
+    """Costs of a month as billed so far, in one currency (`usd`).
 
     `name` is the month (`2026-10`). `rows` are sorted by project name, project id, line item and
     day; rows of 0 dollars are left out. `unfinished` is the reason why the costs may still change,
@@ -44,6 +44,7 @@ class Month(NamedTuple):
     organization: str
     rows: tuple[Row, ...]
     unfinished: str = ""
+    currency: str = costs.CURRENCY
 
 
 def read(client: Client, directory: Directory, organization: str, text: str, now: int) -> Month:
@@ -52,15 +53,15 @@ def read(client: Client, directory: Directory, organization: str, text: str, now
     rows = costs.expected_rows(directory, BY)
     dates = calendar(now)
     complete = range(start, min(end, dates.today), DAY)
-    groups = costs.by_group(client, start, min(end, dates.tomorrow), BY, rows, complete)
+    billed = costs.by_group(client, start, min(end, dates.tomorrow), BY, rows, complete)
     result = [
         Row(directory.name("project_id", project) or project, project, item, _date(day), amount)
-        for (project, item), days in groups.items()
+        for (project, item), days in billed.groups.items()
         for day, amount in days.items()
         if amount
     ]
     result.sort(key=lambda row: (row.project_name.lower(), *row))
-    return Month(text, organization, tuple(result), _unfinished(end, now))
+    return Month(text, organization, tuple(result), _unfinished(end, now), billed.currency)
 
 
 def period(text: str, now: int) -> tuple[int, int]:
@@ -79,7 +80,7 @@ def period(text: str, now: int) -> tuple[int, int]:
 
 
 def total(rows: Iterable[Row]) -> Decimal:
-    """Return the exact sum of the rows in dollars."""
+    """Return the exact sum of the rows."""
     return sum((row.amount for row in rows), Decimal(0))
 
 

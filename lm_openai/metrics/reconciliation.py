@@ -11,7 +11,7 @@ from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind
 from lm_openai.api.records import Record, count
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics.billing_days import DAY
-from lm_openai.metrics.costs import FEWEST_ROWS, dollars, refuse_gaps
+from lm_openai.metrics.costs import CURRENCY, FEWEST_ROWS, only_currency, refuse_gaps
 from lm_openai.metrics.limit_pools import family
 from lm_openai.metrics.line_items import billed
 from lm_openai.metrics.usage import MODEL_KINDS, not_offered
@@ -30,11 +30,15 @@ T = TypeVar("T", int, Decimal)
 
 
 class Bill(NamedTuple):
-    """Quantities and net dollars by (model, kind), and dollars by unknown line item (`unread`)."""
+    """Quantities and net amounts by (model, kind), and amounts by unknown line item (`unread`).
+
+    All amounts are in one `currency` (`usd`).
+    """
 
     quantities: dict[Key, Decimal]
-    dollars: dict[Key, Decimal]
+    amounts: dict[Key, Decimal]
     unread: dict[str, Decimal]
+    currency: str = CURRENCY
 
 
 class Pair(NamedTuple):
@@ -54,9 +58,9 @@ class Pair(NamedTuple):
 class Reconciliation(NamedTuple):
     """Both sides by (model, kind), and the charges that match no count.
 
-    `charged` and `unmatched` are dollars without credits. `unmatched_items` is the number of line
-    items and (model, kind) pairs in `unmatched`. `unbilled` is the number of pairs with usage that
-    the bill does not have.
+    `charged` and `unmatched` are amounts in `currency` without credits. `unmatched_items` is the
+    number of line items and (model, kind) pairs in `unmatched`. `unbilled` is the number of pairs
+    with usage that the bill does not have.
     """
 
     pairs: dict[Key, Pair]
@@ -64,6 +68,7 @@ class Reconciliation(NamedTuple):
     unmatched: Decimal
     unmatched_items: int
     unbilled: int
+    currency: str = CURRENCY
 
 
 def window(now: int) -> tuple[int, int]:
@@ -85,19 +90,22 @@ def bill(client: Client, start: int, end: int) -> Bill:
     """Request the costs of the days and return them parsed; raises ApiFailure."""
     result = Bill({}, {}, {})
     received = []
+    currencies = set()
     for day, costs in client.costs(start, end, group_by=("line_item",), groups=FEWEST_ROWS):
         received.append(day)
         for cost in costs:
+            if cost.amount:
+                currencies.add(cost.currency)
             text = cost.line_item or NONE
             item = billed(text, cost.quantity, cost.quantity_unit)
             if item is None:
-                _add(result.unread, text, dollars(cost))
+                _add(result.unread, text, cost.amount)
             else:
                 key = (item.model, item.kind)
                 _add(result.quantities, key, item.quantity)
-                _add(result.dollars, key, dollars(cost))
+                _add(result.amounts, key, cost.amount)
     refuse_gaps(received, range(start, end, DAY))
-    return result
+    return result._replace(currency=only_currency(currencies))
 
 
 def used(poll: Poll, start: int, end: int) -> dict[Key, int]:
@@ -146,7 +154,7 @@ def joined(bill: Bill, counted: Mapping[Key, int]) -> Reconciliation:
     names = common_names({model for model, _ in bill.quantities}, {model for model, _ in counted})
     quantities = _renamed(bill.quantities, names)
     counts = _renamed(counted, names)
-    charges = _renamed(bill.dollars, names)
+    charges = _renamed(bill.amounts, names)
     pairs = {
         key: Pair(quantities.get(key), counts.get(key))
         for key in sorted({**quantities, **counts})
@@ -162,6 +170,7 @@ def joined(bill: Bill, counted: Mapping[Key, int]) -> Reconciliation:
         unmatched=sum(unmatched, Decimal(0)),
         unmatched_items=len(unmatched),
         unbilled=len(counts.keys() - quantities.keys()),
+        currency=bill.currency,
     )
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from lm_openai.metrics import costs
+from lm_openai.metrics.costs import CURRENCY
 from lm_openai.metrics.monthly_costs import BY, Month, Row, total
 from lm_openai.model.units import plain
 from lm_openai.output.text import one_line
@@ -35,7 +35,7 @@ def table(month: Month) -> str:
     lines = [*_by_project(month), *_by_day(month), (f"total of {month.name}", total(month.rows))]
     return "".join(
         (
-            f"{month.organization}: costs of {month.name} in US dollars, by UTC days\n",
+            f"{month.organization}: costs of {month.name} in {_currency(month)}, by UTC days\n",
             f"{month.unfinished}\n" if month.unfinished else "",
             "\n",
             *_aligned(lines),
@@ -51,7 +51,7 @@ def comma_separated(month: Month) -> str:
     writer.writerow(("day", "project_id", "project_name", "line_item", "amount", "currency"))
     for row in month.rows:
         words = (row.day, row.project_id, row.project_name, row.line_item)
-        writer.writerow((*map(one_line, words), plain(row.amount), costs.CURRENCY))
+        writer.writerow((*map(one_line, words), plain(row.amount), month.currency))
     return text.getvalue()
 
 
@@ -65,7 +65,7 @@ def document(month: Month) -> str:
             {
                 "month": month.name,
                 "organization": month.organization,
-                "currency": costs.CURRENCY,
+                "currency": month.currency,
                 "finished": not month.unfinished,
                 "total": whole,
                 "total_to_the_cent": str(cents(whole)),
@@ -80,6 +80,10 @@ def document(month: Month) -> str:
 
 
 Line = tuple[str, Decimal | None]
+
+
+def _currency(month: Month) -> str:
+    return "US dollars" if month.currency == CURRENCY else month.currency.upper()
 
 
 def _by_project(month: Month) -> Iterator[Line]:

@@ -38,7 +38,8 @@ def discover(poll: Poll) -> Iterator[Instance]:
     if costs.dimensions_of(poll):
         yield from costs.discover(poll)
     else:
-        yield Instance(ORGANIZATION, poll.properties.organization, {})
+        known = Instance(ORGANIZATION, poll.properties.organization, {})
+        yield costs.in_currency(poll, known, _billed(poll).currency)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
@@ -53,14 +54,21 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         return
     dates = calendar(poll.now)
     poll.covered = (dates.today, poll.now)
+    found = _billed(poll)
+    days = found.groups[()]
+    for organization in instances:
+        yield from costs.series(poll, organization, days)
+        budget = budgets.organization_budget(poll, found.currency)
+        values = costs.figures(poll, days, dates, budget)
+        yield Sample(organization, values | _balance(poll, days, dates))
+
+
+def _billed(poll: Poll) -> costs.Billed:
+    """Return the costs since the first day that a figure, a series or the balance needs."""
     start, end = costs.span(poll)
     read_at = poll.properties.date("openai.balance.date")
     first = min(start, (read_at or start) // DAY * DAY)
-    days = costs.by_group(poll.client, first, end)[()]
-    for organization in instances:
-        yield from costs.series(poll, organization, days)
-        values = costs.figures(poll, days, dates, budgets.organization_budget(poll))
-        yield Sample(organization, values | _balance(poll, days, dates))
+    return poll.once("organization", lambda: costs.by_group(poll.client, first, end))
 
 
 def _balance(poll: Poll, days: Days, dates: Calendar) -> Values:

@@ -36,5 +36,6 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         yield from costs.collect(poll, instances)
         return
     known = list(instances)
-    monthly = budgets.project_budgets(poll, [instance.id for instance in known])
+    currency = costs.billed(poll).currency
+    monthly = budgets.project_budgets(poll, [instance.id for instance in known], currency)
     yield from costs.collect(poll, known, monthly)

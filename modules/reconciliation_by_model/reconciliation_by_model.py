@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import reconciliation
+from lm_openai.metrics.costs import in_currency
 from lm_openai.metrics.reconciliation import Pair, Reconciliation
 from lm_openai.metrics.usage import ORGANIZATION
 from lm_openai.model.aggregation import dollar_percent
@@ -30,7 +31,8 @@ LEAST_COMPARED = 1000
 
 def discover(poll: Poll) -> Iterator[Instance]:
     """Yield the organization, then each model's quantities that were billed or used."""
-    yield Instance(ORGANIZATION, poll.properties.organization, {})
+    organization = Instance(ORGANIZATION, poll.properties.organization, {})
+    yield in_currency(poll, organization, _reconciliation(poll).currency)
     for model, kind in _reconciliation(poll).pairs:
         label = kind.replace("_", " ")
         dimensions = {"model": model, "token_kind": kind}

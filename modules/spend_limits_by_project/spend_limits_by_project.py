@@ -34,8 +34,8 @@ BY_PROJECT = ("project_id",)
 def discover(poll: Poll) -> Iterator[Instance]:
     """Yield the organization, then each active project that has a spend limit."""
     yield Instance(ORGANIZATION, poll.properties.organization, {})
-    for project in _project_limits(poll):
-        yield instance(poll, BY_PROJECT, (project,))
+    for project, limit in _project_limits(poll).items():
+        yield costs.in_currency(poll, instance(poll, BY_PROJECT, (project,)), limit.currency)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
@@ -43,23 +43,26 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     poll.covered = (calendar(poll.now).month, poll.now)
     known = list(instances)
     limits = {**_project_limits(poll), **_organization_limit(poll)}
-    spent = _spent(poll, known)
+    billed = _billed(poll)
+    spent = _spent(poll, billed, known)
     alerts = _alerts(poll, known)
     for one in known:
         values: Values = {}
         if one.id in spent:
             values["spent_month"] = spent[one.id]
         if one.id in limits:
-            values |= _limited(limits[one.id], spent.get(one.id))
+            values |= _limited(limits[one.id], spent.get(one.id), billed)
         if one.id in alerts:
             values["alerts_configured"] = alerts[one.id]
-        yield Sample(one, values)
+        yield Sample(
+            one if billed is None else costs.in_currency(poll, one, billed.currency), values
+        )
 
 
-def _limited(limit: SpendLimit, spent: Decimal | None) -> Values:
-    """Return a limit's datapoints; only a limit in dollars a month has a threshold."""
+def _limited(limit: SpendLimit, spent: Decimal | None, billed: costs.Billed | None) -> Values:
+    """Return a limit's datapoints; only a limit a month in the bill's currency has a threshold."""
     values: Values = {"enforcing": int(limit.enforcing)}
-    threshold = budgets.monthly_dollars(limit)
+    threshold = budgets.monthly_amount(limit, billed.currency if billed else limit.currency)
     if threshold is not None:
         values["threshold"] = threshold
     used = dollar_percent(spent, threshold)
@@ -81,24 +84,31 @@ def _organization_limit(poll: Poll) -> dict[str, SpendLimit]:
     return {} if limit is None else {ORGANIZATION: limit}
 
 
-def _spent(poll: Poll, known: Sequence[Instance]) -> dict[str, Decimal]:
-    """Return this month's dollars by instance, the organization's as the sum of all projects.
-
-    Empty if a day of the month is missing.
-    """
+def _billed(poll: Poll) -> costs.Billed | None:
+    """Return this month's costs by project, or None if the request failed, which is reported."""
     dates = calendar(poll.now)
     rows = costs.expected_rows(poll.directory, BY_PROJECT)
     try:
-        groups = costs.by_group(poll.client, dates.month, dates.tomorrow, BY_PROJECT, rows)
+        return costs.by_group(poll.client, dates.month, dates.tomorrow, BY_PROJECT, rows)
     except ApiFailure as failure:
         poll.report_failure(
             failure, "spent_month and used_percent are left out", hides_instances=False
         )
+        return None
+
+
+def _spent(
+    poll: Poll, billed: costs.Billed | None, known: Sequence[Instance]
+) -> dict[str, Decimal]:
+    """Return this month's dollars by instance, the organization's as the sum of all projects.
+
+    Empty if the costs are unknown or if a day of the month is missing.
+    """
+    dates = calendar(poll.now)
+    whole = None if billed is None else costs.month_to_date(billed.groups, dates)
+    if billed is None or whole is None:
         return {}
-    whole = costs.month_to_date(groups, dates)
-    if whole is None:
-        return {}
-    spent = {project: total(days, dates.this_month()) for (project,), days in groups.items()}
+    spent = {project: total(days, dates.this_month()) for (project,), days in billed.groups.items()}
     shown = {one.id: spent.get(one.id) or Decimal(0) for one in known}
     return {**shown, ORGANIZATION: whole}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -676,16 +677,102 @@ def test_other_failures_of_costs_by_user_keep_their_own_message(
     assert "admin key" in outcome.stderr
 
 
-def test_two_currencies_are_never_added(tmp_path: Path) -> None:
+BILLED = (
+    "cost_by_organization",
+    "cost_by_project",
+    "cost_by_line_item",
+    "cost_by_api_key",
+    "cost_by_user",
+    "spend_limits_by_project",
+    "reconciliation_by_model",
+)
+
+
+def billed_in(folder: str, cache: Path, *currencies: str, zeros: str = "") -> replay.Outcome:
+    """Return a poll whose recorded costs take turns in the currencies; `zeros` adds 0.00 a day."""
+    record = replay.Record.of(folder)
+    buckets = [
+        bucket
+        for entry in record.answers
+        if entry.path.endswith("/costs")
+        for bucket in entry.answer["data"]
+    ]
+    rows = [row for bucket in buckets for row in bucket["results"]]
+    for row, currency in zip(rows, itertools.cycle(currencies)):
+        row["amount"]["currency"] = currency
+    for bucket in buckets if zeros else ():
+        free = {**rows[0], "amount": {"value": "0.00", "currency": zeros}, "quantity": None}
+        bucket["results"].insert(0, free)
+    with replay.answering(record) as url:
+        return replay.collected(folder, record, url, cache)
+
+
+@pytest.mark.parametrize("folder", BILLED)
+def test_two_currencies_are_never_added(folder: str, tmp_path: Path) -> None:
+    outcome = billed_in(folder, tmp_path, "usd", "eur")
+
+    sentence = "costs: the bill is in several currencies, which cannot be added (EUR and USD)"
+    assert sentence in outcome.stderr
+    if folder != "spend_limits_by_project":
+        assert (outcome.stdout, outcome.status) == ("", 1)
+    else:
+        found = json.loads(outcome.stdout)["instances"]
+        assert all("spent_month" not in row["datapoints"] for row in found)
+
+
+@pytest.mark.parametrize("folder", BILLED)
+def test_a_row_of_0_in_a_second_currency_changes_nothing(folder: str, tmp_path: Path) -> None:
+    usual = json.loads(billed_in(folder, tmp_path / "usual", "usd").stdout)
+    found = json.loads(billed_in(folder, tmp_path / "zero", "usd", zeros="eur").stdout)
+
+    assert found == usual
+    assert usual["notes"] == []
+
+
+@pytest.mark.parametrize("folder", BILLED)
+def test_a_bill_in_one_other_currency_has_equal_amounts_and_says_so(
+    folder: str, tmp_path: Path
+) -> None:
+    usual = json.loads(billed_in(folder, tmp_path / "usd", "usd").stdout)
+    found = json.loads(billed_in(folder, tmp_path / "eur", "EUR").stdout)
+
+    (note,) = found["notes"]
+    assert note.startswith("the bill is in EUR: read EUR wherever a text")
+    marked = [row for row in found["instances"] if row["names"].get("currency") == "EUR"]
+    if folder.startswith("cost_by"):
+        assert marked == found["instances"]
+    for one, other in zip(usual["instances"], found["instances"]):
+        of_limits = ("budget", "threshold", "used_percent")
+        same = {
+            name: value
+            for name, value in one["datapoints"].items()
+            if not name.startswith(of_limits)
+        }
+        assert same.items() <= other["datapoints"].items()
+
+
+def test_a_spend_limit_in_dollars_is_not_compared_with_a_bill_in_euros(tmp_path: Path) -> None:
+    found = json.loads(billed_in("spend_limits_by_project", tmp_path, "eur").stdout)["instances"]
+
+    assert any("spent_month" in row["datapoints"] for row in found)
+    assert not any({"threshold", "used_percent"} & row["datapoints"].keys() for row in found)
+
+
+def test_a_project_whose_credits_cancel_its_cost_each_day_is_shown(tmp_path: Path) -> None:
     record = replay.Record.of("cost_by_project")
     (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
-    recorded.answer["data"][3]["results"][0]["amount"]["currency"] = "eur"
+    for bucket in recorded.answer["data"]:
+        for row in [row for row in bucket["results"] if row["project_id"] == "proj_gamma"]:
+            for value, project in (("3", "proj_even"), ("-3", "proj_even"), ("0", "proj_zero")):
+                amount = {"value": value, "currency": "usd"}
+                bucket["results"].append({**row, "project_id": project, "amount": amount})
 
     with replay.answering(record) as url:
         outcome = replay.collected("cost_by_project", record, url, tmp_path)
+    found = {row["id"]: row["datapoints"] for row in json.loads(outcome.stdout)["instances"]}
 
-    assert (outcome.stdout, outcome.status) == ("", 1)
-    assert "an amount in eur, which cannot be added to usd" in outcome.stderr
+    assert found["proj_even"]["amount_last_month"] == 0
+    assert "proj_zero" not in found
 
 
 def test_projects_without_names_are_printed_by_id(fresh: Simulator, tmp_path: Path) -> None:

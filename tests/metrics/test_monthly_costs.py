@@ -153,8 +153,32 @@ def test_a_second_currency_is_refused() -> None:
 
     client: Any = Mixed()
     names: Any = Known()
-    with pytest.raises(ApiFailure, match="an amount in eur"):
+    with pytest.raises(ApiFailure, match=r"cannot be added \(EUR and USD\)"):
         monthly_costs.read(client, names, "acme", "2026-10", WEDNESDAY)
+
+
+def test_a_month_in_another_currency_says_so_in_each_format() -> None:
+    euros = SMALL._replace(currency="eur")
+
+    assert cost_formats.table(euros).startswith("acme: costs of 2026-10 in EUR, by UTC days\n")
+    assert json.loads(cost_formats.document(euros))["currency"] == "eur"
+    lines = list(csv.reader(io.StringIO(cost_formats.comma_separated(euros))))
+    assert {line[-1] for line in lines[1:]} == {"eur"}
+
+
+def test_the_currency_of_a_month_is_that_of_its_amounts() -> None:
+    class European:
+        def costs(self, start: int, end: int, **settings: object) -> Iterator[Any]:
+            from lm_openai.api.records import Cost
+
+            for day in range(start, end, DAY):
+                yield day, [Cost(Decimal(1), "eur", "a"), Cost(Decimal(0), "usd", "a")]
+
+    client: Any = European()
+    names: Any = Known()
+    found = monthly_costs.read(client, names, "acme", "2026-10", WEDNESDAY)
+
+    assert (found.currency, monthly_costs.total(found.rows)) == ("eur", 31)
 
 
 @pytest.mark.parametrize("received", [range(30), range(1, 31), [*range(15), *range(16, 31)]])
