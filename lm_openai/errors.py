@@ -67,6 +67,10 @@ FAILURES = {
         "the response breaks the API's contract",
         "check openai.api.url; if it is right, report this",
     ),
+    "incomplete": FailureKind(
+        "the response lacks part of the requested time",
+        "wait for the next poll; if it stays, report it to OpenAI",
+    ),
     "currencies": FailureKind(
         "the bill is in several currencies, which cannot be added",
         "compare the amounts in each currency in the vendor's console",

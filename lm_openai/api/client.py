@@ -6,7 +6,8 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from threading import local
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 from urllib.parse import quote
 
 from lm_openai.api import endpoints, records
@@ -22,6 +23,7 @@ from lm_openai.api.records import Bucket, Cost, Record
 from lm_openai.api.responses import StalePage
 from lm_openai.api.retry import Counters, Pace, Requester
 from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.timespans import DAY, iso
 
 if TYPE_CHECKING:
     from lm_openai.api.transport import Transport
@@ -31,11 +33,29 @@ Outcomes = list[Union[T, ApiFailure]]  # noqa: UP007
 Day = tuple[int, list[Cost]]
 Values = Sequence[str] | str | bool
 Query = list[tuple[str, str]]
+Refusals = list[tuple[str, str]]
 
 MOST_PAGES = 1000
 PAGE_BYTES = 10_000_000
 ROW_BYTES = 363
 """Measured size of one usage row as text; a page holds at most PAGE_BYTES / ROW_BYTES rows."""
+
+
+YOUNG_SECONDS = 300
+"""A bucket that began more recently may not exist yet."""
+
+
+class Gap(NamedTuple):
+    """Span, in Unix seconds, that an endpoint's response lacks although it was requested twice."""
+
+    endpoint: str
+    start: int
+    end: int
+
+    @property
+    def failure(self) -> ApiFailure:
+        """The gap as a failure."""
+        return ApiFailure("incomplete", self.endpoint, f"{iso(self.start)} to {iso(self.end)}")
 
 
 class Client:
@@ -61,6 +81,8 @@ class Client:
         pace = Pace(deadline_seconds, concurrency, clock, sleep, jitter, self.notes)
         self._requester = Requester(transport, pace)
         self._concurrency = concurrency
+        self._refused, self._thread = Refusals(), local()
+        self.gaps: list[Gap] = []
 
     @property
     def counters(self) -> Counters:
@@ -102,7 +124,8 @@ class Client:
         ]
         path = f"{PREFIX}usage/{kind}"
         endpoint = endpoints.endpoint_name(path)
-        raw = self._buckets(path, start, end, query, exact=False)
+        starts = width == "1d"
+        raw = self._covered(path, start, end, query, _raise_gap, history=starts)
         return (records.bucket(entry, known, endpoint) for entry in raw)
 
     def costs(
@@ -116,7 +139,8 @@ class Client:
         """Return (UTC midnight, costs) of each day from `start` to `end`, oldest first.
 
         `end` must be on a later day than `start`. Rows without an amount state no money and are
-        left out. Raises WrongUsage for a dimension or filter that `costs` does not support.
+        left out. A day that the API lacks is left out and noted in `gaps`. Raises WrongUsage for a
+        dimension or filter that `costs` does not support.
         """
         query = [
             ("bucket_width", "1d"),
@@ -125,14 +149,16 @@ class Client:
             ),
             ("limit", _limit(endpoints.MAXIMUM_COST_BUCKETS, groups)),
         ]
-        raw = self._buckets(f"{PREFIX}costs", start, end, query, exact=True)
+        path = f"{PREFIX}costs"
+        raw = self._covered(path, start, end, query, self.gaps.append, exact=True, young=DAY - 1)
         return (records.costs(entry, "costs") for entry in raw)
 
     def list(self, name: str, **ids_and_query: Any) -> Iterator[Record]:
-        """Yield all rows of the list `name` (a key of endpoints.LISTS).
+        """Yield all rows of the list `name` (a key of endpoints.LISTS), see records.listed.
 
-        Each row has the required fields. `ids_and_query` holds the ids in the path and further
-        parameters: a sequence is sent as `name[]`, a mapping as `name[key]`; None is not sent.
+        A row that breaks the contract is left out and noted, see `refused`; if no row is left, its
+        ApiFailure is raised. `ids_and_query` holds the ids in the path and further parameters: a
+        sequence is sent as `name[]`, a mapping as `name[key]`; None is not sent.
         """
         listing = LISTS[name]
         path = _path(listing.path, ids_and_query)
@@ -143,9 +169,47 @@ class Client:
         }
         query = _encoded({"limit": listing.limit, **given})
         endpoint = endpoints.endpoint_name(path)
-        for row in self._rows(path, query, "after", _CURSORS[listing.paging]):
-            records.require(row, listing.required, endpoint)
+        rows = self._rows(path, query, "after", _CURSORS[listing.paging])
+        return self._good_rows(rows, listing, endpoint)
+
+    @contextmanager
+    def refusals(self) -> Iterator[Refusals]:
+        """Collect the rows refused by lists that this thread reads in the `with` block."""
+        outer, collected = self._refusals(), Refusals()
+        self._thread.refusals = collected
+        try:
+            yield collected
+        finally:
+            self._thread.refusals = outer
+
+    def refuse(self, rows: Iterable[Sequence[str]]) -> None:
+        """Note refused rows, each as (endpoint, detail)."""
+        self._refusals().extend((endpoint, detail) for endpoint, detail in rows)
+
+    def refused(self) -> Sequence[ApiFailure]:
+        """Return the failure of each refused row since the last call."""
+        rows = [self._refused.pop(0) for _ in range(len(self._refused))]
+        return [ApiFailure("contract", *row) for row in dict.fromkeys(rows)]
+
+    def _good_rows(
+        self, rows: Iterable[Any], listing: endpoints.Listing, endpoint: str
+    ) -> Iterator[Record]:
+        good, refused = False, []
+        for raw in rows:
+            try:
+                row = records.listed(raw, listing, endpoint)
+            except ApiFailure as failure:
+                refused.append(failure)
+                continue
+            good = True
             yield row
+        if refused and not good:
+            raise refused[0]
+        self.refuse((endpoint, failure.detail) for failure in refused)
+
+    def _refusals(self) -> Refusals:
+        found: Refusals = getattr(self._thread, "refusals", self._refused)
+        return found
 
     def record(self, name: str, **ids: str) -> Record:
         """Return the record `name` (a key of endpoints.SINGLES).
@@ -176,6 +240,56 @@ class Client:
             # an interrupt does not wait for the running requests, which may take the whole poll
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def _covered(
+        self,
+        path: str,
+        start: int,
+        end: int,
+        query: Query,
+        report: Callable[[Gap], None],
+        *,
+        exact: bool = False,
+        young: int = YOUNG_SECONDS,
+        history: bool = True,
+    ) -> Iterator[Record]:
+        """Yield raw buckets from `start` to `end`; request a hole once more by itself.
+
+        A hole that stays is reported. Buckets that began less than `young` seconds before `end` may
+        be missing, and with `history` the time before the first bucket, where the data starts.
+        """
+        position, first = start, True
+        for raw in self._buckets(path, start, end, query, exact):
+            if raw["start_time"] > position and not (first and history):
+                yield from self._filled(path, position, raw["start_time"], query, report, exact)
+            yield raw
+            position, first = raw["end_time"], False
+        if position < end - young:
+            yield from self._filled(path, position, end, query, report, exact, young)
+
+    def _filled(
+        self,
+        path: str,
+        start: int,
+        end: int,
+        query: Query,
+        report: Callable[[Gap], None],
+        exact: bool,
+        young: int = 0,
+    ) -> Iterator[Record]:
+        """Yield the raw buckets of a hole and report what is still missing."""
+        endpoint, position = endpoints.endpoint_name(path), start
+        try:
+            for raw in self._buckets(path, start, end, query, exact):
+                if raw["start_time"] > position:
+                    report(Gap(endpoint, position, raw["start_time"]))
+                yield raw
+                position = raw["end_time"]
+        except ApiFailure as failure:
+            if failure.kind == "incomplete":
+                raise
+        if position < end - young:
+            report(Gap(endpoint, position, end))
+
     def _buckets(
         self, path: str, start: int, end: int, query: Query, exact: bool
     ) -> Iterator[Record]:
@@ -195,7 +309,7 @@ class Client:
                     last_end = records.count(raw, "end_time", endpoint)
                     if last_start <= before:
                         raise ApiFailure("contract", endpoint, "the buckets are out of order")
-                    yield raw
+                    yield {**raw, "start_time": last_start, "end_time": last_end}
                 return
             except StalePage:
                 if not may_restart:
@@ -231,12 +345,16 @@ class Client:
         raise ApiFailure("too_large", endpoint, f"more than {MOST_PAGES} pages")
 
 
+def _raise_gap(gap: Gap) -> None:
+    raise gap.failure
+
+
 def _checked_cursor(page: Record, cursor_of: Callable[[Record], Any], endpoint: str) -> str | None:
     """Return the cursor of the next page, or None if `has_more` is false; raises ApiFailure."""
     records.require(page, ("data", "has_more"), endpoint)
-    if type(page["data"]) is not list or type(page["has_more"]) is not bool:
-        raise ApiFailure("contract", endpoint, "data or has_more has the wrong type")
-    if not page["has_more"]:
+    if type(page["data"]) is not list:
+        raise ApiFailure("contract", endpoint, "data is not a list")
+    if not records.boolean(page["has_more"], "has_more", endpoint):
         return None
     cursor = cursor_of(page)
     if not cursor or type(cursor) is not str:

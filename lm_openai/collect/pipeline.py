@@ -16,6 +16,7 @@ from lm_openai.model import aggregation
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.storage.cache import Cache
+from lm_openai.timespans import DAY, HOUR
 
 
 def report(
@@ -41,6 +42,9 @@ def report(
     poll = Poll(definition, properties, now, client, cache, with_series, queries)
     discovered = tuple(datasource.discover(poll))
     samples = () if discover_only else tuple(_samples(datasource, poll, discovered))
+    for refused in client.refused():
+        poll.report_failure(refused, "a row is left out")
+    _report_gaps(poll)
     instances = _instances(poll, discovered, samples)
     chosen = tuple(_chosen(poll, instances, only))
     start, end = poll.covered or poll.window[:2]
@@ -73,6 +77,15 @@ def _samples(
                 f"not declare; please report this"
             )
         yield sample
+
+
+def _report_gaps(poll: Poll) -> None:
+    """Report the days that costs lack; today's may not exist in the first hour of a UTC day."""
+    gaps, poll.client.gaps = poll.client.gaps, []
+    for gap in gaps:
+        first_hour = gap.start // DAY == poll.now // DAY and poll.now % DAY < HOUR
+        if not first_hour:
+            poll.report_failure(gap.failure, "figures that need these days are left out")
 
 
 def _instances(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Request
 
 from lm_openai.api.client import Client
 from lm_openai.api.endpoints import LISTS
@@ -68,7 +69,7 @@ def test_usage_sends_window_width_grouping_filters_and_the_largest_limit(
 def test_each_bucket_width_is_requested_with_its_maximum_limit(
     httpserver: HTTPServer, client: Client, width: str, limit: str
 ) -> None:
-    seen = serve(httpserver, USAGE, page())
+    seen = serve(httpserver, USAGE, page(bucket(0, width=DAY)))
     list(client.usage("embeddings", 0, DAY, width))
     assert seen[0].args["limit"] == limit
 
@@ -79,7 +80,7 @@ def test_each_bucket_width_is_requested_with_its_maximum_limit(
 def test_many_groups_lead_to_smaller_pages(
     httpserver: HTTPServer, client: Client, groups: int | None, limit: str
 ) -> None:
-    seen = serve(httpserver, USAGE, page())
+    seen = serve(httpserver, USAGE, page(bucket(0, width=DAY)))
     list(client.usage("embeddings", 0, DAY, "1m", ("user_id",), groups=groups))
     assert seen[0].args["limit"] == limit
 
@@ -235,12 +236,12 @@ def test_unknown_fields_of_a_row_are_kept(httpserver: HTTPServer, client: Client
     [
         ({"has_more": False}, "data is missing"),
         ({"data": []}, "has_more is missing"),
-        ({"data": {}, "has_more": False}, "has the wrong type"),
-        ({"data": [], "has_more": None}, "has the wrong type"),
+        ({"data": {}, "has_more": False}, "data is not a list"),
+        ({"data": [], "has_more": None}, "has_more is neither true nor false"),
         ({"data": [], "has_more": True}, "the cursor is missing"),
         ({"data": [{"id": 7}], "has_more": True}, "the cursor is missing"),
         ({"data": ["a"], "has_more": True}, "the cursor is missing"),
-        ({"data": [{"id": "a"}], "has_more": False}, "created_at is missing"),
+        ({"data": [{"name": "a"}], "has_more": False}, "id is missing"),
         ({"data": [None], "has_more": False}, "a record is not an object"),
         ([], "the response is not an object"),
     ],
@@ -253,6 +254,35 @@ def test_a_page_that_breaks_the_contract_fails_instead_of_ending_the_list(
     assert failure.kind == "contract"
     assert str(failure).startswith("projects: the response breaks the API's contract")
     assert reason in str(failure)
+
+
+def test_a_row_that_breaks_the_contract_costs_that_row_and_is_named(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    rows = [{"id": "a", "created_at": "soon"}, {"id": "b", "created_at": 1}, 7, {"id": "c"}]
+    serve(httpserver, f"{PROJECTS}/p/api_keys", page(*rows))
+    assert [row["id"] for row in client.list("api_keys", project_id="p")] == ["b", "c"]
+    assert [(failure.endpoint, failure.detail) for failure in client.refused()] == [
+        ("projects/p/api_keys", "created_at is not a number in the row a"),
+        ("projects/p/api_keys", "a record is not an object"),
+    ]
+    assert client.refused() == []
+
+
+def test_rows_refused_for_one_caller_are_not_reported_by_the_others(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    serve(httpserver, PROJECTS, page({"id": "a"}, {}))
+    with client.refusals() as refused:
+        list(client.list("projects"))
+    assert refused == [("projects", "id is missing")]
+    assert client.refused() == []
+
+
+def test_has_more_may_be_sent_as_text(httpserver: HTTPServer, client: Client) -> None:
+    first = {**page({"id": "a"}), "has_more": "true", "last_id": "a"}
+    serve(httpserver, PROJECTS, first, {**page({"id": "b"}), "has_more": "false"})
+    assert [row["id"] for row in client.list("projects")] == ["a", "b"]
 
 
 def test_a_page_of_buckets_without_its_cursor_fails_instead_of_ending_the_list(
@@ -338,10 +368,10 @@ def test_a_second_refused_page_token_fails(httpserver: HTTPServer, client: Clien
 
 
 def test_a_record_without_a_required_field_fails(httpserver: HTTPServer, client: Client) -> None:
-    serve(httpserver, "/organization/projects/p/spend_limit", {"threshold_amount": 1})
+    serve(httpserver, "/organization/projects/p/spend_limit", {"currency": "USD"})
     failure = failure_of(lambda: client.record("project_spend_limit", project_id="p"))
     assert str(failure).startswith("projects/p/spend_limit: ")
-    assert "currency is missing" in str(failure)
+    assert "threshold_amount is missing" in str(failure)
 
 
 def test_together_returns_results_and_failures_in_the_order_of_the_calls(
@@ -368,3 +398,74 @@ def test_together_raises_exceptions_other_than_api_failures(client: Client) -> N
 
     with pytest.raises(WrongUsage):
         client.together([fail, lambda: None])
+
+
+def span(request: Request) -> tuple[int, int]:
+    return int(request.args["start_time"]), int(request.args["end_time"])
+
+
+def test_a_hole_between_buckets_is_requested_once_more_by_itself(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    first = page(bucket(0), bucket(120))
+    seen = serve(httpserver, USAGE, first, page(bucket(60)))
+
+    found = [entry.start for entry in client.usage("embeddings", 0, 180, "1m")]
+
+    assert found == [0, 60, 120]
+    assert [span(request) for request in seen] == [(0, 180), (60, 120)]
+
+
+@pytest.mark.parametrize(
+    ("received", "hole"),
+    [
+        ((0, 120), "00:01:00Z to 1970-01-01T00:02:00Z"),
+        ((60, 120), "00:00:00Z to 1970-01-01T00:01:00Z"),
+        ((0, 60), "00:02:00Z to 1970-01-01T00:15:00Z"),
+        ((), "00:00:00Z to 1970-01-01T00:15:00Z"),
+    ],
+)
+def test_usage_with_a_hole_that_stays_fails_instead_of_reading_as_idle(
+    httpserver: HTTPServer, client: Client, received: tuple[int, ...], hole: str
+) -> None:
+    later = (180, 240, 300, 360, 420, 480, 540, 600) if 120 in received else ()
+    pages = page(*map(bucket, (*received, *later)))
+    serve(httpserver, USAGE, pages, page())
+
+    failure = failure_of(lambda: list(client.usage("embeddings", 0, 900, "1m")))
+
+    assert failure.kind == "incomplete"
+    assert hole in str(failure)
+
+
+def test_minutes_younger_than_five_may_be_missing(httpserver: HTTPServer, client: Client) -> None:
+    seen = serve(httpserver, USAGE, page(*map(bucket, range(0, 600, 60))))
+
+    assert len(list(client.usage("embeddings", 0, 900, "1m"))) == 10
+    assert len(seen) == 1
+
+
+def test_days_before_the_first_bucket_are_the_start_of_the_history(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    seen = serve(httpserver, COSTS, page(bucket(2 * DAY, width=DAY)))
+
+    assert [day for day, _ in client.costs(0, 3 * DAY)] == [2 * DAY]
+    assert (len(seen), client.gaps) == (1, [])
+
+
+@pytest.mark.parametrize(("days", "gap"), [((0, 2), (1, 2)), ((0, 1), (2, 3))])
+def test_a_day_that_costs_lack_is_noted_and_the_others_are_read(
+    httpserver: HTTPServer, client: Client, days: tuple[int, ...], gap: tuple[int, int]
+) -> None:
+    serve(httpserver, COSTS, page(*(bucket(day * DAY, width=DAY) for day in days)), page())
+
+    assert [day for day, _ in client.costs(0, 3 * DAY)] == [day * DAY for day in days]
+    assert [(one.start, one.end) for one in client.gaps] == [(gap[0] * DAY, gap[1] * DAY)]
+
+
+def test_todays_bucket_of_costs_may_end_now(httpserver: HTTPServer, client: Client) -> None:
+    serve(httpserver, COSTS, page(bucket(0, width=DAY), bucket(DAY, width=3600)))
+
+    assert len(list(client.costs(0, 2 * DAY))) == 2
+    assert client.gaps == []

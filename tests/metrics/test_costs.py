@@ -878,3 +878,39 @@ def test_limits_are_requested_only_for_printed_projects(
     projects = [path for path in limits if "/projects/" in path]
     assert len(projects) == 1
     assert fresh.organization.projects[1].id in projects[0]
+
+
+# days that the response lacks
+
+
+@pytest.mark.parametrize("place", [-3, -1], ids=["three days ago", "today"])
+def test_a_budget_is_not_judged_if_the_bill_lacks_a_day(place: int, tmp_path: Path) -> None:
+    """$249 of $10 are spent; without the day nobody can tell how much."""
+    record = replay.Record.of("cost_by_organization")
+    record = record._replace(properties={**record.properties, "openai.budget.monthly": "10"})
+    (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
+    with replay.answering(record) as url:
+        whole = replay.collected("cost_by_organization", record, url, tmp_path / "1", "nagios")
+    del recorded.answer["data"][place]
+
+    with replay.answering(record) as url:
+        nagios = replay.collected("cost_by_organization", record, url, tmp_path / "2", "nagios")
+        text = replay.collected("cost_by_organization", record, url, tmp_path / "3").stdout
+
+    (row,) = json.loads(text)["instances"]
+    assert (whole.status, nagios.status) == (2, 3)
+    assert row["state"] == "unknown"
+    assert "budget_used_percent" in [one["datapoint"] for one in row["unjudged"]]
+    assert "the response lacks part of the requested time (2026-11-" in row["unjudged"][0]["reason"]
+
+
+def test_todays_costs_may_be_missing_in_the_first_hour_of_a_day(tmp_path: Path) -> None:
+    record = replay.Record.of("cost_by_organization")
+    (recorded,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
+    del recorded.answer["data"][-1]
+    early = record._replace(at=record.at // 86400 * 86400 + 1800)
+
+    with replay.answering(early) as url:
+        outcome = replay.collected("cost_by_organization", early, url, tmp_path)
+
+    assert (outcome.status, outcome.stderr) == (0, "")
