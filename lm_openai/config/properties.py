@@ -184,18 +184,7 @@ def load(
     opened = [sources.read(path, stdin) for path in files]
     written = [tuple(sources.settings(file)) for file in opened]
     layers = [sources.environment(environ), *written, sources.sets(sets)]
-    texts: dict[str, str] = {}
-    values: dict[str, Any] = {}
-    for layer in layers:
-        found = {entry.name: entry for entry in layer if not sources.unset(entry.text)}
-        if KEY in found or KEY_FILE in found:
-            for name in (KEY, KEY_FILE):
-                texts.pop(name, None)
-                values.pop(name, None)
-        for setting in found.values():
-            texts[setting.name] = setting.text
-            values[setting.name] = _checked(setting)
-    properties = Properties(texts, values)
+    properties = _merged(layers)
     if not properties.flag(KEY_SHARED):
         for file, layer in zip(opened, written):
             _refuse_exposed(file, layer)
@@ -207,6 +196,22 @@ def matches(globs: Iterable[str], identifier: str, name: str = "") -> bool:
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(text, glob) for glob in globs for text in (identifier, name) if text)
+
+
+def _merged(layers: Iterable[Iterable[Setting]]) -> Properties:
+    """Return the properties of all layers; a later one wins."""
+    texts: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for layer in layers:
+        found = {entry.name: entry for entry in layer if not sources.unset(entry.text)}
+        if KEY in found or KEY_FILE in found:
+            for name in (KEY, KEY_FILE):
+                texts.pop(name, None)
+                values.pop(name, None)
+        for setting in found.values():
+            texts[setting.name] = setting.text
+            values[setting.name] = _checked(setting)
+    return Properties(texts, values)
 
 
 def _refuse_exposed(file: sources.File, settings: Iterable[Setting]) -> None:
