@@ -72,12 +72,12 @@ def plain(value: Number) -> str:
 
 
 def in_base_units(value: Number, unit: Unit) -> Number:
-    """Return a value in the base units of Prometheus: seconds, bytes and ratios of 1.
+    """Return a value in the base units of Prometheus, to 9 places: seconds, bytes, ratios of 1.
 
-    >>> in_base_units(97.5, UNITS["percent"])
-    Decimal('0.975')
+    >>> plain(in_base_units(97.5, UNITS["percent"]))
+    '0.975'
     """
-    return value if unit.factor == 1 else _exact(value) * unit.factor
+    return value if unit.factor == 1 else round(_exact(value) * unit.factor, 9)
 
 
 def _exact(value: Number) -> Decimal:
