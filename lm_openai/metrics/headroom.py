@@ -213,9 +213,9 @@ def values(poll: Poll, pool: Pool, used: Tally) -> Values:
     known: Values = {f"{short}_limit": limit for short, limit in pool.limits.items()}
     known |= {"limit_known": int(pool.known)}
     for short, amount in _used(pool, used):
-        if not used.lost & set(COUNTED[short]):
+        if not _lost(used, short):
             known |= _against_limit(pool, short, amount)
-    if not used.lost & set(COUNTED[_peak_limit(used)]):
+    if not _lost(used, _peak_limit(used)):
         known |= _peak_values(poll, pool, used)
     return known
 
@@ -224,16 +224,25 @@ def missing_values(poll: Poll, pool: Pool, used: Tally) -> dict[str, Missing]:
     """Return the datapoints that failed kinds leave out, each with the value of the known part."""
     found: dict[str, Missing] = {}
     for short, amount in _used(pool, used):
-        lost = used.lost & set(COUNTED[short])
+        lost = _lost(used, short)
         for name, value in _against_limit(pool, short, amount).items():
             if lost:
                 found[name] = Missing(_unread(lost), value)
-    lost = used.lost & set(COUNTED[_peak_limit(used)])
+    lost = _lost(used, _peak_limit(used))
     if lost:
         busy = _peak_values(poll, pool, used).get("tpm_busy_minutes")
         found["tpm_busy_minutes"] = Missing(_unread(lost), busy)
         found["peak_age_seconds"] = Missing(_unread(lost))
     return found
+
+
+def _lost(used: Tally, short: str) -> frozenset[str]:
+    """Return the failed kinds that may have used a limit.
+
+    If no kind is known to use the pool, a failed one may, and then it is also unknown which of the
+    pool's limits usage can show.
+    """
+    return used.lost & set(COUNTED[short]) if used.kinds else used.lost
 
 
 def _unread(kinds: Iterable[str]) -> str:
@@ -270,7 +279,7 @@ def _used(pool: Pool, used: Tally) -> Iterator[tuple[str, int]]:
     name a model. Any other pool without use has used 0.
     """
     for short, kinds in COUNTED.items():
-        if used.kinds & set(kinds) if used.kinds else not pool.alone:
+        if (used.kinds | used.lost) & set(kinds) if used.kinds else not pool.alone:
             yield short, _amount(used, short)
 
 

@@ -522,6 +522,39 @@ def test_a_pool_is_not_reported_as_idle_if_a_kind_failed(poll: Poll) -> None:
     assert [row["idle"] for row in json.loads(outcome.stdout)["instances"]] == [False]
 
 
+@pytest.mark.parametrize("shows", [{}, {"limits_unused": "true"}])
+def test_a_pool_whose_only_kind_was_refused_has_no_use_of_any_limit(
+    poll: Poll, shows: dict[str, str]
+) -> None:
+    """Other kinds would only show that they did not use an image model, not that it used 0."""
+    rows = [
+        limit("dall-e-3", 100, 1000, max_images_per_1_minute=15),
+        limit("dall-e-2", 0, 0, max_images_per_1_minute=0),
+    ]
+    world = small(drawn("12:20", 5), limits={"proj_a": rows}, refused={"usage/images": 400})
+
+    found = {row["id"]: row for row in json.loads(poll(world, **shows).stdout)["instances"]}
+
+    assert set(found) >= ({"proj_a/dall-e-2", "proj_a/dall-e-3"} if shows else {"proj_a/dall-e-2"})
+    for row in found.values():
+        assert not [name for name in row["datapoints"] if "used" in name or "utiliz" in name]
+        assert row["state"] == "unknown"
+
+
+def test_a_refused_kind_that_a_pool_may_use_beside_another_leaves_its_limits_unknown(
+    poll: Poll,
+) -> None:
+    rows = [limit("gpt-image-1", 100, 1000, max_images_per_1_minute=15)]
+    uses = (drawn("12:20", 5, model="gpt-image-1"), text("12:20", 999, model="gpt-image-1"))
+    world = small(*uses, limits={"proj_a": rows}, refused={"usage/completions": 400})
+
+    (row,) = json.loads(poll(world).stdout)["instances"]
+
+    assert part(row["datapoints"], "ipm") == (15, 5, pytest.approx(33.333333))
+    assert part(row["datapoints"], "tpm") == (1000, None, None)
+    assert {one["datapoint"] for one in row["unjudged"]} >= {"tpm_utilization", "rpm_utilization"}
+
+
 def test_a_project_whose_limits_fail_is_left_out_and_named(poll: Poll) -> None:
     two = (("proj_a", "Alpha", False), ("proj_b", "Beta", False))
     uses = (text("12:30", 600), text("12:30", 600, project="proj_b"))
