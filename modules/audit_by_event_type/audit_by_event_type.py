@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lm_openai.collect.source import Source
 
 OWNER_GRANTED = "owner granted"
-SEEN, SEEN_SECONDS = "audit types", 7 * 86400
 NO_EVENT_EVER = (
     "the audit log has no event at all: audit logging may be off; an owner switches it on under "
     "Settings, Data controls; until then a count of 0 proves nothing"
@@ -37,10 +36,12 @@ BucketAndType = tuple[int, str]
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
-    """Yield the watch list, then every other type seen in the last 7 days."""
-    if not _counts(poll) and not _remembered(poll) and not _any_event_ever(poll):
+    """Yield the watch list, then every other type with an event in the poll's own window."""
+    counts = _counts(poll)
+    if not counts and not _any_event_ever(poll):
         poll.notes.append(NO_EVENT_EVER)
-    for event_type in dict.fromkeys((*_watched(poll), *_seen(poll))):
+    seen = sorted(event_type for _, event_type in counts)
+    for event_type in dict.fromkeys((*_watched(poll), *seen)):
         yield _instance(event_type)
 
 
@@ -86,19 +87,6 @@ def _watched(poll: Poll) -> list[str]:
     return poll.once(
         "watched", lambda: json.loads(module_file(poll.definition.folder, "watch.json"))
     )
-
-
-def _seen(poll: Poll) -> dict[str, int]:
-    """Return when each type was last seen, in Unix seconds: in the window now, before it cached."""
-    types = dict.fromkeys((event_type for _, event_type in _counts(poll)), poll.now)
-    seen = {**_remembered(poll), **types}
-    poll.cache.put(SEEN, seen, SEEN_SECONDS)
-    return seen
-
-
-def _remembered(poll: Poll) -> dict[str, int]:
-    found: dict[str, int] = poll.cache.get(SEEN) or {}
-    return {name: seen for name, seen in found.items() if poll.now - seen < SEEN_SECONDS}
 
 
 def _any_event_ever(poll: Poll) -> bool:

@@ -164,14 +164,15 @@ def test_each_event_counts_once_and_a_new_owner_counts_also_as_owner_granted(
     assert counted(api.url, tmp_path) == {**dict.fromkeys(WATCHED, 0), **counts}
 
 
-def test_a_type_that_was_seen_stays_an_instance_for_seven_days(
+def test_a_type_is_an_instance_only_with_an_event_in_the_polls_own_window(
     httpserver: HTTPServer, tmp_path: Path
 ) -> None:
     api = GivenEvents(httpserver, event("audit_log-1", type="tunnel.created"))
 
     assert counted(api.url, tmp_path)["tunnel.created"] == 1
-    assert counted(api.url, tmp_path, AT + 6 * DAY)["tunnel.created"] == 0
-    assert "tunnel.created" not in counted(api.url, tmp_path, AT + 8 * DAY)
+    for now, window in ((AT + DAY, "1h"), (AT + 8 * DAY, "7d")):
+        assert counted(api.url, tmp_path, now, window=window) == dict.fromkeys(WATCHED, 0)
+    assert counted(api.url, tmp_path, AT + DAY, window="7d")["tunnel.created"] == 1
 
 
 def test_the_counts_add_up_to_the_events_of_the_feed(demo: Simulator, tmp_path: Path) -> None:
