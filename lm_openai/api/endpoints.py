@@ -49,6 +49,11 @@ class UsageKind(NamedTuple):
         return f"{PREFIX}usage/{self.name}"
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """The quantities that a row may lack."""
+        return tuple(name for name in self.quantities if name not in self.required)
+
+    @property
     def knows_batch(self) -> bool:
         """True if the endpoint can leave out batch requests (`batch=false`)."""
         return "batch" in self.filters
@@ -183,54 +188,58 @@ def kinds_with(total: str) -> tuple[str, ...]:
 
 
 class Listing(NamedTuple):
-    """One list endpoint: its path below PREFIX, its paging, its largest page and required fields.
+    """One list endpoint: its path below PREFIX, its paging, its largest page and its fields.
 
     `paging` is the source of the next page's `after`: "last_id" of the response, the id of the
-    "last_item", or the response's "next".
+    "last_item", or the response's "next". `required` are the fields without which a row says
+    nothing; `numbers` are whole numbers and `flags` booleans, each of which may be absent or null
+    unless it is required too.
     """
 
     path: str
     paging: str
     limit: int
-    required: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
-_ALERT = ("id", "threshold_amount", "currency", "interval")
+LIMIT_NUMBERS = (
+    "max_requests_per_1_minute",
+    "max_tokens_per_1_minute",
+    "max_images_per_1_minute",
+    "max_audio_megabytes_per_1_minute",
+    "max_requests_per_1_day",
+    "batch_1_day_max_input_tokens",
+)
+_KEY_NUMBERS = ("created_at", "last_used_at", "expires_at")
 
 # The vendor states no maximum for rate_limits; its own Terraform provider sends 1000.
 LISTS = {
-    "projects": Listing("projects", "last_id", 100, ("id", "created_at")),
+    "projects": Listing("projects", "last_id", 100, ("id",)),
     "rate_limits": Listing(
-        "projects/{project_id}/rate_limits",
-        "last_id",
-        1000,
-        ("id", "model", "max_requests_per_1_minute", "max_tokens_per_1_minute"),
+        "projects/{project_id}/rate_limits", "last_id", 1000, ("model",), LIMIT_NUMBERS
     ),
     "api_keys": Listing(
-        "projects/{project_id}/api_keys", "last_id", 100, ("id", "created_at", "last_used_at")
+        "projects/{project_id}/api_keys", "last_id", 100, ("id",), numbers=_KEY_NUMBERS
     ),
-    "service_accounts": Listing(
-        "projects/{project_id}/service_accounts", "last_id", 100, ("id", "name", "created_at")
+    "service_accounts": Listing("projects/{project_id}/service_accounts", "last_id", 100),
+    "project_spend_alerts": Listing("projects/{project_id}/spend_alerts", "last_id", 100),
+    "spend_alerts": Listing("spend_alerts", "last_id", 100),
+    "users": Listing("users", "last_id", 100, flags=("is_service_account",)),
+    "invites": Listing("invites", "last_id", 100, ("status",), numbers=("expires_at",)),
+    "audit_logs": Listing(
+        "audit_logs", "last_id", 100, ("id", "type", "effective_at"), numbers=("effective_at",)
     ),
-    "project_users": Listing("projects/{project_id}/users", "last_id", 100, ("id", "role")),
-    "project_spend_alerts": Listing("projects/{project_id}/spend_alerts", "last_id", 100, _ALERT),
-    "spend_alerts": Listing("spend_alerts", "last_id", 100, _ALERT),
-    "users": Listing("users", "last_id", 100, ("id", "added_at")),
-    "invites": Listing("invites", "last_id", 100, ("id", "status", "created_at")),
-    "audit_logs": Listing("audit_logs", "last_id", 100, ("id", "type", "effective_at")),
-    "admin_api_keys": Listing(
-        "admin_api_keys", "last_item", 100, ("id", "created_at", "expires_at")
-    ),
-    "groups": Listing("groups", "next", 1000, ("id", "name", "created_at")),
-    "roles": Listing("roles", "next", 1000, ("id", "name")),
+    "admin_api_keys": Listing("admin_api_keys", "last_item", 100, ("id",), numbers=_KEY_NUMBERS),
+    "groups": Listing("groups", "next", 1000, ("id",)),
+    "roles": Listing("roles", "next", 1000, ("id",)),
 }
 
-_LIMIT = ("threshold_amount", "currency", "interval", "enforcement")
-
 SINGLES = {
-    "spend_limit": ("spend_limit", _LIMIT),
-    "project_spend_limit": ("projects/{project_id}/spend_limit", _LIMIT),
-    "project": ("projects/{project_id}", ("id", "created_at")),
+    "spend_limit": ("spend_limit", ("threshold_amount",)),
+    "project_spend_limit": ("projects/{project_id}/spend_limit", ("threshold_amount",)),
+    "project": ("projects/{project_id}", ("id",)),
 }
 """Endpoints with one record: the path below PREFIX and the record's required fields."""
 

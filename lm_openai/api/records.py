@@ -6,19 +6,21 @@ from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from lm_openai.api.endpoints import COST_DIMENSIONS, UsageKind
+from lm_openai.api.endpoints import COST_DIMENSIONS, LIMIT_NUMBERS, Listing, UsageKind
 from lm_openai.errors import ApiFailure
 from lm_openai.timespans import WIDTHS
 
 Record = dict[str, Any]
 _MOST_DIGITS, _MOST_DECIMALS = 19, 60
+_LONGEST_NAME = 80
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _TEXTS = ("id", "model", "type", "status", "interval", "currency")
 
 
 class Bucket(NamedTuple):
     """Usage from `start` to `end` (Unix seconds); the first and last bucket may be clipped.
 
-    `results` are the rows as the API sent them. Dimensions that are not in the request's group_by
+    `results` are the rows of the API. Dimensions that are not in the request's group_by
     are None; quantities that the usage kind does not require may be missing or None.
     """
 
@@ -46,12 +48,14 @@ class Project(NamedTuple):
 
     id: str
     name: str
-    created_at: int
     archived: bool
 
 
 class RateLimit(NamedTuple):
-    """Limits of one model in one project; None if the API sends no such limit."""
+    """Limits of one model in one project; None if the API sends no such limit.
+
+    `id` is the row's id, or the model if it has none.
+    """
 
     id: str
     model: str
@@ -64,27 +68,34 @@ class RateLimit(NamedTuple):
 
 
 class SpendLimit(NamedTuple):
-    """Hard limit in dollars (the API sends cents) per interval, usually `month`."""
+    """Hard limit in dollars (the API sends cents) per interval, usually `month`.
+
+    `currency` and `interval` are empty and `enforcing` is None if the API does not send them.
+    """
 
     amount: Decimal
     currency: str
     interval: str
-    enforcing: bool
+    enforcing: bool | None
 
 
 def bucket(raw: Any, kind: UsageKind, endpoint: str) -> Bucket:
-    """Return a time bucket of `usage/*`; its rows hold each required quantity as an int.
+    """Return a time bucket of `usage/*`; its rows hold each quantity that is sent as an int.
 
-    Raises ApiFailure if a required field is missing or has the wrong type.
+    Parts of the input are never larger than the input. Raises ApiFailure if a required field is
+    missing or has the wrong type.
     """
     require(raw, ("start_time", "end_time", "results"), endpoint)
     results = raw["results"]
     if type(results) is not list:
         raise ApiFailure("contract", endpoint, "results is not a list")
+    optional = kind.optional
     for row in results:
         for field in kind.required:
             if type(row) is not dict or type(row.get(field)) is not int:
                 _normalize(row, field, endpoint)
+        if optional:
+            _normalize_optional(row, optional, endpoint)
     return Bucket(count(raw, "start_time", endpoint), count(raw, "end_time", endpoint), results)
 
 
@@ -105,29 +116,47 @@ def costs(raw: Any, endpoint: str) -> tuple[int, list[Cost]]:
 def project(row: Record) -> Project:
     """Return the project in a row of `projects`."""
     archived = row.get("archived_at") is not None or row.get("status") == "archived"
-    return Project(row["id"], row.get("name") or row["id"], row["created_at"], archived)
+    return Project(row["id"], row.get("name") or row["id"], archived)
 
 
-def rate_limit(row: Record, endpoint: str = "rate_limits") -> RateLimit:
-    """Return the limits in a row of `rate_limits`.
-
-    Raises ApiFailure with the field's name if a limit is not a whole number.
-    """
-    limits = {
-        field: count(row, field, endpoint)
-        for field in RateLimit._fields[2:]
-        if row.get(field) is not None
-    }
-    absent = dict.fromkeys(RateLimit._fields[2:4])
-    return RateLimit(row["id"], row["model"], **{**absent, **limits})
+def rate_limit(row: Record) -> RateLimit:
+    """Return the limits in a row of `rate_limits`, as `listed` returned it."""
+    limits = {field: row.get(field) for field in LIMIT_NUMBERS}
+    return RateLimit(row.get("id") or row["model"], row["model"], **limits)
 
 
 def spend_limit(row: Record, endpoint: str = "spend_limit") -> SpendLimit:
     """Return the limit in a response of `spend_limit`, in dollars; raises ApiFailure."""
-    require(row["enforcement"], ("status",), endpoint)
     cents = number(row["threshold_amount"], "threshold_amount", endpoint)
-    enforcing = row["enforcement"]["status"] == "enforcing"
-    return SpendLimit(cents / 100, row["currency"].lower(), row["interval"], enforcing)
+    enforcement = row.get("enforcement")
+    status = enforcement.get("status") if isinstance(enforcement, dict) else None
+    return SpendLimit(
+        cents / 100,
+        str(row.get("currency") or "").lower(),
+        str(row.get("interval") or ""),
+        None if status is None else status == "enforcing",
+    )
+
+
+def listed(row: Any, listing: Listing, endpoint: str) -> Record:
+    """Return a row of a list, with its numbers as ints and its flags as booleans.
+
+    Raises ApiFailure that names the field and the row if the row breaks the contract.
+    """
+    try:
+        require(row, listing.required, endpoint)
+        for field in listing.numbers:
+            if row.get(field) is not None or field in listing.required:
+                row[field] = count(row, field, endpoint)
+        for field in listing.flags:
+            if row.get(field) is not None:
+                row[field] = boolean(row[field], field, endpoint)
+    except ApiFailure as failure:
+        name = row.get("id") or row.get("model") if type(row) is dict else None
+        where = f" in the row {str(name)[:_LONGEST_NAME]}" if name else ""
+        raise ApiFailure(failure.kind, endpoint, failure.detail + where) from None
+    record: Record = row
+    return record
 
 
 def require(row: Any, fields: Iterable[str], endpoint: str) -> None:
@@ -166,8 +195,18 @@ def number(value: Any, field: str, endpoint: str) -> Decimal:
         except InvalidOperation:
             exact = Decimal("NaN")
         if exact.is_finite() and _reasonable(exact):
-            return exact
+            return exact if exact else abs(exact)
+        if exact.is_finite() and not exact:
+            return Decimal(0)
     raise ApiFailure("contract", endpoint, f"{field} is not a number")
+
+
+def boolean(value: Any, field: str, endpoint: str) -> bool:
+    """Return a boolean, which may be sent as text or as 0 or 1; raises ApiFailure."""
+    known = _BOOLEANS.get(str(value).strip().lower())
+    if known is None:
+        raise ApiFailure("contract", endpoint, f"{field} is neither true nor false")
+    return known
 
 
 def _reasonable(exact: Decimal) -> bool:
@@ -180,17 +219,38 @@ def _normalize(row: Any, field: str, endpoint: str) -> None:
     row[field] = count(row, field, endpoint)
 
 
+def _normalize_optional(row: Record, fields: Iterable[str], endpoint: str) -> None:
+    for field in fields:
+        value = row.get(field)
+        if value is not None and type(value) is not int:
+            row[field] = count(row, field, endpoint)
+    if row.get("batch") is not None:
+        row["batch"] = boolean(row["batch"], "batch", endpoint)
+    left = row["input_tokens"]
+    for field in ("input_cached_tokens", "input_cache_write_tokens"):
+        if row.get(field) is not None:
+            row[field] = min(row[field], left)
+            left -= row[field]
+
+
 def _cost(row: Any, endpoint: str) -> Cost | None:
     require(row, (), endpoint)
     amount = row.get("amount")
     if amount is None:
         return None
     require(amount, ("value", "currency"), endpoint)
-    quantity = row.get("quantity")
     return Cost(
         amount=number(amount["value"], "amount.value", endpoint),
         currency=str(amount["currency"]).lower(),
-        quantity=None if quantity is None else number(quantity, "quantity", endpoint),
+        quantity=_optional(row.get("quantity")),
         quantity_unit=row.get("quantity_unit"),
         **{dimension: row.get(dimension) for dimension in COST_DIMENSIONS},
     )
+
+
+def _optional(value: Any) -> Decimal | None:
+    """Return a number that no amount needs, or None if it is not one."""
+    try:
+        return None if value is None else number(value, "", "")
+    except ApiFailure:
+        return None

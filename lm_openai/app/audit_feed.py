@@ -84,6 +84,8 @@ def follow(form: str, since: str, session: Session, most: int) -> None:
     with CursorFile(folder, identity) as cursors:
         cursor = begin(cursors, first_start(since, session.now), around.stderr)
         printed = drain(Feed(session.client, cursors, deliver, session.now, overlap, most), cursor)
+        for failure in session.client.refused():
+            around.stderr.write(f"an event is left out: {failure}\n")
         if session.options.verbose:
             around.stderr.write(
                 f"{printed} events printed, read from {iso(cursor.start)}; cursor {cursors.path}\n"

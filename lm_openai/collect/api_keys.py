@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from lm_openai.api.records import Record, count
+from lm_openai.api.records import Record
 from lm_openai.collect.source import Source
 from lm_openai.errors import ApiFailure
 
@@ -17,13 +17,13 @@ class Key(NamedTuple):
     """One key; times are Unix seconds.
 
     None means: `project_id` an admin key, `last_used_at` never used, `expires_at` no expiry, other
-    fields unknown.
+    fields unknown. A time of 0 is none.
     """
 
     id: str
     name: str | None
     project_id: str | None
-    created_at: int
+    created_at: int | None
     last_used_at: int | None
     expires_at: int | None
     owner_name: str | None
@@ -54,28 +54,24 @@ def listed_keys(source: Source, project: str | None) -> list[Key]:
     """Request one project's keys, or the admin keys for None; raises ApiFailure."""
     if project is None:
         rows = source.client.list("admin_api_keys")
-        return [_key(row, None, "admin_api_keys") for row in rows]
+        return [_key(row, None) for row in rows]
     # Without owner_project_access the API leaves out keys whose owner has left the project.
     rows = source.client.list("api_keys", project_id=project, owner_project_access="any")
-    return [_key(row, project, f"projects/{project}/api_keys") for row in rows]
+    return [_key(row, project) for row in rows]
 
 
-def _key(row: Record, project: str | None, endpoint: str) -> Key:
+def _key(row: Record, project: str | None) -> Key:
     access = row.get("owner_project_access")
     return Key(
         id=row["id"],
         name=row.get("name") or None,
         project_id=project,
-        created_at=count(row, "created_at", endpoint),
-        last_used_at=_moment(row, "last_used_at", endpoint),
-        expires_at=_moment(row, "expires_at", endpoint),
+        created_at=row.get("created_at") or None,
+        last_used_at=row.get("last_used_at") or None,
+        expires_at=row.get("expires_at") or None,
         owner_name=_owner_name(row.get("owner")),
         owner_active=None if access is None else access == "active",
     )
-
-
-def _moment(row: Record, field: str, endpoint: str) -> int | None:
-    return None if row.get(field) is None else count(row, field, endpoint)
 
 
 def _owner_name(owner: Any) -> str | None:

@@ -78,7 +78,8 @@ def listed_projects(source: Source) -> list[Record]:
 
 def user_names(source: Source, field: str) -> dict[str, str]:
     """Return the `field` ("name" or "email") of every user by id; raises ApiFailure."""
-    return {user["id"]: user[field] for user in source.client.list("users") if user.get(field)}
+    users = source.client.list("users")
+    return {user["id"]: user[field] for user in users if user.get("id") and user.get(field)}
 
 
 def key_names(source: Source, projects: list[str]) -> tuple[dict[str, str], list[str]]:

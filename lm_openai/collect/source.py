@@ -35,10 +35,17 @@ class Source(NamedTuple):
     ) -> T:
         """Return the question's result, cached for `seconds` and shared between processes.
 
-        Raises ApiFailure, which is cached too (see Cache.remember).
+        The rows that its lists refuse (see Client.list) are cached with it, so that every poll
+        reports them. Raises ApiFailure, which is cached too (see Cache.remember).
         """
-        name = key(question, arguments, options)
-        return self.cache.remember(name, seconds, lambda: question(self, *arguments, **options))
+
+        def asked() -> tuple[T, list[tuple[str, str]]]:
+            with self.client.refusals() as refused:
+                return question(self, *arguments, **options), refused
+
+        result, refused = self.cache.remember(key(question, arguments, options), seconds, asked)
+        self.client.refuse(refused)
+        return result
 
     def once(
         self,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lm_openai.api.records import Record, count
+from lm_openai.api.records import Record
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
@@ -43,7 +43,7 @@ def read(client: Client, start: int, end: int | None = None) -> Iterator[Record]
 
 def moment(event: Record) -> int:
     """Return the time at which the event took effect, in Unix seconds."""
-    return count(event, "effective_at", "audit_logs")
+    return int(event["effective_at"])
 
 
 def kind(event: Record) -> str:

@@ -91,11 +91,11 @@ def _project_or_admin(poll: Poll, project: str | None) -> str:
 def _values(key: Key, now: int) -> Values:
     """Return the datapoints of a key; one that was never used counts from its creation."""
     last_used = key.created_at if key.last_used_at is None else key.last_used_at
-    values: Values = {
-        "age_days": _days(max(0, now - key.created_at)),
-        "unused_days": _days(max(0, now - last_used)),
-        "is_admin": int(key.is_admin),
-    }
+    values: Values = {"is_admin": int(key.is_admin)}
+    if key.created_at is not None:
+        values["age_days"] = _days(max(0, now - key.created_at))
+    if last_used is not None:
+        values["unused_days"] = _days(max(0, now - last_used))
     if key.expires_at is not None:
         values["expires_in_days"] = _days(key.expires_at - now)
     if key.owner_active is not None:

@@ -17,7 +17,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from lm_openai.api.records import count
 from lm_openai.collect import api_keys
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import usage
@@ -113,4 +112,4 @@ def _is_pending(now: int, invite: Record) -> bool:
     """Return True if an invitation is open; the API may report expired ones as pending."""
     if invite["status"] != "pending":
         return False
-    return invite.get("expires_at") is None or count(invite, "expires_at", "invites") > now
+    return not invite.get("expires_at") or bool(invite["expires_at"] > now)

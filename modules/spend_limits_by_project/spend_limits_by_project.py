@@ -61,7 +61,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 def _limited(limit: SpendLimit, spent: Decimal | None, billed: costs.Billed | None) -> Values:
     """Return a limit's datapoints; only a limit a month in the bill's currency has a threshold."""
-    values: Values = {"enforcing": int(limit.enforcing)}
+    values: Values = {} if limit.enforcing is None else {"enforcing": int(limit.enforcing)}
     threshold = budgets.monthly_amount(limit, billed.currency if billed else limit.currency)
     if threshold is not None:
         values["threshold"] = threshold

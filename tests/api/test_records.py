@@ -195,14 +195,14 @@ def test_a_clipped_first_day_starts_at_its_utc_midnight() -> None:
 
 
 def test_a_project_is_archived_by_date_or_by_status() -> None:
-    row = {"id": "proj_a", "name": "A", "created_at": 1, "archived_at": None, "status": "active"}
-    assert records.project(row) == Project("proj_a", "A", 1, False)
+    row = {"id": "proj_a", "name": "A", "archived_at": None, "status": "active"}
+    assert records.project(row) == Project("proj_a", "A", False)
     assert records.project({**row, "archived_at": 2}).archived
     assert records.project({**row, "status": "archived"}).archived
 
 
 def test_a_project_without_a_name_is_named_by_its_id() -> None:
-    assert records.project({"id": "proj_a", "name": None, "created_at": 1}).name == "proj_a"
+    assert records.project({"id": "proj_a", "name": None}).name == "proj_a"
 
 
 def test_a_missing_limit_is_none_and_zero_stays_zero() -> None:
@@ -212,9 +212,112 @@ def test_a_missing_limit_is_none_and_zero_stays_zero() -> None:
     assert records.rate_limit(limit_row(max_tokens_per_1_minute=0)).max_tokens_per_1_minute == 0
 
 
-def test_a_limit_that_is_not_a_number_is_refused_by_name() -> None:
-    with pytest.raises(ApiFailure, match="max_tokens_per_1_minute is not a number"):
-        records.rate_limit(limit_row(max_tokens_per_1_minute="unlimited"))
+def test_a_limit_that_is_not_a_number_is_refused_with_the_name_of_its_row() -> None:
+    reason = "max_tokens_per_1_minute is not a number in the row rl-gpt-4o"
+    with pytest.raises(ApiFailure, match=reason):
+        records.listed(
+            limit_row(max_tokens_per_1_minute="unlimited"), LISTS["rate_limits"], "rate_limits"
+        )
+
+
+def test_a_limit_row_needs_only_its_model() -> None:
+    row = records.listed({"model": "o1"}, LISTS["rate_limits"], "rate_limits")
+    assert records.rate_limit(row) == RateLimit("o1", "o1", None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "read"),
+    [
+        ("admin_api_keys", {"id": "key_1"}, {"id": "key_1"}),
+        (
+            "api_keys",
+            {"id": "key_1", "created_at": "7", "last_used_at": "0.0", "expires_at": None},
+            {"id": "key_1", "created_at": 7, "last_used_at": 0, "expires_at": None},
+        ),
+        ("projects", {"id": "proj_a"}, {"id": "proj_a"}),
+        ("users", {"is_service_account": "False"}, {"is_service_account": False}),
+        ("users", {}, {}),
+        ("service_accounts", {"name": None}, {"name": None}),
+    ],
+)
+def test_a_row_needs_only_what_a_number_cannot_do_without(
+    name: str, row: dict[str, Any], read: dict[str, Any]
+) -> None:
+    assert records.listed(row, LISTS[name], name) == read
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (True, True),
+        ("true", True),
+        ("TRUE", True),
+        (1, True),
+        ("1", True),
+        (False, False),
+        ("False", False),
+        (0, False),
+    ],
+)
+def test_a_boolean_is_read_in_any_spelling(sent: object, read: bool) -> None:
+    assert records.boolean(sent, "batch", "usage/completions") is read
+
+
+@pytest.mark.parametrize("sent", ["yes", None, 2, [], ""])
+def test_what_is_neither_true_nor_false_is_refused_by_name(sent: object) -> None:
+    with pytest.raises(ApiFailure, match="batch is neither true nor false"):
+        records.boolean(sent, "batch", "usage/completions")
+
+
+@pytest.mark.parametrize(
+    "zero", [0, -0.0, "0", "-0", "0.00", "0e0", "0E+30", "0." + 70 * "0", Decimal("-0E-70")]
+)
+def test_zero_is_read_in_any_spelling(zero: object) -> None:
+    number = records.number(zero, "amount", "costs")
+    assert number == 0
+    assert not number.is_signed()
+
+
+TEXT = {"output_tokens": 1, "num_model_requests": 1}
+
+
+def completion(**row: object) -> dict[str, Any]:
+    """Return the only row of a bucket of completions, as records.bucket reads it."""
+    raw = bucket(results=[{**TEXT, **row}])
+    return records.bucket(raw, USAGE_KINDS["completions"], "usage/completions").results[0]
+
+
+def test_optional_quantities_and_flags_are_read_from_text() -> None:
+    row = completion(
+        input_tokens="10", input_cached_tokens="4", input_text_tokens=6.0, batch="true"
+    )
+    assert row["input_tokens"] == 10
+    assert (row["input_cached_tokens"], row["input_text_tokens"]) == (4, 6)
+    assert row["batch"] is True
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ((12, 0), (10, 0)),
+        ((12, 5), (10, 0)),
+        ((7, 5), (7, 3)),
+        ((7, 3), (7, 3)),
+        ((0, 11), (0, 10)),
+    ],
+)
+def test_cached_and_written_tokens_are_never_more_than_the_input(
+    sent: tuple[int, int], read: tuple[int, int]
+) -> None:
+    """Of 10 input tokens at most 10 are cached, and at most the rest is written to the cache."""
+    row = completion(input_tokens=10, input_cached_tokens=sent[0], input_cache_write_tokens=sent[1])
+    assert (row["input_cached_tokens"], row["input_cache_write_tokens"]) == read
+
+
+def test_a_quantity_that_is_not_a_number_does_not_cost_its_amount() -> None:
+    amount = {"value": "1.5", "currency": "usd"}
+    _, (cost,) = records.costs(cost_bucket(amount=amount, quantity="many"), "costs")
+    assert (cost.amount, cost.quantity) == (Decimal("1.5"), None)
 
 
 def test_the_cents_of_a_spend_limit_become_dollars() -> None:
@@ -226,4 +329,10 @@ def test_the_cents_of_a_spend_limit_become_dollars() -> None:
     }
     assert records.spend_limit(row) == SpendLimit(Decimal("123.45"), "usd", "month", True)
     inactive = {**row, "enforcement": {"status": "inactive"}}
-    assert not records.spend_limit(inactive).enforcing
+    assert records.spend_limit(inactive).enforcing is False
+
+
+@pytest.mark.parametrize("enforcement", [None, {}, "enforcing"])
+def test_a_spend_limit_needs_only_its_amount(enforcement: object) -> None:
+    row = {"threshold_amount": "100", "enforcement": enforcement}
+    assert records.spend_limit(row) == SpendLimit(Decimal(1), "", "", None)
