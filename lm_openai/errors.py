@@ -35,7 +35,7 @@ FAILURES = {
     ),
     "ungrouped": FailureKind(
         "this organization does not support them for this time range",
-        "use OpenAI_Cost_ByApiKey, which every organization has",
+        "use OpenAI_Cost_ByProject for dollars and OpenAI_Usage_ByConsumer for use by key and user",
     ),
     "throttled": FailureKind(
         "the API throttles this organization",

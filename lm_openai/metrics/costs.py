@@ -38,6 +38,8 @@ MEANS = (
 )
 ROWS_A_PROJECT = {"project_id": 1, "line_item": 30, "api_key_id": 3, "user_id": 3, "api_source": 2}
 FEWEST_ROWS = 400
+NOT_EVERYWHERE = {"api_key_id": "API key", "user_id": "user", "api_source": "API source"}
+"""Names of the dimensions by which some organizations cannot group their costs."""
 Group = tuple[str, ...]
 
 
@@ -55,13 +57,25 @@ class Billed(NamedTuple):
 def discover(poll: Poll) -> Iterator[Instance]:
     """Yield every group with a cost or a credit since the start of last month.
 
-    The days start earlier if a series needs it. Raises ApiFailure.
+    The days start earlier if a series needs it. Raises ApiFailure, of kind `ungrouped` if the
+    organization's costs cannot be grouped by these dimensions.
     """
     dimensions = dimensions_of(poll)
-    found = billed(poll)
+    try:
+        found = billed(poll)
+    except ApiFailure as failure:
+        raise _ungrouped(failure, dimensions) from None
     for group in found.groups:
         if group in found.listed or not dimensions:
             yield in_currency(poll, instance(poll, dimensions, group), found.currency)
+
+
+def _ungrouped(failure: ApiFailure, dimensions: Iterable[str]) -> ApiFailure:
+    """Return the failure, as one that names the grouping if the API refused it."""
+    names = [NOT_EVERYWHERE[name] for name in dimensions if name in NOT_EVERYWHERE]
+    if failure.kind != "refused" or not names:
+        return failure
+    return ApiFailure("ungrouped", f"costs by {' and '.join(names)}", failure.detail)
 
 
 def collect(

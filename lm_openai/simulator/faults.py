@@ -28,7 +28,8 @@ class Fault(NamedTuple):
     `missing` removes, or `replace` sets to the JSON `value`, at every depth; `rows` the number of
     list rows that `missing` and `replace` change (None: all, and the fields around them);
     `location` the target of `redirect`; `code` the error code of `quota`. `rate` answers 429 beyond
-    `per_second` requests.
+    `per_second` requests. `grouping` refuses costs by user and project, or by the dimension
+    `field`.
     """
 
     kind: str
@@ -187,7 +188,7 @@ def _expired(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -
 
 
 def _grouping(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
-    return error_response(refusals.unsupported_grouping())
+    return error_response(refusals.unsupported_grouping(_dimension(fault)))
 
 
 def _gateway(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
@@ -291,11 +292,18 @@ def _applies(fault: Fault, info: RequestInfo) -> bool:
         return "page" in info.query
     if fault.kind == "grouping":
         grouped = ",".join(info.query.get("group_by", []) + info.query.get("group_by[]", []))
+        if _dimension(fault):
+            return _dimension(fault) in grouped
         by_project = "project_id" in grouped or any(
             name.startswith("project_ids") for name in info.query
         )
         return "user_id" in grouped and by_project
     return True
+
+
+def _dimension(fault: Fault) -> str:
+    """Return the dimension that a grouping fault refuses; empty for user and project together."""
+    return "" if fault.field == Fault._field_defaults["field"] else fault.field
 
 
 def _parts(text: str) -> list[str]:

@@ -88,11 +88,12 @@ def bad_page() -> Refusal:
     )
 
 
-def unsupported_grouping() -> Refusal:
+def unsupported_grouping(dimension: str = "") -> Refusal:
+    """Return the refusal of costs by a dimension, or by user and project together."""
+    subject = f"Grouping by '{dimension}'" if dimension else "Combining 'user_id' with 'project_id'"
     return Refusal(
         400,
-        "Combining 'user_id' with 'project_id' is not supported for this organization and time"
-        " range.",
+        f"{subject} is not supported for this organization and time range.",
         code="unsupported_group_by",
         param="group_by",
     )

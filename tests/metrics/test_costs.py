@@ -654,17 +654,41 @@ def test_costs_of_many_projects_are_requested_in_small_pages(tmp_path: Path) -> 
 # Refused requests and missing data
 
 
-def test_an_organization_without_costs_by_user_gets_one_error_and_no_values(
-    fresh: Simulator, tmp_path: Path
+@pytest.mark.parametrize(
+    ("folder", "field", "group_by", "subject"),
+    [
+        ("cost_by_user", "user_id", "", "user"),
+        ("cost_by_api_key", "api_key_id", "", "API key"),
+        ("cost_by_project", "api_source", "project_id,api_source", "API source"),
+        ("cost_by_user", "user_id", "user_id,api_key_id", "user and API key"),
+    ],
+)
+def test_an_organization_without_costs_by_a_dimension_gets_one_error_and_the_alternative(
+    folder: str, field: str, group_by: str, subject: str, fresh: Simulator, tmp_path: Path
 ) -> None:
-    fresh.fault("400", "*/costs")
+    fresh.fault("grouping", "*/costs", field=field)
+    properties = {"openai.group.by": group_by} if group_by else {}
 
-    outcome = polled("cost_by_user", fresh, tmp_path)
+    outcome = polled(folder, fresh, tmp_path, properties=properties)
 
     assert (outcome.stdout, outcome.status) == ("", 1)
-    assert outcome.stderr.count("\n") == 1
-    assert "costs by user: this organization does not support them" in outcome.stderr
-    assert "OpenAI_Cost_ByApiKey" in outcome.stderr
+    assert outcome.stderr == (
+        f"costs by {subject}: this organization does not support them for this time range "
+        f"(Grouping by '{field}' is not supported for this organization and time range); "
+        "use OpenAI_Cost_ByProject for dollars and OpenAI_Usage_ByConsumer for use by key and "
+        "user\n"
+    )
+
+
+@pytest.mark.parametrize("folder", ["cost_by_organization", "cost_by_project", "usage_by_consumer"])
+def test_refused_costs_by_key_leave_the_other_datasources_whole(
+    folder: str, fresh: Simulator, tmp_path: Path
+) -> None:
+    fresh.fault("grouping", "*/costs", field="api_key_id")
+    fresh.fault("grouping", "*/costs", field="user_id")
+    found = document(folder, fresh, tmp_path)
+    assert found["instances"]
+    assert found["partial_failures"] == []
 
 
 def test_other_failures_of_costs_by_user_keep_their_own_message(

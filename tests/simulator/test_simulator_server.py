@@ -622,6 +622,9 @@ class TestFaults:
         costs = partial(get, simulator, "/organization/costs", start_time=MIDNIGHT - DAY)
         assert costs(**{"group_by[]": "user_id"}).status_code == 200
         assert costs(**{"group_by[]": ["user_id", "project_id"]}).status_code == 400
+        simulator.fault("grouping", path="*/costs", field="api_key_id")
+        assert costs(**{"group_by[]": "project_id"}).status_code == 200
+        assert costs(**{"group_by[]": ["project_id", "api_key_id"]}).status_code == 400
 
     def test_the_replace_fault_sets_a_field_of_all_or_of_the_first_rows(self, simulator):
         simulator.fault("replace", "*/projects", times=1, field="name", value='"X"')
