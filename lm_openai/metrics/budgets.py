@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import partial
 
@@ -12,6 +12,7 @@ from lm_openai.collect.source import Source
 from lm_openai.errors import ApiFailure
 
 SECONDS_TO_LIVE = 900
+MOST_NAMES = 20
 NO_LIMIT = ("not_found", "archived")
 
 
@@ -67,18 +68,26 @@ def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[st
         if (projects is None or project in projects) and _printed(poll, project)
     ]
     outcomes = poll.client.together(partial(_project_limit, poll, project) for project in wanted)
-    failed = [outcome for outcome in outcomes if isinstance(outcome, ApiFailure)]
+    found = dict(zip(wanted, outcomes))
+    failed = {key: outcome for key, outcome in found.items() if isinstance(outcome, ApiFailure)}
     if failed:
+        names = [poll.directory.name("project_id", key) or key for key in failed]
         poll.report_failure(
-            failed[0],
-            f"spend limits of {len(failed)} of {len(wanted)} projects are left out",
+            next(iter(failed.values())),
+            f"spend limits of {some(names)} are left out",
             hides_instances=projects is None,
         )
-    return {
-        project: outcome
-        for project, outcome in zip(wanted, outcomes)
-        if isinstance(outcome, SpendLimit)
-    }
+    return {key: outcome for key, outcome in found.items() if isinstance(outcome, SpendLimit)}
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names and the number of the others, in words.
+
+    >>> some([f"P{number}" for number in range(22)])[-18:]
+    'P18, P19, 2 others'
+    """
+    others = len(names) - MOST_NAMES
+    return ", ".join([*names[:MOST_NAMES], *([f"{others} others"] if others > 0 else [])])
 
 
 def alerts(poll: Poll, project: str | None = None) -> int:

@@ -117,11 +117,13 @@ def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:
     """Return the number of spend alerts by instance, requested in parallel."""
     owners = [one.dimensions.get("project_id") for one in known]
     counts = poll.client.together(partial(budgets.alerts, poll, owner) for owner in owners)
-    failed = [count for count in counts if isinstance(count, ApiFailure)]
+    failed = {
+        one.alias: count for one, count in zip(known, counts) if isinstance(count, ApiFailure)
+    }
     if failed:
         poll.report_failure(
-            failed[0],
-            f"alerts_configured of {len(failed)} of {len(known)} instances is left out",
+            next(iter(failed.values())),
+            f"alerts_configured of {budgets.some([*failed])} is left out",
             hides_instances=False,
         )
     return {one.id: count for one, count in zip(known, counts) if not isinstance(count, ApiFailure)}

@@ -327,18 +327,18 @@ def test_a_rate_limited_api_delays_a_poll_and_loses_no_response(tmp_path: Path) 
 def test_a_poll_without_time_for_all_projects_prints_the_others_and_the_next_goes_on(
     tmp_path: Path,
 ) -> None:
-    """60 projects at 8 requests a second: 4.5 s are enough for the use and some of the limits."""
+    """60 projects at 4 requests a second: 7.5 s are enough for the use and some of the limits."""
     with Simulator(at=AT, projects=60, models=8, lag=0) as demo:
         names = {project.name for project in demo.organization.projects}
-        demo.fault("rate", "*/rate_limits", per_second=8)
+        demo.fault("rate", "*/rate_limits", per_second=4)
         reports = [
-            json.loads(polled("rate_limits", demo, tmp_path, timeout=6).stdout) for _ in range(5)
+            json.loads(polled("rate_limits", demo, tmp_path, timeout=10).stdout) for _ in range(4)
         ]
 
     first, *_, last = reports
     shown = {row["names"]["project_name"] for row in first["instances"]}
     missing = {text.partition(" is left out: ")[0] for text in first["partial_failures"]}
-    assert len(shown) >= 8
+    assert len(shown) >= 4
     assert missing
     assert missing <= names - shown
     counts = [len(report["instances"]) for report in reports]

@@ -836,7 +836,7 @@ def test_a_project_whose_limit_request_failed_has_no_budget_and_is_reported(
     found = {row["alias"]: row["datapoints"] for row in json.loads(outcome.stdout)["instances"]}
 
     assert outcome.status == 0
-    assert "spend limits of 1 of 10 projects are left out" in outcome.stderr
+    assert "spend limits of Data Platform are left out" in outcome.stderr
     assert "budget" not in found["Data Platform"]
     assert found["Ana's sandbox"]["budget"] == 500
 
@@ -881,7 +881,16 @@ def test_an_incomplete_list_of_limits_discovers_nothing(fresh: Simulator, tmp_pa
     outcome = polled("spend_limits_by_project", fresh, tmp_path, "logicmonitor", discover=True)
 
     assert (outcome.stdout, outcome.status) == ("", 1)
-    assert "spend limits of 1 of 11 projects are left out" in outcome.stderr
+    name = fresh.organization.projects[0].name
+    assert f"spend limits of {name} are left out" in outcome.stderr
+
+
+def test_a_failed_count_of_alerts_names_the_projects(fresh: Simulator, tmp_path: Path) -> None:
+    fresh.fault("400", f"*/{fresh.organization.projects[1].id}/spend_alerts")
+
+    outcome = polled("spend_limits_by_project", fresh, tmp_path)
+
+    assert "alerts_configured of Data Platform is left out" in outcome.stderr
 
 
 def test_limits_are_read_once_for_both_datasources(fresh: Simulator, tmp_path: Path) -> None:
