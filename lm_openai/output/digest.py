@@ -1,4 +1,4 @@
-"""What an organization's reports say in a few lines: its spending, who drives it, what is near."""
+"""Digest of all reports: spending, main consumers, what is near a limit, next steps."""
 
 from __future__ import annotations
 
