@@ -19,6 +19,7 @@ from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
 from lm_openai.metrics.usage import MODEL_KINDS
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.support.replay import empty_page
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
 PROJECTS, MODELS = 50, 20
@@ -197,8 +198,8 @@ def _serve(server: HTTPServer, projects: int) -> None:
     listed = {"data": rows, "has_more": False, "last_id": rows[-1]["id"]}
     server.expect_request(f"{PREFIX}projects").respond_with_json(listed)
     for kind in MODEL_KINDS:
-        empty = {"data": [], "has_more": False, "next_page": None}
-        server.expect_request(f"{PREFIX}usage/{kind}").respond_with_json(empty)
+        usage = server.expect_request(f"{PREFIX}usage/{kind}")
+        usage.respond_with_handler(lambda request: _json(empty_page(dict(request.args.lists()))))
 
 
 def _json(document: object) -> Response:

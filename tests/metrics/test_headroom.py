@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +206,12 @@ def test_with_a_grace_the_minutes_end_that_long_before_now(shown: Shown) -> None
     assert (row["tpm_used"], row["rpd_used"]) == (600, 3)
 
 
-def test_an_api_whose_clock_is_behind_ours_is_read_up_to_its_own_now(shown: Shown) -> None:
+def test_an_api_whose_clock_is_behind_ours_is_read_up_to_its_own_now(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    date = formatdate(unix("12:24:30"), usegmt=True)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda self: date)
+
     row = shown(text("12:24", 300), now=unix("12:24:30"))["Alpha / gpt-4o"]
 
     assert (row["tpm_used"], row["peak_age_seconds"]) == (300, 9 * 60 + 56)

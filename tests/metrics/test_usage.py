@@ -278,7 +278,8 @@ def test_the_organizations_level_includes_projects_that_are_an_hour_late(
 ) -> None:
     """At 12:34 one project has data for 12:00 and the other only for 11:00."""
     noon = WEDNESDAY // 3600 * 3600
-    levels = {noon - 3600: {"proj_a": 50, "proj_b": 7}, noon: {"proj_a": 60}}
+    earlier: dict[int, dict[str, int]] = {noon - 3600 * hours: {} for hours in range(24, 1, -1)}
+    levels = {**earlier, noon - 3600: {"proj_a": 50, "proj_b": 7}, noon: {"proj_a": 60}}
     httpserver.expect_request("/v1/organization/usage/vector_stores").respond_with_handler(
         lambda request: level_response(request, levels)
     )

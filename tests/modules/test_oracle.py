@@ -107,7 +107,16 @@ def _respond(responses: dict[str, Any], request: Request) -> Response:
         return Response('{"error": {"message": "unknown", "code": null}}', 404)
     if {"page", "after"} & request.args.keys():
         found = {**found, "data": [], "has_more": False, "next_page": None}
+    if "/usage/" in request.path and found["data"]:
+        found = {**found, "data": [*_before(request, found["data"][0]), *found["data"]]}
     return Response(json.dumps(found), content_type="application/json")
+
+
+def _before(request: Request, first: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield an empty bucket for the requested time before the example."""
+    start, end = int(request.args["start_time"]), first["start_time"]
+    if start < end:
+        yield {"object": "bucket", "start_time": start, "end_time": end, "results": []}
 
 
 def polled(folder: str, form: str, vendor: str, tmp_path: Path) -> str:

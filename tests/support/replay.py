@@ -139,7 +139,7 @@ def answering(record: Record, failing: str = "") -> Iterator[str]:
         yield server.url_for("/v1")
 
 
-def _unused(query: dict[str, list[str]]) -> dict[str, Any]:
+def empty_page(query: dict[str, list[str]]) -> dict[str, Any]:
     """Return empty buckets, the response for a usage kind that the record does not have.
 
     A kind that is declared later therefore changes no record.
@@ -164,7 +164,7 @@ def _answer(record: Record, request: Request, failing: str) -> Response:
     if "/usage/" in request.path and request.path not in {
         f"/v1{known.path}" for known in record.answers
     }:
-        return Response(json.dumps(_unused(query)), content_type="application/json")
+        return Response(json.dumps(empty_page(query)), content_type="application/json")
     return _refusal(f"not in the record: {request.path} {query}")
 
 
