@@ -63,7 +63,8 @@ class Client:
 
     Every method raises ApiFailure if a request fails. The generators request one page at a time,
     as they are read, and keep no rows. Safe to use from threads. `notes` are those that processes
-    share; without them the client keeps its own.
+    share; without them the client keeps its own. `kept` returns the seconds before the deadline in
+    which no request runs, by default 0.
     """
 
     def __init__(
@@ -76,9 +77,10 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
         notes: Notes | None = None,
+        kept: Callable[[], float] = float,
     ) -> None:
         self.notes = notes or Notes(Memory(), time.time)
-        pace = Pace(deadline_seconds, concurrency, clock, sleep, jitter, self.notes)
+        pace = Pace(deadline_seconds, concurrency, clock, sleep, jitter, self.notes, kept)
         self._requester = Requester(transport, pace)
         self._concurrency = concurrency
         self._refused, self._thread = Refusals(), local()

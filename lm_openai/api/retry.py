@@ -115,16 +115,17 @@ class Pace:
         sleep: Callable[[float], None],
         jitter: Clock,
         notes: Notes,
+        kept: Callable[[], float],
     ) -> None:
         self.clock, self.sleep, self.notes = clock, sleep, notes
-        self._jitter, self._deadline = jitter, clock() + seconds
+        self._jitter, self._deadline, self._kept = jitter, clock() + seconds, kept
         self._lanes: defaultdict[str, Lane] = defaultdict(lambda: Lane(concurrency))
         self._tries: defaultdict[str, Lock] = defaultdict(Lock)
         self._changed = Condition()
 
     def left(self) -> float:
-        """Return the seconds until the deadline."""
-        return self._deadline - self.clock()
+        """Return the seconds until the requests of the poll have to end."""
+        return self._deadline - self._kept() - self.clock()
 
     @contextmanager
     def turn(self, endpoint: str) -> Iterator[bool]:

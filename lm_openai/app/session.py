@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from lm_openai.model.report import Report
     from lm_openai.storage.cache import Cache
 
-PRINTING_SHARE = 0.25
-"""Share of openai.timeout that is kept for computing and printing what was received.
-
-Measured with 2,000 projects, whose rate limits take 0.28 s to compute per second of requests.
-"""
+LEAST_KEPT, MOST_KEPT = 0.25, 0.5
+"""Shares of openai.timeout that are kept, at least and at most, for computing and printing."""
 EARLIEST, LATEST = 946684800, 4102444799
 """First and last moment that --at accepts: the years 2000 and 2099."""
 
@@ -189,11 +186,26 @@ def connect(
     )
     return Client(
         Transport(connection),
-        deadline_seconds=properties.seconds("openai.timeout") * (1 - PRINTING_SHARE),
+        deadline_seconds=properties.seconds("openai.timeout"),
+        kept=_kept(properties.seconds("openai.timeout")),
         concurrency=concurrency,
         clock=clock,
         notes=notes,
     )
+
+
+def _kept(timeout: float) -> Callable[[], float]:
+    """Return a function that returns the seconds to keep for computing and printing.
+
+    Measured with 2,000 projects: they take as much processor time as reading the responses took.
+    """
+    began = time.process_time()
+
+    def kept() -> float:
+        spent = time.process_time() - began
+        return min(max(spent, timeout * LEAST_KEPT), timeout * MOST_KEPT)
+
+    return kept
 
 
 def shared_notes(cache: Cache) -> Notes:

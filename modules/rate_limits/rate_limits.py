@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import headroom
-from lm_openai.metrics.limit_pools import Pool
+from lm_openai.metrics.limit_pools import Pool, Pools
 from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ def _members(poll: Poll) -> dict[Key, Member]:
 
 def _joined(poll: Poll) -> dict[Key, Member]:
     """Join limits with use; a project whose limits could not be read is left out and reported."""
-    # Read first: it takes few requests, and without it no number is known.
-    uses = _uses(poll)
-    limits = headroom.limits(poll, partial(_chosen, poll))
+    uses, limits = _read(poll)
     members: dict[Key, Member] = {}
     for project, pools in limits.items():
         if isinstance(pools, ApiFailure):
@@ -80,6 +78,26 @@ def _joined(poll: Poll) -> dict[Key, Member]:
             pool = pools.pool_for(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
+
+
+def _read(poll: Poll) -> tuple[dict[str, headroom.Use], dict[str, Pools | ApiFailure]]:
+    """Return the use by kind and the limits by project; raises ApiFailure if one is unknown.
+
+    They are read at the same time: neither takes all the time of a poll, and limits are cached.
+    """
+    poll.directory.projects()
+    used: list[dict[str, headroom.Use]] = []
+    limits: list[dict[str, Pools | ApiFailure]] = []
+    outcomes = poll.client.together(
+        [
+            lambda: used.append(_uses(poll)),
+            lambda: limits.append(headroom.limits(poll, partial(_chosen, poll))),
+        ]
+    )
+    for failure in outcomes:
+        if failure is not None:
+            raise failure
+    return used[0], limits[0]
 
 
 def _uses(poll: Poll) -> dict[str, headroom.Use]:
