@@ -265,8 +265,10 @@ class Client:
                 yield from self._filled(path, position, raw["start_time"], query, report, exact)
             yield raw
             position, first = raw["end_time"], False
-        if position < end - young:
-            yield from self._filled(path, position, end, query, report, exact, young)
+        # Usage ends at the API's own time, which may be behind the host's.
+        known = end if exact else min(end, self.counters.server_date or end)
+        if position < known - young:
+            yield from self._filled(path, position, known, query, report, exact, young)
 
     def _filled(
         self,
