@@ -19,6 +19,20 @@ CLOSED_TO_SCRIPTS = {"app", "output", "storage", "simulator"}
 """Floors that a DataSource's script must not import: they print, run or keep."""
 
 
+HEAD = """
+from __future__ import annotations
+
+if __name__ == "__main__":
+    import sys
+    from os.path import realpath
+
+    sys.path[0] = realpath(__file__ + "/../../..")
+    from lm_openai.start import main
+
+    main("{folder}")
+"""
+
+
 def imports(path: Path) -> Iterator[str]:
     """Yield the names of imported modules of lm_openai."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -37,6 +51,14 @@ def test_a_script_neither_prints_nor_runs_nor_keeps_anything_itself(folder: str)
     assert "start" in found
     assert "metrics" in found or "collect" in found
     assert not found & CLOSED_TO_SCRIPTS
+
+
+@pytest.mark.parametrize("folder", resources.folders())
+def test_every_script_has_the_same_head(folder: str) -> None:
+    """tests/packaging starts one script in every way; so it stands for all of them."""
+    head = HEAD.format(folder=folder)
+
+    assert head in (MODULES / folder / f"{folder}.py").read_text()
 
 
 def test_every_floor_has_a_folder_of_tests() -> None:
