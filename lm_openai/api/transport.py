@@ -89,6 +89,8 @@ class Transport:
         from urllib3.exceptions import LocationValueError
 
         endpoint = endpoint_name(path)
+        if timeout <= 0:
+            raise ApiFailure("deadline", endpoint, "the request was not sent")
         until = self._clock() + timeout
         try:
             with self._send(path, query, timeout) as response:

@@ -152,6 +152,13 @@ def test_no_response_within_the_timeout_fails_as_deadline(httpserver: HTTPServer
     assert (failure.kind, failure.detail) == ("deadline", "no response in time")
 
 
+@pytest.mark.parametrize("timeout", [0, -0.0005])
+def test_a_request_without_time_left_is_not_sent(httpserver: HTTPServer, timeout: float) -> None:
+    failure = failure_of(transport_to(httpserver.url_for("/v1")), timeout)
+    assert (failure.kind, failure.detail) == ("deadline", "the request was not sent")
+    assert httpserver.log == []
+
+
 def test_a_slow_response_fails_as_deadline_after_the_timeout(httpserver: HTTPServer) -> None:
     httpserver.expect_request(PATH).respond_with_json({})
     moments = iter([0.0, 11.0])
