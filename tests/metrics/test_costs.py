@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ from lm_openai.metrics.billing_days import (
 )
 from lm_openai.metrics.cost_forecast import Forecast, forecast
 from lm_openai.model.report import Values
-from lm_openai.simulator import NO_MANAGEMENT_KEY, Simulator
+from lm_openai.simulator import ADMIN_KEY, NO_MANAGEMENT_KEY, Simulator
 from tests.support import replay
 from tests.support.demo_polls import WEDNESDAY, document, polled
 
@@ -605,6 +606,29 @@ def test_a_balance_does_not_last_for_days_at_a_mean_below_one_cent(tmp_path: Pat
             outcome = replay.collected("cost_by_organization", record, url, tmp_path)
         (row,) = json.loads(outcome.stdout)["instances"]
         assert row["datapoints"].get("balance_days") == days
+
+
+def test_a_balance_covers_each_day_since_a_reading_long_ago(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    first = WEDNESDAY // DAY * DAY - 100 * DAY
+    balance = {
+        "openai.balance.amount": "1000000",
+        "openai.balance.date": datetime.fromtimestamp(first, timezone.utc).strftime("%Y-%m-%d"),
+    }
+    found = document("cost_by_organization", demo, tmp_path, "json", balance)
+    recorded = requests.get(
+        f"{demo.url}/organization/costs",
+        {"start_time": first, "limit": 180},
+        headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+        timeout=20,
+    ).json(parse_float=Decimal)
+
+    amounts = [row["amount"]["value"] for day in recorded["data"] for row in day["results"]]
+    assert len(recorded["data"]) == 101
+    assert found["instances"][0]["datapoints"]["balance"] == pytest.approx(
+        float(1_000_000 - sum(map(Decimal, amounts)))
+    )
 
 
 def test_a_series_has_one_amount_a_day(demo: Simulator, tmp_path: Path) -> None:
