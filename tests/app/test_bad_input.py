@@ -104,7 +104,8 @@ BAD = {
         ("--at", "yesterday"), "--at 'yesterday': give a date such as 2026-01-31"
     ),
     "a date that does not exist": Bad(("--at", "2026-02-30"), "--at '2026-02-30': give a date"),
-    "a time after 2099": Bad(("--at", "99999999999"), "from 2000 to 2099"),
+    "a time after 2099": Bad(("--at", "4102444800"), "from 2000 to 2099"),
+    "a time before 2000": Bad(("--at", "946684799"), "from 2000 to 2099"),
     "a timeout in words": Bad(("--timeout", "soon"), "--timeout 'soon': give a whole number"),
     "a timeout of zero": Bad(("--timeout", "0"), "--timeout '0': the minimum is 1"),
     "an option without its value": Bad(("--at",), "Option '--at' requires an argument"),

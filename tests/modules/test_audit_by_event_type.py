@@ -175,6 +175,20 @@ def test_a_type_is_an_instance_only_with_an_event_in_the_polls_own_window(
     assert counted(api.url, tmp_path, AT + DAY, window="7d")["tunnel.created"] == 1
 
 
+def test_an_event_at_or_after_the_windows_end_does_not_count(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    api = GivenEvents(
+        httpserver,
+        event("audit_log-1", AT - 1, type="tunnel.created"),
+        event("audit_log-2", AT, type="tunnel.created"),
+        event("audit_log-3", AT + HOUR, type="tunnel.deleted"),
+    )
+
+    counts = counted(api.url, tmp_path)
+    assert counts == {**dict.fromkeys(WATCHED, 0), "tunnel.created": 1}
+
+
 def test_the_counts_add_up_to_the_events_of_the_feed(demo: Simulator, tmp_path: Path) -> None:
     start = AT // HOUR * HOUR - DAY
     found = counted(demo.url, tmp_path, window="24h")
