@@ -16,6 +16,9 @@ from lm_openai.model.report import STATES
 from tests.support import replay
 from tests.support.replay import Record
 
+# A state depends on no version of a package, and the file needs minutes on two cores.
+pytestmark = pytest.mark.slow
+
 NAGIOS = {"ok": 0, "warning": 1, "unknown": 3, "error": 2, "critical": 2}
 
 
