@@ -153,10 +153,9 @@ def test_no_response_within_the_timeout_fails_as_deadline(httpserver: HTTPServer
 
 
 @pytest.mark.parametrize("timeout", [0, -0.0005])
-def test_a_request_without_time_left_is_not_sent(httpserver: HTTPServer, timeout: float) -> None:
-    failure = failure_of(transport_to(httpserver.url_for("/v1")), timeout)
+def test_a_request_without_time_left_is_not_sent(timeout: float) -> None:
+    failure = failure_of(transport_to("http://127.0.0.1:9/v1"), timeout)
     assert (failure.kind, failure.detail) == ("deadline", "the request was not sent")
-    assert httpserver.log == []
 
 
 def test_a_slow_response_fails_as_deadline_after_the_timeout(httpserver: HTTPServer) -> None:
