@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai import resources
 from lm_openai.api.endpoints import USAGE_KINDS
-from lm_openai.collect.poll import Poll
-from lm_openai.collect.usage_queries import UsageQuery
 from lm_openai.errors import WrongUsage, suggest
 from lm_openai.model.definition import Definition, parse
 from lm_openai.model.report import Instance, Sample
+
+if TYPE_CHECKING:
+    from lm_openai.collect.poll import Poll
+    from lm_openai.collect.usage_queries import UsageQuery
 
 FUNCTIONS = ("discover", "collect", "expects")
 

@@ -160,6 +160,18 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
 
 
+@pytest.mark.parametrize("word", ["--help", "--version", "--critcal"])
+def test_a_start_without_a_poll_loads_neither_the_client_nor_tls(word: str) -> None:
+    script = ROOT / "modules" / FOLDER / f"{FOLDER}.py"
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", script, word], capture_output=True, text=True
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+
+    assert "lm_openai.app.cli" in loaded
+    assert not {"lm_openai.api.client", "lm_openai.collect.poll", "requests", "ssl"} & loaded
+
+
 def test_help_and_version_exit_with_0() -> None:
     assert [run(word).returncode for word in ("--help", "--version")] == [0, 0]
     assert run("--version").stdout.startswith("lm-openai ")
