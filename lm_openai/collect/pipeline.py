@@ -44,7 +44,7 @@ def report(
     samples = () if discover_only else tuple(_samples(datasource, poll, discovered))
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
-    _report_gaps(poll)
+    _report_holes(poll)
     instances = _instances(poll, discovered, samples)
     chosen = tuple(_chosen(poll, instances, only))
     start, end = poll.covered or poll.window[:2]
@@ -79,13 +79,13 @@ def _samples(
         yield sample
 
 
-def _report_gaps(poll: Poll) -> None:
+def _report_holes(poll: Poll) -> None:
     """Report the days that costs lack; today's may not exist in the first hour of a UTC day."""
-    gaps, poll.client.gaps = poll.client.gaps, []
-    for gap in gaps:
-        first_hour = gap.start // DAY == poll.now // DAY and poll.now % DAY < HOUR
+    holes, poll.client.holes = poll.client.holes, []
+    for hole in holes:
+        first_hour = hole.start // DAY == poll.now // DAY and poll.now % DAY < HOUR
         if not first_hour:
-            poll.report_failure(gap.failure, "figures that need these days are left out")
+            poll.report_failure(hole.failure, "figures that need these days are left out")
 
 
 def _instances(

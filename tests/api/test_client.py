@@ -318,7 +318,7 @@ def test_a_repeated_bucket_fails_instead_of_being_counted_twice(
 def test_a_list_with_too_many_pages_fails(
     httpserver: HTTPServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lm_openai.api.client.MOST_PAGES", 3)
+    monkeypatch.setattr("lm_openai.api.paging.MOST_PAGES", 3)
     row = {"id": "a", "created_at": 1}
     serve(httpserver, PROJECTS, *(page(row, last_id=f"{number}") for number in range(9)))
     failure = failure_of(lambda: list(client.list("projects")))
@@ -451,7 +451,7 @@ def test_days_before_the_first_bucket_are_the_start_of_the_history(
     seen = serve(httpserver, COSTS, page(bucket(2 * DAY, width=DAY)))
 
     assert [day for day, _ in client.costs(0, 3 * DAY)] == [2 * DAY]
-    assert (len(seen), client.gaps) == (1, [])
+    assert (len(seen), client.holes) == (1, [])
 
 
 @pytest.mark.parametrize(("days", "gap"), [((0, 2), (1, 2)), ((0, 1), (2, 3))])
@@ -461,11 +461,11 @@ def test_a_day_that_costs_lack_is_noted_and_the_others_are_read(
     serve(httpserver, COSTS, page(*(bucket(day * DAY, width=DAY) for day in days)), page())
 
     assert [day for day, _ in client.costs(0, 3 * DAY)] == [day * DAY for day in days]
-    assert [(one.start, one.end) for one in client.gaps] == [(gap[0] * DAY, gap[1] * DAY)]
+    assert [(one.start, one.end) for one in client.holes] == [(gap[0] * DAY, gap[1] * DAY)]
 
 
 def test_todays_bucket_of_costs_may_end_now(httpserver: HTTPServer, client: Client) -> None:
     serve(httpserver, COSTS, page(bucket(0, width=DAY), bucket(DAY, width=3600)))
 
     assert len(list(client.costs(0, 2 * DAY))) == 2
-    assert client.gaps == []
+    assert client.holes == []

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
-from lm_openai.api import client
+from lm_openai.api import paging
 from lm_openai.app import session
 from lm_openai.simulator import NO_AUDIT_KEY, NO_USAGE_KEY, Simulator
 from lm_openai.storage import cache
@@ -174,7 +174,7 @@ def test_a_backlog_of_ten_hours_is_read_in_slices_oldest_first(
 def test_a_backlog_over_the_clients_page_limit_is_read_completely(
     demo: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "MOST_PAGES", 2)
+    monkeypatch.setattr(paging, "MOST_PAGES", 2)
     ran = followed(demo.url, tmp_path, since="30d")
 
     assert ran.status == 0, ran.stderr

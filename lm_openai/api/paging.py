@@ -1,0 +1,180 @@
+"""Paging: rows and buckets of all pages, with cursors checked and holes requested once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from lm_openai.api import records
+from lm_openai.api.endpoints import endpoint_name
+from lm_openai.api.queries import Query
+from lm_openai.api.records import Record
+from lm_openai.api.responses import StalePage
+from lm_openai.api.retry import Requester
+from lm_openai.errors import ApiFailure
+from lm_openai.timespans import DAY, iso
+
+MOST_PAGES = 1000
+YOUNG_SECONDS = 300
+"""A bucket that began more recently may not exist yet."""
+
+
+class Hole(NamedTuple):
+    """Span, in Unix seconds, that an endpoint's response lacks although it was requested twice."""
+
+    endpoint: str
+    start: int
+    end: int
+
+    @property
+    def failure(self) -> ApiFailure:
+        """The hole as a failure."""
+        return ApiFailure("incomplete", self.endpoint, f"{iso(self.start)} to {iso(self.end)}")
+
+
+class Buckets(NamedTuple):
+    """Buckets of one query, each a raw record whose `start_time` and `end_time` are int.
+
+    A hole that stays is passed to `report`. `exact` reads fractions as Decimal.
+    """
+
+    requester: Requester
+    path: str
+    query: Query
+    report: Callable[[Hole], None]
+    exact: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        """The name of the endpoint, for messages."""
+        return endpoint_name(self.path)
+
+    def covered(
+        self, start: int, end: int, *, history: bool, whole_days: bool = False
+    ) -> Iterator[Record]:
+        """Yield the buckets from `start` to `end`; request a hole once more by itself.
+
+        With `history` the time before the first bucket may be missing, where the data starts. The
+        last bucket may be missing if it began less than YOUNG_SECONDS ago; with `whole_days` the
+        day that ends at `end` must be there.
+        """
+        position, first = start, True
+        for raw in self._between(start, end):
+            if raw["start_time"] > position and not (first and history):
+                yield from self._filled(position, raw["start_time"])
+            yield raw
+            position, first = raw["end_time"], False
+        # Usage ends at the API's own time, which may be behind the host's.
+        known = end if whole_days else min(end, self.requester.counters.server_date or end)
+        young = DAY - 1 if whole_days else YOUNG_SECONDS
+        if position < known - young:
+            yield from self._filled(position, known, young)
+
+    def _filled(self, start: int, end: int, young: int = 0) -> Iterator[Record]:
+        """Yield the buckets of a hole and report what is still missing."""
+        position = start
+        try:
+            for raw in self._between(start, end):
+                if raw["start_time"] > position:
+                    self.report(Hole(self.endpoint, position, raw["start_time"]))
+                yield raw
+                position = raw["end_time"]
+        except ApiFailure as failure:
+            if failure.kind == "incomplete":
+                raise
+        if position < end - young:
+            self.report(Hole(self.endpoint, position, end))
+
+    def _between(self, start: int, end: int) -> Iterator[Record]:
+        """Yield the buckets in ascending order.
+
+        The API may refuse a page token although the query is unchanged (seen on costs over old,
+        empty ranges). Then a new query continues, once, from the end of the last bucket.
+        """
+        last_start, last_end = -1, start
+        for may_restart in (True, False):
+            times = [("start_time", str(last_end)), ("end_time", str(end))]
+            pages = _rows(
+                self.requester, self.path, times + self.query, "page", _next_page, self.exact
+            )
+            try:
+                for raw in pages:
+                    records.require(raw, ("start_time", "end_time"), self.endpoint)
+                    before, last_start = last_start, records.count(raw, "start_time", self.endpoint)
+                    last_end = records.count(raw, "end_time", self.endpoint)
+                    if last_start <= before:
+                        raise ApiFailure("contract", self.endpoint, "the buckets are out of order")
+                    yield {**raw, "start_time": last_start, "end_time": last_end}
+                return
+            except StalePage:
+                if not may_restart:
+                    raise
+            if last_end >= end:
+                return
+
+
+def listed(requester: Requester, path: str, query: Query, paging: str) -> Iterator[Any]:
+    """Yield the rows of a list; `paging` is that of its endpoints.Listing."""
+    return _rows(requester, path, query, "after", _CURSORS[paging])
+
+
+def _rows(
+    requester: Requester,
+    path: str,
+    query: Query,
+    parameter: str,
+    cursor_of: Callable[[Record], Any],
+    exact: bool = False,
+) -> Iterator[Any]:
+    """Yield and drop the rows of all pages; raise ApiFailure rather than end early."""
+    endpoint = endpoint_name(path)
+    used = set()
+    following: Query = []
+    for _ in range(MOST_PAGES):
+        page = requester.request(path, query + following, exact)
+        cursor = _checked_cursor(page, cursor_of, endpoint)
+        found = page.pop("data")
+        found.reverse()
+        while found:
+            yield found.pop()
+        if cursor is None:
+            return
+        if cursor in used:
+            raise ApiFailure("contract", endpoint, "the next page's cursor was already used")
+        used.add(cursor)
+        following = [(parameter, cursor)]
+    raise ApiFailure("too_large", endpoint, f"more than {MOST_PAGES} pages")
+
+
+def _checked_cursor(page: Record, cursor_of: Callable[[Record], Any], endpoint: str) -> str | None:
+    """Return the cursor of the next page, or None if `has_more` is false; raises ApiFailure."""
+    records.require(page, ("data", "has_more"), endpoint)
+    if type(page["data"]) is not list:
+        raise ApiFailure("contract", endpoint, "data is not a list")
+    if not records.boolean(page["has_more"], "has_more", endpoint):
+        return None
+    cursor = cursor_of(page)
+    if not cursor or type(cursor) is not str:
+        raise ApiFailure("contract", endpoint, "has_more is true, but the cursor is missing")
+    return cursor
+
+
+def _next_page(page: Record) -> Any:
+    return page.get("next_page")
+
+
+def _next(page: Record) -> Any:
+    return page.get("next")
+
+
+def _last_item(page: Record) -> Any:
+    last = page["data"][-1] if page["data"] else None
+    return last.get("id") if type(last) is dict else None
+
+
+def _last_id(page: Record) -> Any:
+    """Return `last_id`, or the same id from the last row: the contract lets `last_id` be absent."""
+    return page.get("last_id") or _last_item(page)
+
+
+_CURSORS = {"last_id": _last_id, "last_item": _last_item, "next": _next}
