@@ -32,16 +32,6 @@ PROJECTS = "/organization/projects"
 ROW = {"input_tokens": 5, "num_model_requests": 1}
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def client(httpserver: HTTPServer, clock: Clock) -> Client:
-    return client_of(httpserver, clock)
-
-
 def cost(value: object) -> dict[str, Any]:
     return {"amount": {"value": value, "currency": "usd"}}
 

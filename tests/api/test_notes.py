@@ -34,11 +34,6 @@ ONE_DAY = page(bucket(0, width=DAY))
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def store() -> Memory:
     return Memory()
 

@@ -18,11 +18,6 @@ WRONG_KEY = "Incorrect API key provided: sk-admin*fake. You can find your API ke
 SESSION_KEY = "Your request must be made with a session key (that is, from the browser)."
 
 
-@pytest.fixture
-def client(httpserver: HTTPServer) -> Client:
-    return client_of(httpserver, Clock())
-
-
 @pytest.mark.parametrize(
     ("response", "kind", "detail"),
     [

@@ -33,16 +33,6 @@ ONE_DAY = page(bucket(0, width=DAY))
 NOON = 1795348800
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def client(httpserver: HTTPServer, clock: Clock) -> Client:
-    return client_of(httpserver, clock)
-
-
 @pytest.mark.parametrize(
     "temporary",
     [

@@ -26,11 +26,11 @@ from tests.support.audit_feed import (
     DAY,
     HOUR,
     GivenEvents,
-    environment,
     event,
     events,
     followed,
     ids,
+    process_environment,
     truth,
 )
 from tests.support.replay import Outcome
@@ -48,7 +48,7 @@ def command(
     """Run the command in a separate process."""
     return subprocess.run(
         [*COMMAND, "--at", str(AT), *words],
-        env=environment(demo.url, folder),
+        env=process_environment(demo.url, folder),
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
@@ -333,7 +333,7 @@ def test_a_full_disk_fails_before_a_batch_is_printed(demo: Simulator, tmp_path: 
     limit = 200
     ran = subprocess.run(
         [*COMMAND, "--at", str(AT)],
-        env=environment(demo.url, tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"},
+        env=process_environment(demo.url, tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
@@ -363,7 +363,7 @@ def test_a_reader_that_exits_is_reported_and_the_batch_is_printed_again(
 ) -> None:
     process = subprocess.Popen(
         [*COMMAND, "--at", str(AT), "--since", "30d"],
-        env=environment(demo.url, tmp_path),
+        env=process_environment(demo.url, tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -386,7 +386,7 @@ def test_a_closed_stdout_is_reported_before_any_request(demo: Simulator, tmp_pat
     words = shlex.join([*COMMAND, "--at", str(AT)])
     ran = subprocess.run(
         ["sh", "-c", f"{words} >&-"],
-        env=environment(demo.url, tmp_path),
+        env=process_environment(demo.url, tmp_path),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -416,7 +416,7 @@ def test_characters_outside_the_locale_are_printed(httpserver: HTTPServer, tmp_p
     )
     ran = subprocess.run(
         [*COMMAND, "--at", str(AT), "--format", "influx"],
-        env=environment(api.url, tmp_path) | {"PYTHONIOENCODING": "latin-1"},
+        env=process_environment(api.url, tmp_path) | {"PYTHONIOENCODING": "latin-1"},
         capture_output=True,
     )
 

@@ -16,7 +16,16 @@ from pathlib import Path
 import pytest
 
 from lm_openai.simulator import Simulator
-from tests.support.audit_feed import AT, COMMAND, HOUR, environment, events, followed, ids, truth
+from tests.support.audit_feed import (
+    AT,
+    COMMAND,
+    HOUR,
+    events,
+    followed,
+    ids,
+    process_environment,
+    truth,
+)
 from tests.support.paths import ROOT
 
 SET_PIPE_SIZE = 1031
@@ -111,5 +120,5 @@ def started(
             f"audit_feed.run.__defaults__ = ({most},); cli.main()"
         )
         words[1:3] = ["-c", code]
-    env = environment(demo.url, folder)
+    env = process_environment(demo.url, folder)
     return subprocess.Popen(words, stdout=stdout, env=env, cwd=os.fspath(ROOT))

@@ -35,6 +35,7 @@ from lm_openai.simulator import (
 )
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.paths import ROOT
+from tests.support.surroundings import environment
 
 LOCAL = ["key", "thresholds", "cache"]
 Examine = Callable[..., dict[str, Finding]]
@@ -54,9 +55,7 @@ def examined(tmp_path: Path) -> Examine:
         url: str, key: str = ADMIN_KEY, now: int = WEDNESDAY, **more: str
     ) -> dict[str, Finding]:
         environ = {
-            "OPENAI_ADMIN_KEY": key,
-            "OPENAI_BASE_URL": url,
-            "LM_OPENAI_CACHE_DIR": str(tmp_path / "cache"),
+            **environment(url, tmp_path / "cache", key),
             "LM_OPENAI_ETC": str(tmp_path / "etc"),
             "LM_OPENAI_TIMEOUT": "2",
             **more,

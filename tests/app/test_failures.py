@@ -23,6 +23,7 @@ from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support.paths import ROOT
 from tests.support.replay import Outcome
 from tests.support.scripts import started
+from tests.support.surroundings import environment
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
 SCRIPTS = ("completion_by_model", "images_by_model", "cost_by_organization", "rate_limits")
@@ -58,12 +59,7 @@ def polled(
     **more: Any,
 ) -> Outcome:
     """Run one poll with a separate cache."""
-    environ = {
-        "OPENAI_ADMIN_KEY": ADMIN_KEY,
-        "OPENAI_BASE_URL": demo.url,
-        "LM_OPENAI_CACHE_DIR": str(cache),
-        "LM_OPENAI_ETC": str(cache),
-    }
+    environ = environment(demo.url, cache)
     out, err = io.StringIO(), io.StringIO()
     options = Options(format=form, timeout=str(timeout), **more)
     status = run(folder, options, Surroundings(environ, io.StringIO(), out, err, AT))

@@ -26,6 +26,7 @@ from lm_openai.simulator import (
     NO_USAGE_KEY,
     Simulator,
 )
+from tests.support.surroundings import environment
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
 FOLDERS = resources.folders()
@@ -46,13 +47,7 @@ def demo() -> Iterator[Simulator]:
 
 def collected(demo: Simulator, cache: Path, form: str, key: str = ADMIN_KEY) -> Outcome:
     """Run `collect all` in this process."""
-    environ = {
-        "OPENAI_ADMIN_KEY": key,
-        "OPENAI_BASE_URL": demo.url,
-        "LM_OPENAI_CACHE_DIR": str(cache),
-        "LM_OPENAI_ETC": str(cache),
-        "LM_OPENAI_TIMEOUT": "100",
-    }
+    environ = {**environment(demo.url, cache, key), "LM_OPENAI_TIMEOUT": "100"}
     out, err = io.StringIO(), io.StringIO()
     options = Options(format=form, verbose=True)
     status = run_many.run(FOLDERS, options, Surroundings(environ, io.StringIO(), out, err, AT))

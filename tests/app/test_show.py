@@ -19,6 +19,7 @@ from lm_openai.app.options import Options
 from lm_openai.app.session import Surroundings
 from lm_openai.simulator import ADMIN_KEY, NO_USAGE_KEY, Simulator
 from tests.support.paths import ROOT
+from tests.support.surroundings import environment
 
 AT = 1_795_005_296  # 2026-11-18 12:34:56 UTC
 WORST = ["critical", "error", "unknown", "warning", "ok"]
@@ -51,10 +52,7 @@ def shown(organization: Simulator, tmp_path: Path) -> Show:
         **environ: str,
     ) -> str:
         environ = {
-            "OPENAI_ADMIN_KEY": key,
-            "OPENAI_BASE_URL": organization.url,
-            "LM_OPENAI_CACHE_DIR": str(tmp_path),
-            "LM_OPENAI_ETC": str(tmp_path),
+            **environment(organization.url, tmp_path, key),
             "LM_OPENAI_ORG_NAME": "acme",
             **environ,
         }

@@ -12,8 +12,9 @@ import pytest
 from lm_openai.app import run_many
 from lm_openai.app.options import Options
 from lm_openai.app.session import Surroundings
-from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.simulator import Simulator
 from tests.support.demo_polls import WEDNESDAY, document, polled
+from tests.support.surroundings import environment
 
 COSTS = "OpenAI_Cost_ByOrganization"
 CHECKS = ("cost_by_organization", "organization")
@@ -89,12 +90,7 @@ def test_of_several_datasources_only_the_named_one_has_no_report(
     demo: Simulator, tmp_path: Path
 ) -> None:
     write(tmp_path, "a.json", low(critical="80%"))
-    environ = {
-        "OPENAI_ADMIN_KEY": ADMIN_KEY,
-        "OPENAI_BASE_URL": demo.url,
-        "LM_OPENAI_CACHE_DIR": str(tmp_path),
-        "LM_OPENAI_ETC": str(tmp_path),
-    }
+    environ = environment(demo.url, tmp_path)
     out, err = io.StringIO(), io.StringIO()
     around = Surroundings(environ, io.StringIO(), out, err, WEDNESDAY)
 

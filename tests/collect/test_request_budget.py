@@ -18,8 +18,9 @@ from lm_openai.app.options import Options
 from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
 from lm_openai.metrics.usage import MODEL_KINDS
-from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.simulator import Simulator
 from tests.support.replay import empty_page
+from tests.support.surroundings import environment
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
 PROJECTS, MODELS = 50, 20
@@ -48,13 +49,7 @@ def polled(folder: str, url: str, cache: Path, form: str = "json", at: str = "")
 
 def settings(url: str, cache: Path) -> dict[str, str]:
     """Return the environment of a run."""
-    return {
-        "OPENAI_ADMIN_KEY": ADMIN_KEY,
-        "OPENAI_BASE_URL": url,
-        "LM_OPENAI_CACHE_DIR": str(cache),
-        "LM_OPENAI_ETC": str(cache),
-        "LM_OPENAI_WINDOW": "1h",
-    }
+    return {**environment(url, cache), "LM_OPENAI_WINDOW": "1h"}
 
 
 def requests(demo: Simulator) -> Counter[str]:

@@ -21,12 +21,13 @@ from lm_openai.collect.usage_queries import UsageQueries, UsageQuery
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics.usage_by_consumer import COMPARED_DAYS
 from lm_openai.model.units import Number
-from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.simulator import Simulator
 from lm_openai.storage.cache import Cache
 from lm_openai.timespans import Window
 from tests.support import demo_polls
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.kinds import folders_with_usage_queries
+from tests.support.surroundings import environment
 
 USAGE = folders_with_usage_queries()
 HOUR = Window(WEDNESDAY - 3600, WEDNESDAY, "1m")
@@ -52,12 +53,7 @@ def run(
 ) -> tuple[dict[str, Any], str]:
     """Run DataSources together; return their documents by folder, and stderr."""
     demo.now = now
-    environ = {
-        "OPENAI_ADMIN_KEY": ADMIN_KEY,
-        "OPENAI_BASE_URL": demo.url,
-        "LM_OPENAI_CACHE_DIR": str(cache),
-        "LM_OPENAI_ETC": str(cache),
-    }
+    environ = environment(demo.url, cache)
     out, err = io.StringIO(), io.StringIO()
     around = Surroundings(environ, io.StringIO(), out, err, now)
     run_many.run(tuple(folders), Options(sets=("openai.org.name=acme", *sets)), around)

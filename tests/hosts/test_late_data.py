@@ -12,6 +12,7 @@ from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
 from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.hosts.conftest import Influx
+from tests.support.surroundings import environment
 
 pytestmark = pytest.mark.slow
 
@@ -67,11 +68,7 @@ def polled(simulator: Simulator, influx: Influx, cache: Path, *sets: str) -> Non
 
 def poll(simulator: Simulator, cache: Path, *sets: str) -> str:
     """Return the line protocol of one poll."""
-    environ = {
-        "OPENAI_ADMIN_KEY": ADMIN_KEY,
-        "OPENAI_BASE_URL": simulator.url,
-        "LM_OPENAI_CACHE_DIR": str(cache),
-    }
+    environ = environment(simulator.url, cache)
     out, err = io.StringIO(), io.StringIO()
     around = Surroundings(environ, io.StringIO(), out, err, int(simulator.now))
     status = run("completion_by_model", Options(format="influx", sets=sets), around)

@@ -341,12 +341,6 @@ def test_a_forecast_is_between_its_low_and_high_and_not_below_what_is_billed(
 # Every grouping of one organization
 
 
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Simulator]:
-    with Simulator(at=WEDNESDAY, lag=0) as simulator:
-        yield simulator
-
-
 @pytest.fixture
 def fresh() -> Iterator[Simulator]:
     with Simulator(at=WEDNESDAY, lag=0) as simulator:

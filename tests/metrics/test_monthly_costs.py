@@ -63,12 +63,6 @@ class Known:
         return None
 
 
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Simulator]:
-    with Simulator(at=WEDNESDAY, lag=0) as simulator:
-        yield simulator
-
-
 def read(demo: Simulator, text: str, now: int = WEDNESDAY) -> Month:
     names: Any = Known()
     return monthly_costs.read(demo_client(demo), names, "acme", text, now)

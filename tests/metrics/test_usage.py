@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +30,7 @@ GROUPINGS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Simulator]:
-    """Yield the demo organization with usage that is not late."""
-    with Simulator(at=WEDNESDAY, lag=0) as simulator:
-        yield simulator
-
-
-@pytest.fixture(autouse=True)
-def reset(demo: Simulator) -> Iterator[None]:
-    """Remove faults and recorded requests and reset the clock after each test."""
-    yield
-    demo.clear()
-    demo.now = WEDNESDAY
+pytestmark = pytest.mark.usefixtures("reset")
 
 
 def by(*dimensions: str, window: str = "1h", **more: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,7 @@ GROUPINGS = (
 )
 
 
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Simulator]:
-    """Yield the demo organization with usage that is not late."""
-    with Simulator(at=WEDNESDAY, lag=0) as simulator:
-        yield simulator
-
-
-@pytest.fixture(autouse=True)
-def reset(demo: Simulator) -> Iterator[None]:
-    """Remove faults and recorded requests after each test."""
-    yield
-    demo.clear()
+pytestmark = pytest.mark.usefixtures("reset")
 
 
 @pytest.fixture

@@ -18,7 +18,16 @@ from lm_openai.metrics import audit_events
 from lm_openai.simulator import ADMIN_KEY, NO_AUDIT_KEY, Simulator
 from lm_openai.simulator.audit_types import OWNER_ROLE
 from tests.support import replay
-from tests.support.audit_feed import AT, DAY, HOUR, Event, GivenEvents, environment, event, truth
+from tests.support.audit_feed import (
+    AT,
+    DAY,
+    HOUR,
+    Event,
+    GivenEvents,
+    event,
+    process_environment,
+    truth,
+)
 from tests.support.demo_polls import document, polled, values
 
 FOLDER = "audit_by_event_type"
@@ -52,7 +61,7 @@ def counted(url: str, folder: Path, at: int = AT, window: str = "1h") -> dict[st
 def notes(url: str, folder: Path) -> list[str]:
     """Return the notes of a poll, which -v prints."""
     streams = (io.StringIO(), io.StringIO(), io.StringIO())
-    session = Session(Options(), Surroundings(environment(url, folder), *streams, AT))
+    session = Session(Options(), Surroundings(process_environment(url, folder), *streams, AT))
     return list(session.report(datasource.load(FOLDER)).notes)
 
 

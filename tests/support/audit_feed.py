@@ -23,6 +23,7 @@ from lm_openai.app.session import Surroundings
 from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support.paths import ROOT
 from tests.support.replay import Outcome
+from tests.support.surroundings import environment
 
 Event = dict[str, Any]
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
@@ -44,20 +45,14 @@ def followed(
     """Run the feed once in this process, at the time `now`."""
     sets = tuple(f"{name}={value}" for name, value in (properties or {}).items())
     out, err = io.StringIO(), io.StringIO()
-    around = Surroundings(environment(url, folder, key), io.StringIO(), out, err, int(now))
+    around = Surroundings(process_environment(url, folder, key), io.StringIO(), out, err, int(now))
     status = audit_feed.run(form, since, Options(sets=sets), around, most)
     return Outcome(out.getvalue(), err.getvalue(), status)
 
 
-def environment(url: str, folder: Path, key: str = ADMIN_KEY) -> dict[str, str]:
-    """Return the environment of a run; the cursor is in `folder`."""
-    return {
-        **os.environ,
-        "OPENAI_ADMIN_KEY": key,
-        "OPENAI_BASE_URL": url,
-        "LM_OPENAI_CACHE_DIR": str(folder),
-        "PYTHONPATH": str(ROOT),
-    }
+def process_environment(url: str, folder: Path, key: str = ADMIN_KEY) -> dict[str, str]:
+    """Return the environment of a process; its cursor is in `folder`."""
+    return {**os.environ, **environment(url, folder, key), "PYTHONPATH": str(ROOT)}
 
 
 def events(text: str) -> list[Event]:

@@ -22,7 +22,7 @@ from lm_openai.app import audit_feed
 from lm_openai.app.options import Options
 from lm_openai.app.session import Surroundings
 from lm_openai.config import properties, value_types
-from tests.support.audit_feed import environment
+from tests.support.audit_feed import process_environment
 
 WATCHED = ("audit_feed.py", "audit_cursor.py", "audit_events.py", "audit_formats.py")
 LOADED = (client, properties, timespans, transport, value_types)
@@ -58,7 +58,9 @@ def spawn(work: Callable[[], int], point: int) -> int:
 def follow(url: str, scratch: Path, at: int, since: str, most: int) -> int:
     """Run the feed once and append its output to a file, as a log pipeline does."""
     with open(scratch / "printed", "a") as out:
-        around = Surroundings(environment(url, scratch / "cursor"), sys.stdin, out, sys.stderr, at)
+        around = Surroundings(
+            process_environment(url, scratch / "cursor"), sys.stdin, out, sys.stderr, at
+        )
         return audit_feed.run("json", since, Options(), around, most)
 
 

@@ -22,6 +22,7 @@ from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
 from lm_openai.timespans import WIDTHS
 from tests.support.paths import ROOT
+from tests.support.surroundings import environment
 
 KEY = "sk-admin-recorded"
 DISCOVERED = ("logicmonitor", "zabbix")
@@ -114,12 +115,7 @@ def collected(
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Run a DataSource against an API, with the time and the properties of a record."""
-    environ = {
-        "OPENAI_ADMIN_KEY": key,
-        "OPENAI_BASE_URL": url,
-        "LM_OPENAI_CACHE_DIR": str(cache),
-        "LM_OPENAI_ETC": str(cache),
-    }
+    environ = environment(url, cache, key)
     sets = tuple(f"{name}={value}" for name, value in record.properties.items())
     out, err = io.StringIO(), io.StringIO()
     status = run(
