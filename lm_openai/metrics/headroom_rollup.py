@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import headroom
-from lm_openai.metrics.headroom import (
-    COUNTED,
-    PLACES,
-    Key,
-    Tally,
-    Use,
-)
+from lm_openai.metrics.headroom import PLACES, Tally
+from lm_openai.metrics.headroom_use import COUNTED, Key, Use
 from lm_openai.metrics.limit_pools import Pool, Pools, family
 from lm_openai.model.report import Missing, Values
 

@@ -17,14 +17,13 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics import headroom
+from lm_openai.metrics import headroom, headroom_use
+from lm_openai.metrics.headroom_use import Key, Use
 from lm_openai.metrics.limit_pools import Pool, Pools
 from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
-
-Key = tuple[str, str]
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -42,7 +41,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield the limits, peaks and day totals of each pool."""
     uses = _uses(poll)
     members = _members(poll)
-    poll.covered = headroom.covered(poll, uses)
+    poll.covered = headroom_use.covered(poll, uses)
     for instance in instances:
         member = members[instance.dimensions["project_id"], instance.dimensions["model"]]
         used = headroom.tally(uses, member.keys)
@@ -72,26 +71,26 @@ def _joined(poll: Poll) -> dict[Key, Member]:
             continue
         for pool in pools.all:
             members[project, pool.name] = Member(pool, set())
-    for project, model in headroom.groups(poll, uses, "used and utilization"):
-        pools = limits.get(project, headroom.NO_POOLS)
+    for project, model in headroom_use.groups(poll, uses, "used and utilization"):
+        pools = limits.get(project, headroom_use.NO_POOLS)
         if not isinstance(pools, ApiFailure) and _chosen(poll, project):
             pool = pools.pool_for(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
 
 
-def _read(poll: Poll) -> tuple[dict[str, headroom.Use], dict[str, Pools | ApiFailure]]:
+def _read(poll: Poll) -> tuple[dict[str, Use], dict[str, Pools | ApiFailure]]:
     """Return the use by kind and the limits by project; raises ApiFailure if one is unknown.
 
     They are read at the same time: neither takes all the time of a poll, and limits are cached.
     """
     poll.directory.projects()
-    used: list[dict[str, headroom.Use]] = []
+    used: list[dict[str, Use]] = []
     limits: list[dict[str, Pools | ApiFailure]] = []
     outcomes = poll.client.together(
         [
             lambda: used.append(_uses(poll)),
-            lambda: limits.append(headroom.limits(poll, partial(_chosen, poll))),
+            lambda: limits.append(headroom_use.limits(poll, partial(_chosen, poll))),
         ]
     )
     for failure in outcomes:
@@ -100,8 +99,8 @@ def _read(poll: Poll) -> tuple[dict[str, headroom.Use], dict[str, Pools | ApiFai
     return used[0], limits[0]
 
 
-def _uses(poll: Poll) -> dict[str, headroom.Use]:
-    return poll.once("uses", lambda: headroom.uses(poll))
+def _uses(poll: Poll) -> dict[str, Use]:
+    return poll.once("uses", lambda: headroom_use.uses(poll))
 
 
 def _chosen(poll: Poll, project: str) -> bool:

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics import headroom, headroom_rollup
+from lm_openai.metrics import headroom, headroom_rollup, headroom_use
+from lm_openai.metrics.headroom_use import Key, Use
 from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield the ceilings, sums and peaks of each pool."""
     uses, pools = _uses(poll), _pools(poll)
     complete = not any(isinstance(limits, ApiFailure) for limits in _limits(poll).values())
-    poll.covered = headroom.covered(poll, uses)
+    poll.covered = headroom_use.covered(poll, uses)
     for instance in instances:
         shared = pools[instance.id]
         values = headroom_rollup.values(poll, shared, uses, complete)
@@ -57,7 +58,7 @@ def _limits(poll: Poll) -> headroom_rollup.Limits:
 
 def _read_limits(poll: Poll) -> headroom_rollup.Limits:
     """Return the limits of every active project; include and exclude filters do not apply."""
-    limits = headroom.limits(poll)
+    limits = headroom_use.limits(poll)
     failures = [found for found in limits.values() if isinstance(found, ApiFailure)]
     if failures:
         unread = f"the limits of {len(failures)} of {len(limits)} projects could not be read"
@@ -65,9 +66,9 @@ def _read_limits(poll: Poll) -> headroom_rollup.Limits:
     return limits
 
 
-def _groups(poll: Poll) -> set[headroom.Key]:
-    return headroom.groups(poll, _uses(poll), "used, peak sums and utilization")
+def _groups(poll: Poll) -> set[Key]:
+    return headroom_use.groups(poll, _uses(poll), "used, peak sums and utilization")
 
 
-def _uses(poll: Poll) -> dict[str, headroom.Use]:
-    return poll.once("uses", lambda: headroom.uses(poll))
+def _uses(poll: Poll) -> dict[str, Use]:
+    return poll.once("uses", lambda: headroom_use.uses(poll))

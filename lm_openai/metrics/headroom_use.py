@@ -1,0 +1,272 @@
+"""Limits of pools and their use by minute and day, read from the API for headroom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind, kinds_with
+from lm_openai.api.records import Bucket, RateLimit, Record, rate_limit
+from lm_openai.collect.poll import Poll
+from lm_openai.collect.source import Source
+from lm_openai.collect.usage_queries import group_of
+from lm_openai.errors import ApiFailure
+from lm_openai.metrics.limit_pools import Pools, pools
+from lm_openai.metrics.usage import MODEL_KINDS, SEEN_DAYS, not_offered
+from lm_openai.timespans import DAY, MINUTE
+
+LIMITS_TO_LIVE = 900
+EDGE_SOUGHT = 90 * MINUTE
+MODELS_A_PROJECT = 20
+"""Estimate; it only sets the size of the pages that cover the last 7 days."""
+
+COUNTED = {
+    "rpm": kinds_with("requests"),
+    "tpm": kinds_with("tokens"),
+    "ipm": kinds_with("images"),
+    "rpd": kinds_with("requests"),
+    "batch_tpd": tuple(name for name in MODEL_KINDS if USAGE_KINDS[name].knows_batch),
+}
+"""Usage kinds whose counts are added up for each limit."""
+
+BY_POOL = ("project_id", "model")
+NO_POOLS = Pools((), {}, {})
+Key = tuple[str, str]
+Counts = tuple[int, int, int]
+"""Requests, tokens and images of one minute."""
+
+
+class Day(NamedTuple):
+    """Use of one project's model in the UTC day so far.
+
+    `requests` excludes batches where usage tells them apart; `batch_tokens` are their input tokens.
+    """
+
+    requests: int
+    batch_tokens: int
+
+
+class Use(NamedTuple):
+    """Use that one usage kind shows: minutes and day by (project id, model), groups of the week.
+
+    `minutes` maps a group to {minute: (requests, tokens, images)}. `seen` is every group of the
+    last 7 days. `covered` is the start and end of the minutes, None without recent use. If the
+    kind's requests failed, `failure` is the reason, `seen` is what an earlier poll of this host saw
+    and `remembered` tells whether there was one.
+    """
+
+    minutes: dict[Key, dict[int, Counts]]
+    seen: set[Key]
+    day: dict[Key, Day]
+    covered: tuple[int, int] | None = None
+    failure: ApiFailure | None = None
+    remembered: bool = False
+
+
+NOTHING = Day(0, 0)
+EMPTY = Use({}, set(), {})
+
+
+def limits(
+    poll: Poll, wanted: Callable[[str], bool] = lambda project: True
+) -> dict[str, Pools | ApiFailure]:
+    """Return the pools of every active project that is `wanted`; requests run in parallel.
+
+    An ApiFailure takes the place of a project whose request failed. If all failed, the first one is
+    raised. A project that was archived in the meantime has no pools.
+    """
+    active = [project for project in poll.directory.active() if wanted(project)]
+    outcomes = poll.client.together(
+        partial(poll.source.shared, LIMITS_TO_LIVE, listed_limits, project) for project in active
+    )
+    result = {project: _pools(outcome) for project, outcome in zip(active, outcomes)}
+    _raise_if_all_failed(result)
+    return result
+
+
+def uses(poll: Poll, kinds: Iterable[str] = MODEL_KINDS) -> dict[str, Use]:
+    """Return the use of each kind; requests run in parallel.
+
+    A kind whose requests failed has a `failure`. If all failed, the first failure is raised. A new
+    kind that the API, or a gateway in front of it, does not offer yet is empty.
+    """
+    names = list(kinds)
+    groups = len(poll.directory.projects()) * MODELS_A_PROJECT
+    lookback = poll.properties.seconds("openai.headroom.lookback")
+    outcomes = poll.client.together(
+        partial(poll.source.once, use, name, _until(poll), lookback, groups) for name in names
+    )
+    _raise_if_all_failed(dict(zip(names, outcomes)))
+    result = {name: _with_history(poll, name, outcome) for name, outcome in zip(names, outcomes)}
+    for name, found in result.items():
+        if found.covered:
+            poll.ages[name] = max(0, poll.now - found.covered[1])
+        elif found.seen and not found.failure:
+            quiet = f"usage/{name} shows no use in the last {EDGE_SOUGHT // MINUTE} minutes"
+            poll.notes.append(f"{quiet}: there were no requests, or the data is very late")
+    return result
+
+
+def _with_history(poll: Poll, name: str, outcome: Use | ApiFailure) -> Use:
+    """Remember the groups of a kind for 7 days; return those remembered if its requests failed."""
+    cache, key = poll.source.cache, f"groups of {name}"
+    history = cache.get(key)
+    if isinstance(outcome, Use):
+        seen = sorted(map(list, outcome.seen))
+        if seen != history:
+            cache.put(key, seen, SEEN_DAYS * DAY)
+        return outcome
+    if not_offered(poll, name, outcome):
+        return EMPTY
+    known = {(project, model) for project, model in history or ()}
+    return Use({}, known, {}, failure=outcome, remembered=history is not None)
+
+
+def use(source: Source, name: str, until: int, lookback: int, groups: int | None = None) -> Use:
+    """Return one kind's use before `until`: the minutes, the last 7 days and the UTC day so far.
+
+    The minutes are the `lookback` seconds that end with the newest minute with data. `groups` is
+    the expected number of rows per day. Raises ApiFailure.
+    """
+    kind = USAGE_KINDS[name]
+    seen, day = _week(source, kind, until, groups)
+    edge = _edge(source, kind, until)
+    if edge is None:
+        return Use({}, seen, day)
+    start, end = _span(edge, until, lookback)
+    return Use(_minutes(source, kind, start, end, len(seen)), seen, day, (start, edge.end))
+
+
+def covered(poll: Poll, found: Mapping[str, Use]) -> tuple[int, int]:
+    """Return the start and end of all minutes read, or of the last 90 minutes if none has data."""
+    spans = [use.covered for use in found.values() if use.covered]
+    if not spans:
+        return _until(poll) - EDGE_SOUGHT, _until(poll)
+    return min(start for start, _ in spans), max(end for _, end in spans)
+
+
+def groups(poll: Poll, uses: Mapping[str, Use], lost: str) -> set[Key]:
+    """Return every (project id, model) with use of some kind in the last 7 days.
+
+    A kind that failed is reported. `lost` names the values that are then left out, for each limit
+    to whose use the kind contributes and each pool that used the kind in the last 7 days.
+    """
+    for name, use in uses.items():
+        if use.failure:
+            affected = ", ".join(short for short, kinds in COUNTED.items() if name in kinds)
+            pools = "pools that used it in the last 7 days" if use.remembered else "all pools"
+            sentence = f"{lost} of {affected} are left out for {pools}"
+            poll.report_failure(use.failure, sentence, hides_instances=not use.remembered)
+    return {key for use in uses.values() for key in (*use.seen, *use.minutes)}
+
+
+def add(one: Counts, other: Counts) -> Counts:
+    """Add two triples of (requests, tokens, images)."""
+    return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
+
+
+def _pools(outcome: list[RateLimit] | ApiFailure) -> Pools | ApiFailure:
+    if isinstance(outcome, ApiFailure):
+        return NO_POOLS if outcome.kind == "archived" else outcome
+    return pools(RateLimit(*row) for row in outcome)
+
+
+def _raise_if_all_failed(outcomes: Mapping[str, object]) -> None:
+    """Raise the first failure if every request failed."""
+    failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ApiFailure)]
+    if failures and len(failures) == len(outcomes):
+        raise failures[0]
+
+
+def listed_limits(source: Source, project: str) -> list[RateLimit]:
+    """Request the limit rows of one project; raises ApiFailure."""
+    return [rate_limit(row) for row in source.client.list("rate_limits", project_id=project)]
+
+
+def _week(
+    source: Source, kind: UsageKind, until: int, groups: int | None
+) -> tuple[set[Key], dict[Key, Day]]:
+    """Return the groups of the last 7 days and the use of the UTC day so far.
+
+    Both usually come from one request.
+    """
+    today = source.now // DAY * DAY
+    by = (*BY_POOL, "batch") if kind.knows_batch else BY_POOL
+    seen: set[Key] = set()
+    day: dict[Key, Day] = {}
+    start = today - SEEN_DAYS * DAY
+    for bucket in source.client.usage(kind.name, start, until, "1d", group_by=by, groups=groups):
+        for row in bucket.results:
+            key = _key(row)
+            seen.add(key)
+            if bucket.start >= today:
+                day[key] = _add_day(day.get(key, NOTHING), row)
+    return seen, day
+
+
+def _add_day(day: Day, row: Record) -> Day:
+    if row.get("batch") is True:
+        return day._replace(batch_tokens=day.batch_tokens + row["input_tokens"])
+    return day._replace(requests=day.requests + row["num_model_requests"])
+
+
+def _edge(source: Source, kind: UsageKind, until: int) -> Bucket | None:
+    """Return the newest minute with use of this kind in the whole organization.
+
+    The data ends there, however late it is. Returns None without use in the last 90 minutes.
+    """
+    start = until - until % MINUTE - EDGE_SOUGHT
+    newest = None
+    for bucket in source.client.usage(kind.name, start, until, "1m", filters=_live(kind)):
+        newest = bucket if bucket.results else newest
+    return newest
+
+
+def _span(edge: Bucket, until: int, lookback: int) -> tuple[int, int]:
+    """Return the start and end of the minutes to read: the last one is the edge, cut at `until`."""
+    end = edge.start - edge.start % MINUTE + MINUTE
+    return end - max(MINUTE, lookback - lookback % MINUTE), min(until, end)
+
+
+def _minutes(
+    source: Source, kind: UsageKind, start: int, end: int, groups: int
+) -> dict[Key, dict[int, Counts]]:
+    result: dict[Key, dict[int, Counts]] = {}
+    for bucket in source.client.usage(
+        kind.name,
+        start,
+        end,
+        "1m",
+        group_by=BY_POOL,
+        filters=_live(kind),
+        groups=groups or None,
+    ):
+        minute = bucket.start - bucket.start % MINUTE
+        for row in bucket.results:
+            minutes = result.setdefault(_key(row), {})
+            minutes[minute] = add(minutes.get(minute, (0, 0, 0)), _counts(row))
+    return result
+
+
+def _until(poll: Poll) -> int:
+    """Return the end of the usage that this poll reads."""
+    return poll.now - poll.properties.seconds("openai.finalization.grace")
+
+
+def _live(kind: UsageKind) -> dict[str, tuple[str, ...]]:
+    """Return the filter that excludes batches, whose queue does not count against minute limits."""
+    return {"batch": ("false",)} if kind.knows_batch else {}
+
+
+def _counts(row: Record) -> Counts:
+    requests, tokens, images = (
+        sum(row.get(field) or 0 for field in TOTALS[total])
+        for total in ("requests", "tokens", "images")
+    )
+    return requests, tokens, images
+
+
+def _key(row: Record) -> Key:
+    project, model = group_of(row, BY_POOL)
+    return (project, model)
