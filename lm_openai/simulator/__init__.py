@@ -9,7 +9,8 @@ from itertools import count
 from threading import Event, Thread
 from typing import Any, TextIO
 
-from lm_openai.simulator.faults import Fault, Plan, parse_fault
+from lm_openai.simulator.fault_plan import Plan, parse_fault
+from lm_openai.simulator.faults import Fault
 from lm_openai.simulator.organization import DAY, Settings
 from lm_openai.simulator.organization import organization as organization_of
 from lm_openai.simulator.routes import State

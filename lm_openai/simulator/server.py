@@ -16,11 +16,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from lm_openai.simulator import faults, parameters, refusals, routes
+from lm_openai.simulator.fault_plan import Plan
 from lm_openai.simulator.faults import RequestInfo, Response
 from lm_openai.simulator.refusals import Refusal
 from lm_openai.simulator.routes import State
 
 MIN_COMPRESSED_BYTES = 1024
+LARGEST_BODY = 1024 * 1024
+"""Bytes of a request's body that are read; no endpoint here takes one."""
 PROJECT_KEY = "sk-proj-"
 ADMIN_KEY = "sk-admin-demo"
 NO_AUDIT_KEY = "sk-admin-demo-no-audit"
@@ -48,7 +51,7 @@ class Backend(NamedTuple):
     """Parts of a simulator that its connections use; `latency` is in seconds."""
 
     state: Callable[[], State]
-    plan: faults.Plan
+    plan: Plan
     record: Callable[[Request], None]
     latency: float
     numbers: Iterator[int]
@@ -116,7 +119,7 @@ class Connection(BaseHTTPRequestHandler):
         target = urlsplit(self.path)
         query = parameters.parse(target.query)
         length = int(self.headers.get("Content-Length") or 0)
-        self.rfile.read(min(length, faults.MEBIBYTE))
+        self.rfile.read(min(length, LARGEST_BODY))
         response = self._respond(target.path, query, state)
         self.server.backend.record(Request(self.command, target.path, query, response.status))
         time.sleep(self.server.backend.latency + response.wait)
