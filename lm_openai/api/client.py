@@ -103,20 +103,17 @@ class Client:
         start: int,
         end: int,
         group_by: Sequence[str] = (),
-        filters: Mapping[str, Values] = {},
         groups: int | None = None,
     ) -> Iterator[Day]:
         """Return (UTC midnight, costs) of each day from `start` to `end`, oldest first.
 
         `end` must be on a later day than `start`. Rows without an amount state no money and are
         left out. A day that the API lacks is left out and noted in `holes`. Raises WrongUsage for a
-        dimension or filter that `costs` does not support.
+        dimension that `costs` does not support.
         """
         query = [
             ("bucket_width", "1d"),
-            *queries.restrictions(
-                "costs", group_by, endpoints.COST_DIMENSIONS, filters, endpoints.COST_FILTERS
-            ),
+            *queries.restrictions("costs", group_by, endpoints.COST_DIMENSIONS),
             ("limit", queries.limit(endpoints.MAXIMUM_COST_BUCKETS, groups)),
         ]
         path = f"{PREFIX}costs"

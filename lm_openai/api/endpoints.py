@@ -175,7 +175,6 @@ USAGE_KINDS = {
     )
 }
 COST_DIMENSIONS = ("project_id", "line_item", "api_key_id", "user_id", "api_source")
-COST_FILTERS = ("project_ids", "api_key_ids", "line_items")
 
 
 def kinds_with(total: str) -> tuple[str, ...]:

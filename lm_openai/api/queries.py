@@ -21,8 +21,8 @@ def restrictions(
     name: str,
     group_by: Sequence[str],
     dimensions: Sequence[str],
-    filters: Mapping[str, Values],
-    known: Sequence[str],
+    filters: Mapping[str, Values] = {},
+    known: Sequence[str] = (),
 ) -> Query:
     """Return the parameters of group_by and filters; raises WrongUsage for unsupported ones."""
     for given, allowed in ((group_by, dimensions), (filters, known)):

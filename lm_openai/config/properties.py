@@ -21,8 +21,6 @@ from lm_openai.config.sources import Setting
 from lm_openai.errors import WrongUsage
 from lm_openai.timespans import WIDTHS, Window
 
-__all__ = ["Properties", "Window", "load", "matches"]
-
 NO_KEY = (
     "no admin key: an organization owner creates one (sk-admin-…) at platform.openai.com under "
     "Organization, Admin keys; set it as OPENAI_ADMIN_KEY, or as openai.admin.key or "

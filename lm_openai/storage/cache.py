@@ -14,11 +14,12 @@ from weakref import WeakValueDictionary
 
 from lm_openai.errors import ApiFailure
 from lm_openai.storage.private_folder import privacy_problem
+from lm_openai.timespans import DAY
 
 T = TypeVar("T")
 FAILED_SECONDS = 60
 _SUFFIX, _UNFINISHED, _LOCK = ".answer", ".unfinished", ".lock"
-_PRUNED_AFTER = 86400
+_PRUNED_AFTER = DAY
 _SCANNED_AT_ONCE, _PRUNED_AT_ONCE = 2000, 200
 _NOT_CACHED = ("deadline", "throttled", "down", "unreachable", "tls")
 """Failures that end with the notes on the API, or that only concern the caller's deadline."""
@@ -79,12 +80,10 @@ class Cache:
             if self._trusted():
                 os.unlink(self._path(name))
 
-    def remember(
-        self, name: str, ttl: float, fetch: Callable[[], T], failed_ttl: float = FAILED_SECONDS
-    ) -> T:
+    def remember(self, name: str, ttl: float, fetch: Callable[[], T]) -> T:
         """Return the cached value, or call `fetch` and cache its result for `ttl` seconds.
 
-        One thread at a time fetches a name. An ApiFailure is cached for `failed_ttl` seconds and
+        One thread at a time fetches a name. An ApiFailure is cached for FAILED_SECONDS and
         raised again, so that a request which the API refuses is not repeated by every script. A
         failure in _NOT_CACHED is no answer of the API to this request and is not cached.
         """
@@ -95,7 +94,7 @@ class Cache:
             if entry:
                 value: T = entry.value
                 return value
-            return self._fetched(name, ttl, fetch, failed_ttl)
+            return self._fetched(name, ttl, fetch)
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
@@ -113,13 +112,13 @@ class Cache:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._path(name).removesuffix(_SUFFIX) + _LOCK, flags, 0o600)
 
-    def _fetched(self, name: str, ttl: float, fetch: Callable[[], T], failed_ttl: float) -> T:
+    def _fetched(self, name: str, ttl: float, fetch: Callable[[], T]) -> T:
         try:
             value = fetch()
         except ApiFailure as failure:
             if failure.kind not in _NOT_CACHED:
                 cached = (failure.kind, failure.endpoint, failure.detail, failure.scope)
-                self._keep(name, Entry(self.now(), failed_ttl, failure=cached))
+                self._keep(name, Entry(self.now(), FAILED_SECONDS, failure=cached))
             raise
         self.put(name, value, ttl)
         return value
