@@ -46,6 +46,10 @@ class Directory:
             self._names[dimension] = self._read(dimension)
         return self._names[dimension].get(identifier)
 
+    def label(self, dimension: str, identifier: str) -> str:
+        """Return the name of an id, or the id if it has none."""
+        return self.name(dimension, identifier) or identifier
+
     def _read(self, dimension: str) -> dict[str, str]:
         try:
             return self._lists[dimension]()

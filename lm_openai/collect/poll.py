@@ -56,10 +56,10 @@ class Poll:
         """The client of the run."""
         return self.source.client
 
-    @property
-    def cache(self) -> Cache:
-        """The cache that processes share."""
-        return self.source.cache
+    def prints(self, project: str) -> bool:
+        """Return True if openai.projects.include and .exclude choose the project."""
+        name = self.directory.name("project_id", project) or ""
+        return self.properties.chosen("projects", project, name)
 
     @property
     def window(self) -> Window:

@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class Source(NamedTuple):
-    """Everything that a question to the API may read besides its arguments; `now` is Unix seconds.
+    """Everything that a read of the API may use besides its arguments; `now` is Unix seconds.
 
-    A question is a module-level function whose first parameter is the Source. It cannot see the
+    Such a read is a module-level function whose first parameter is the Source. It cannot see the
     host properties, so a property that shapes its result has to be an argument, and the arguments
     are part of the cache key.
     """
@@ -29,40 +29,40 @@ class Source(NamedTuple):
     def shared(
         self,
         seconds: float,
-        question: Callable[Concatenate[Source, P], T],
+        fetch: Callable[Concatenate[Source, P], T],
         *arguments: P.args,
         **options: P.kwargs,
     ) -> T:
-        """Return the question's result, cached for `seconds` and shared between processes.
+        """Return the result of `fetch`, cached for `seconds` and shared between processes.
 
         The rows that its lists refuse (see Client.list) are cached with it, so that every poll
         reports them. Raises ApiFailure, which is cached too (see Cache.remember).
         """
 
-        def asked() -> tuple[T, list[tuple[str, str]]]:
+        def fetched() -> tuple[T, list[tuple[str, str]]]:
             with self.client.refusals() as refused:
-                return question(self, *arguments, **options), refused
+                return fetch(self, *arguments, **options), refused
 
-        result, refused = self.cache.remember(key(question, arguments, options), seconds, asked)
+        result, refused = self.cache.remember(key(fetch, arguments, options), seconds, fetched)
         self.client.refuse(refused)
         return result
 
     def once(
         self,
-        question: Callable[Concatenate[Source, P], T],
+        fetch: Callable[Concatenate[Source, P], T],
         *arguments: P.args,
         **options: P.kwargs,
     ) -> T:
-        """Return the question's result, computed once for all polls of the run."""
-        name = key(question, arguments, options)
-        return self.queries.once(name, lambda: question(self, *arguments, **options))
+        """Return the result of `fetch`, computed once for all polls of the run."""
+        name = key(fetch, arguments, options)
+        return self.queries.once(name, lambda: fetch(self, *arguments, **options))
 
 
-def key(question: Callable[..., object], arguments: object, options: object = None) -> str:
-    """Return the cache key of a question: its name and every argument.
+def key(fetch: Callable[..., object], arguments: object, options: object = None) -> str:
+    """Return the cache key of a read: its name and every argument.
 
     Raises TypeError for a closure or a lambda, since those see more than their arguments.
     """
-    if getattr(question, "__closure__", None) or "<" in question.__qualname__:
-        raise TypeError(f"{question.__qualname__} is not a module-level function")
-    return f"{question.__module__}.{question.__qualname__} {arguments!r} {options or ''}"
+    if getattr(fetch, "__closure__", None) or "<" in fetch.__qualname__:
+        raise TypeError(f"{fetch.__qualname__} is not a module-level function")
+    return f"{fetch.__module__}.{fetch.__qualname__} {arguments!r} {options or ''}"

@@ -65,13 +65,13 @@ def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[st
     wanted = [
         project
         for project in active
-        if (projects is None or project in projects) and _printed(poll, project)
+        if (projects is None or project in projects) and poll.prints(project)
     ]
     outcomes = poll.client.together(partial(_project_limit, poll, project) for project in wanted)
     found = dict(zip(wanted, outcomes))
     failed = {key: outcome for key, outcome in found.items() if isinstance(outcome, ApiFailure)}
     if failed:
-        names = [poll.directory.name("project_id", key) or key for key in failed]
+        names = [poll.directory.label("project_id", key) for key in failed]
         poll.report_failure(
             next(iter(failed.values())),
             f"spend limits of {some(names)} are left out",
@@ -113,12 +113,6 @@ def monthly_amount(limit: SpendLimit | None, currency: str) -> Decimal | None:
     if limit is None or limit.interval != "month" or limit.currency != currency:
         return None
     return limit.amount
-
-
-def _printed(poll: Poll, project: str) -> bool:
-    return poll.properties.chosen(
-        "projects", project, poll.directory.name("project_id", project) or ""
-    )
 
 
 def _project_limit(poll: Poll, project: str) -> SpendLimit | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.errors import WrongUsage
 from lm_openai.metrics import costs
-from lm_openai.metrics.billing_days import DAY, calendar
+from lm_openai.metrics.billing_days import calendar
+from lm_openai.timespans import DAY
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
@@ -55,7 +56,7 @@ def read(client: Client, directory: Directory, organization: str, text: str, now
     complete = range(start, min(end, dates.today), DAY)
     billed = costs.by_group(client, start, min(end, dates.tomorrow), BY, rows, complete)
     result = [
-        Row(directory.name("project_id", project) or project, project, item, _date(day), amount)
+        Row(directory.label("project_id", project), project, item, _date(day), amount)
         for (project, item), days in billed.groups.items()
         for day, amount in days.items()
         if amount

@@ -19,12 +19,12 @@ from lm_openai.collect import api_keys
 from lm_openai.collect.api_keys import Key
 from lm_openai.errors import ApiFailure
 from lm_openai.model.report import NONE, Instance, Sample
+from lm_openai.timespans import DAY
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
     from lm_openai.model.report import Values
 
-DAY = 86400
 ADMIN, PROJECT = "admin", "project"
 
 
@@ -85,7 +85,7 @@ def _project_or_admin(poll: Poll, project: str | None) -> str:
     """Return the project's name, else its id; `admin` for the admin keys."""
     if project is None:
         return ADMIN
-    return poll.directory.name("project_id", project) or project
+    return poll.directory.label("project_id", project)
 
 
 def _values(key: Key, now: int) -> Values:

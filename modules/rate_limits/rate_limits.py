@@ -13,7 +13,6 @@ if __name__ == "__main__":
     main("rate_limits")
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.errors import ApiFailure
@@ -67,13 +66,14 @@ def _joined(poll: Poll) -> dict[Key, Member]:
     members: dict[Key, Member] = {}
     for project, pools in limits.items():
         if isinstance(pools, ApiFailure):
-            poll.report_failure(pools, f"{_name(poll, project) or project} is left out")
+            name = poll.directory.label("project_id", project)
+            poll.report_failure(pools, f"{name} is left out")
             continue
         for pool in pools.all:
             members[project, pool.name] = Member(pool, set())
     for project, model in headroom_use.groups(poll, uses, "used and utilization"):
         pools = limits.get(project, headroom_use.NO_POOLS)
-        if not isinstance(pools, ApiFailure) and _chosen(poll, project):
+        if not isinstance(pools, ApiFailure) and poll.prints(project):
             pool = pools.pool_for(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
@@ -90,7 +90,7 @@ def _read(poll: Poll) -> tuple[dict[str, Use], dict[str, Pools | ApiFailure]]:
     outcomes = poll.client.together(
         [
             lambda: used.append(_uses(poll)),
-            lambda: limits.append(headroom_use.limits(poll, partial(_chosen, poll))),
+            lambda: limits.append(headroom_use.limits(poll, poll.prints)),
         ]
     )
     for failure in outcomes:
@@ -103,16 +103,8 @@ def _uses(poll: Poll) -> dict[str, Use]:
     return poll.once("uses", lambda: headroom_use.uses(poll))
 
 
-def _chosen(poll: Poll, project: str) -> bool:
-    return poll.properties.chosen("projects", project, _name(poll, project) or "")
-
-
-def _name(poll: Poll, project: str) -> str | None:
-    return poll.directory.name("project_id", project)
-
-
 def _instance(poll: Poll, project: str, pool: Pool) -> Instance:
-    name = _name(poll, project)
+    name = poll.directory.name("project_id", project)
     return Instance(
         f"{project}/{pool.name}",
         f"{name or project} / {pool.name}",
