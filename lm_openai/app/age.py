@@ -9,7 +9,8 @@ from lm_openai import timespans
 from lm_openai.app.runner import DONE, FAILED, put
 from lm_openai.app.session import Session, Surroundings, connect
 from lm_openai.errors import WrongUsage
-from lm_openai.metrics.usage_lag import INTERVAL, MINUTE, Age, Watch
+from lm_openai.metrics.usage_lag import INTERVAL, Age, Watch
+from lm_openai.timespans import MINUTE
 
 SHORTEST = 15 * MINUTE
 REPORTED = 10

@@ -17,7 +17,7 @@ from lm_openai.app.session import Session, Surroundings
 from lm_openai.config import paths
 from lm_openai.errors import ApiFailure, Failure, WrongUsage
 from lm_openai.metrics import audit_events
-from lm_openai.output.audit_formats import FORMATS, iso
+from lm_openai.output.audit_formats import FORMATS
 from lm_openai.storage import cache
 from lm_openai.storage.audit_cursor import (
     WHOLE,
@@ -25,6 +25,7 @@ from lm_openai.storage.audit_cursor import (
     CursorFile,
     Damaged,
 )
+from lm_openai.timespans import iso
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client

@@ -10,7 +10,8 @@ from lm_openai.collect import datasource
 from lm_openai.config import paths, threshold_files
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import api_probes
-from lm_openai.metrics.api_probes import DAY, HOUR, Probes
+from lm_openai.metrics.api_probes import Probes
+from lm_openai.timespans import DAY, HOUR
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from lm_openai import __version__
 from lm_openai.errors import WrongUsage, suggest
 from lm_openai.resources import schema
+from lm_openai.timespans import DAY
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
 
-REMEMBERED_SECONDS = 30 * 86400
+REMEMBERED_SECONDS = 30 * DAY
 _WORDS = {
     "number": "a number",
     "integer": "a whole number",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.errors import ApiFailure
+from lm_openai.timespans import DAY, HOUR, MINUTE
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
 
-MINUTE, HOUR, DAY = 60, 3600, 86400
 NEWEST_SOUGHT = 3 * HOUR
 AUDIT_SOUGHT = 30 * DAY
 SPOKEN = ("key", "project_key", "scope", "archived", "refused", "throttled", "billing")

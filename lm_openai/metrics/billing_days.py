@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from lm_openai.model.aggregation import mean
+from lm_openai.timespans import DAY
 
-DAY = 86400
 AVERAGED_DAYS = 7
 RHYTHM_DAYS = 28
 Days = dict[int, Decimal]

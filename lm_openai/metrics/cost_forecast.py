@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from lm_openai.metrics.billing_days import (
     AVERAGED_DAYS,
-    DAY,
     RHYTHM_DAYS,
     Calendar,
     Days,
@@ -17,6 +16,7 @@ from lm_openai.metrics.billing_days import (
 )
 from lm_openai.model.aggregation import mean
 from lm_openai.model.report import Values
+from lm_openai.timespans import DAY
 
 Pick = Callable[[list[Decimal]], Decimal]
 

@@ -10,17 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from lm_openai.api.endpoints import COST_DIMENSIONS
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import cost_forecast
-from lm_openai.metrics.billing_days import (
-    DAY,
-    Calendar,
-    Days,
-    calendar,
-    daily_mean,
-    total,
-)
+from lm_openai.metrics.billing_days import Calendar, Days, calendar, daily_mean, total
 from lm_openai.metrics.usage import grouping, instance
 from lm_openai.model.aggregation import PLACES, dollar_percent
 from lm_openai.model.report import NONE, Instance, Sample, Values
+from lm_openai.timespans import DAY
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind
 from lm_openai.api.records import Record, count
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics.billing_days import DAY
 from lm_openai.metrics.costs import CURRENCY, FEWEST_ROWS, only_currency, refuse_gaps
 from lm_openai.metrics.limit_pools import family
 from lm_openai.metrics.line_items import billed
 from lm_openai.metrics.usage import MODEL_KINDS, not_offered
 from lm_openai.model.aggregation import percent
 from lm_openai.model.report import NONE
+from lm_openai.timespans import DAY
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client

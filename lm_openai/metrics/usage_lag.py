@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.errors import ApiFailure
+from lm_openai.timespans import MINUTE
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
 
-MINUTE = 60
 INTERVAL = 60
 SHARES = (50, 90, 99)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from hashlib import blake2b
 from ipaddress import ip_address
@@ -13,6 +12,7 @@ from lm_openai.api.records import Record
 from lm_openai.metrics import audit_events
 from lm_openai.output.influx import quoted, tag
 from lm_openai.output.text import one_line
+from lm_openai.timespans import iso
 
 HEADS = ("id", "type", "effective_at")
 LATEST = 2**63 // 10**9 - 1
@@ -70,13 +70,13 @@ def as_influx(event: Record, organization: str) -> str:
     tags = {
         "organization": organization,
         "type": audit_events.kind(event),
-        "project_id": audit_events.word(audit_events.part(event, "project"), "id"),
+        "project_id": project(event)["id"],
         "actor_type": who.type,
         "actor_id": who.id,
     }
     fields = {
         "id": str(event["id"]),
-        "project_name": audit_events.word(audit_events.part(event, "project"), "name"),
+        "project_name": project(event)["name"],
         "actor_email": who.email,
         "ip_address": who.address,
         "event": fitted(event, LONGEST_FIELD)[0],
@@ -107,8 +107,8 @@ def as_logicmonitor(event: Record, organization: str) -> str:
         "openai.event.type": audit_events.kind(event),
         "openai.event.cut": ", ".join(cut),
         "openai.owner.granted": "true" if audit_events.grants_owner(event) else "",
-        "openai.project.id": audit_events.word(audit_events.part(event, "project"), "id"),
-        "openai.project.name": audit_events.word(audit_events.part(event, "project"), "name"),
+        "openai.project.id": project(event)["id"],
+        "openai.project.name": project(event)["name"],
         "openai.actor.type": who.type,
         "openai.actor.id": who.id,
         "openai.actor.email": who.email,
@@ -217,11 +217,6 @@ def filled(members: dict[str, Any]) -> dict[str, Any]:
 def timestamp(event: Record) -> str:
     """Return the event's time in ISO 8601 and UTC."""
     return iso(seconds(event))
-
-
-def iso(moment: int) -> str:
-    """Return Unix seconds in ISO 8601 and UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def nanoseconds(event: Record) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,13 +17,14 @@ from lm_openai.model.report import (
 )
 from lm_openai.model.units import plain
 from lm_openai.output.text import limit
+from lm_openai.timespans import iso
 
 
 def write(report: Report) -> str:
     """Return the whole report as one document on one line."""
     document: dict[str, Any] = {
         **_head(report),
-        "window": {"start": _iso(report.start), "end": _iso(report.end)},
+        "window": {"start": iso(report.start), "end": iso(report.end)},
         "data_age_seconds": report.ages,
         "instances": [_row(row) for row in report.rows],
         "units": {datapoint.name: datapoint.unit for datapoint in report.definition.datapoints},
@@ -75,7 +75,7 @@ def _head(report: Report) -> dict[str, Any]:
             "title": datasource.title,
         },
         "organization": report.organization,
-        "time": _iso(report.time),
+        "time": iso(report.time),
         "unix_time": report.time,
     }
 
@@ -127,13 +127,9 @@ def _series(report: Report) -> list[dict[str, Any]]:
     return [
         {
             "wildvalue": sample.instance.wildvalue,
-            "start": _iso(sample.start),
+            "start": iso(sample.start),
             "datapoints": sample.values,
         }
         for sample in report.series
         if sample.start is not None
     ]
-
-
-def _iso(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -17,17 +17,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import budgets, costs
-from lm_openai.metrics.billing_days import (
-    DAY,
-    Calendar,
-    Days,
-    calendar,
-    daily_mean,
-)
+from lm_openai.metrics.billing_days import Calendar, Days, calendar, daily_mean
 from lm_openai.metrics.costs import SHARE
 from lm_openai.metrics.usage import ORGANIZATION
 from lm_openai.model.aggregation import CENT, PLACES
 from lm_openai.model.report import Instance, Sample, Values
+from lm_openai.timespans import DAY
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll

@@ -18,15 +18,11 @@ from hypothesis import strategies as st
 
 from lm_openai.api.endpoints import COST_DIMENSIONS
 from lm_openai.metrics import costs
-from lm_openai.metrics.billing_days import (
-    DAY,
-    Calendar,
-    Days,
-    calendar,
-)
+from lm_openai.metrics.billing_days import Calendar, Days, calendar
 from lm_openai.metrics.cost_forecast import Forecast, forecast
 from lm_openai.model.report import Values
 from lm_openai.simulator import ADMIN_KEY, NO_MANAGEMENT_KEY, Simulator
+from lm_openai.timespans import DAY
 from tests.support import replay
 from tests.support.demo_polls import WEDNESDAY, document, polled
 

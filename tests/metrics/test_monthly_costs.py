@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import monthly_costs
-from lm_openai.metrics.billing_days import DAY
 from lm_openai.metrics.monthly_costs import Month, Row
 from lm_openai.output import cost_formats
 from lm_openai.output.text import one_line
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.timespans import DAY
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.http_api import demo_client
 from tests.support.paths import ROOT

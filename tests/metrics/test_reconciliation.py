@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_openai.api.endpoints import USAGE_KINDS
-from lm_openai.metrics.billing_days import DAY
 from lm_openai.metrics.reconciliation import (
     Bill,
     Pair,
@@ -24,6 +23,7 @@ from lm_openai.metrics.reconciliation import (
 )
 from lm_openai.metrics.usage import MODEL_KINDS
 from lm_openai.simulator import Simulator
+from lm_openai.timespans import DAY
 from tests.support import replay
 from tests.support.demo_polls import WEDNESDAY, document, polled, values
 
