@@ -52,6 +52,7 @@ def interrupted(words: tuple[str, ...], home: Path, url: str, after: float) -> t
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=_heeds_interrupts,
     )
     time.sleep(after)
     process.send_signal(signal.SIGINT)
@@ -60,6 +61,11 @@ def interrupted(words: tuple[str, ...], home: Path, url: str, after: float) -> t
     finally:
         process.kill()
     return process.returncode, out, err
+
+
+def _heeds_interrupts() -> None:
+    """Undo what a shell does to its background jobs, which ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -59,8 +59,8 @@ class Known:
     def projects(self) -> list[Any]:
         return [{"id": "a"}, {"id": "b"}]
 
-    def name(self, dimension: str, identifier: str) -> str | None:
-        return None
+    def label(self, dimension: str, identifier: str) -> str:
+        return identifier
 
 
 def read(demo: Simulator, text: str, now: int = WEDNESDAY) -> Month:
