@@ -19,6 +19,11 @@ class Window(NamedTuple):
     width: str
 
 
+def newborn_day(now: int) -> int | None:
+    """Return today's midnight in the first hour of a UTC day, when its costs may not exist yet."""
+    return now // DAY * DAY if now % DAY < HOUR else None
+
+
 def window(text: str, end: int) -> Window:
     """Return the window `text` that ends at `end`: whole buckets and the running one, in UTC.
 

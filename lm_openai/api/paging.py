@@ -54,14 +54,14 @@ class Buckets(NamedTuple):
     ) -> Iterator[Record]:
         """Yield the buckets from `start` to `end`; request a hole once more by itself.
 
-        With `history` the time before the first bucket may be missing, where the data starts. The
-        last bucket may be missing if it began less than YOUNG_SECONDS ago; with `whole_days` the
-        day that ends at `end` must be there.
+        With `history` the time before the first bucket may be missing, where the data starts; it
+        is requested once more too. The last bucket may be missing if it began less than
+        YOUNG_SECONDS ago; with `whole_days` the day that ends at `end` must be there.
         """
         position, first = start, True
         for raw in self._between(start, end):
-            if raw["start_time"] > position and not (first and history):
-                yield from self._filled(position, raw["start_time"])
+            if raw["start_time"] > position:
+                yield from self._filled(position, raw["start_time"], history=first and history)
             yield raw
             position, first = raw["end_time"], False
         # Usage ends at the API's own time, which may be behind the host's.
@@ -70,19 +70,24 @@ class Buckets(NamedTuple):
         if position < known - young:
             yield from self._filled(position, known, young)
 
-    def _filled(self, start: int, end: int, young: int = 0) -> Iterator[Record]:
-        """Yield the buckets of a hole and report what is still missing."""
-        position = start
+    def _filled(
+        self, start: int, end: int, young: int = 0, history: bool = False
+    ) -> Iterator[Record]:
+        """Yield the buckets of a hole, no others, and report what is still missing."""
+        position, began = start, not history
         try:
             for raw in self._between(start, end):
-                if raw["start_time"] > position:
+                if not start <= raw["start_time"] < end:
+                    continue
+                if raw["start_time"] > position and began:
                     self.report(Hole(self.endpoint, position, raw["start_time"]))
                 yield raw
-                position = raw["end_time"]
+                position, began = raw["end_time"], True
         except ApiFailure as failure:
             if failure.kind == "incomplete":
                 raise
-        if position < end - young:
+            began = True
+        if position < end - young and began:
             self.report(Hole(self.endpoint, position, end))
 
     def _between(self, start: int, end: int) -> Iterator[Record]:

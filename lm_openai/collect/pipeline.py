@@ -16,7 +16,7 @@ from lm_openai.model import aggregation
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.storage.cache import Cache
-from lm_openai.timespans import DAY, HOUR
+from lm_openai.timespans import newborn_day
 
 
 def report(
@@ -80,11 +80,10 @@ def _samples(
 
 
 def _report_holes(poll: Poll) -> None:
-    """Report the days that costs lack; today's may not exist in the first hour of a UTC day."""
+    """Report the days that costs lack."""
     holes, poll.client.holes = poll.client.holes, []
     for hole in holes:
-        first_hour = hole.start // DAY == poll.now // DAY and poll.now % DAY < HOUR
-        if not first_hour:
+        if hole.start != newborn_day(poll.now):
             poll.report_failure(hole.failure, "figures that need these days are left out")
 
 

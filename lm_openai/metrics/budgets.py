@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import partial
+from typing import NamedTuple
 
 from lm_openai.api.records import Record, SpendLimit, spend_limit
 from lm_openai.collect.poll import Poll
@@ -16,32 +17,47 @@ MOST_NAMES = 20
 NO_LIMIT = ("not_found", "archived")
 
 
-def organization_budget(poll: Poll, currency: str) -> Decimal | None:
+class Budget(NamedTuple):
+    """Amount a month; `own` if the site set it by a property, else it is the vendor's limit.
+
+    `unread` is the reason why the amount is unknown, or empty.
+    """
+
+    amount: Decimal | None
+    own: bool = False
+    unread: str = ""
+
+
+def organization_budget(poll: Poll, currency: str) -> Budget | None:
     """Return `openai.budget.monthly`, else the vendor's monthly spend limit, else None.
 
     A spend limit counts only in the bill's `currency`. A failed request is reported.
     """
-    if poll.properties.is_set("openai.budget.monthly"):
-        return poll.properties.dollars("openai.budget.monthly")
+    amount = poll.properties.dollars("openai.budget.monthly")
+    if amount is not None:
+        return Budget(amount, own=True)
     try:
-        return monthly_amount(organization_limit(poll), currency)
+        amount = monthly_amount(organization_limit(poll), currency)
+        return None if amount is None else Budget(amount)
     except ApiFailure as failure:
         poll.report_failure(failure, "budget figures are left out", hides_instances=False)
-        return None
+        return Budget(None, unread=str(failure))
 
 
-def project_budgets(poll: Poll, projects: Iterable[str], currency: str) -> dict[str, Decimal]:
-    """Return amounts a month by project id.
+def project_budgets(poll: Poll, projects: Iterable[str], currency: str) -> dict[str, Budget]:
+    """Return budgets by project id.
 
     A project's budget is `openai.budget.project.<id>`, else the vendor's spend limit in the bill's
     `currency`. Spend limits are requested only for projects without that property.
     """
-    budgets = dict(poll.properties.project_budgets())
+    own = poll.properties.project_budgets()
+    budgets = {project: Budget(amount, own=True) for project, amount in own.items()}
     unset = set(projects) - budgets.keys()
     for project, limit in project_limits(poll, unset).items():
-        amount = monthly_amount(limit, currency)
-        if amount is not None:
-            budgets[project] = amount
+        if isinstance(limit, ApiFailure):
+            budgets[project] = Budget(None, unread=str(limit))
+        elif (amount := monthly_amount(limit, currency)) is not None:
+            budgets[project] = Budget(amount)
     return budgets
 
 
@@ -50,18 +66,20 @@ def organization_limit(poll: Poll) -> SpendLimit | None:
     return _known(poll.source.shared(SECONDS_TO_LIVE, requested_limit, None))
 
 
-def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[str, SpendLimit]:
+def project_limits(
+    poll: Poll, projects: Iterable[str] | None = None
+) -> dict[str, SpendLimit | ApiFailure]:
     """Return the spend limits of the active projects among `projects` (None: all), by project id.
 
-    Sends one request per printed project, in parallel. A project without a limit is left out; one
-    whose request failed is left out and reported.
+    Sends one request per printed project, in parallel. A project without a limit is left out; the
+    failure of one whose request failed takes its place and is reported.
     """
     try:
         active = poll.directory.active()
     except ApiFailure as failure:
         left_out = "spend limits of all projects are left out"
         poll.report_failure(failure, left_out, hides_instances=projects is None)
-        return {}
+        return dict.fromkeys(projects or (), failure)
     wanted = [
         project
         for project in active
@@ -77,7 +95,7 @@ def project_limits(poll: Poll, projects: Iterable[str] | None = None) -> dict[st
             f"spend limits of {some(names)} are left out",
             hides_instances=projects is None,
         )
-    return {key: outcome for key, outcome in found.items() if isinstance(outcome, SpendLimit)}
+    return {key: outcome for key, outcome in found.items() if outcome is not None}
 
 
 def some(names: Sequence[str]) -> str:

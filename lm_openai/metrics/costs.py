@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,10 +12,11 @@ from lm_openai.api.endpoints import COST_DIMENSIONS
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import cost_forecast
 from lm_openai.metrics.billing_days import Calendar, Days, calendar, daily_mean, total
+from lm_openai.metrics.budgets import Budget
 from lm_openai.metrics.usage import grouping, instance
 from lm_openai.model.aggregation import PLACES, dollar_percent
-from lm_openai.model.report import NONE, Instance, Sample, Values
-from lm_openai.timespans import DAY
+from lm_openai.model.report import NONE, Instance, Missing, Sample, Values
+from lm_openai.timespans import DAY, iso, newborn_day
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 CURRENCY = "usd"
 MONTH_TO_DATE = "amount_month_to_date"
 SHARE = "share_percent"
+BUDGET = ("budget", "budget_used_percent", "budget_forecast_percent")
 MEANS = (
     "amount_7d_average",
     "amount_month_forecast",
@@ -41,11 +44,14 @@ class Billed(NamedTuple):
     """Amounts by group and day, all in one currency (`usd`).
 
     `listed` are the groups with a cost or a credit, even if these cancel each other every day.
+    `received` are the days of the response, `lacking` the requested days that it should have had.
     """
 
     groups: dict[Group, Days]
     currency: str
     listed: set[Group]
+    received: Sequence[int] = ()
+    lacking: Sequence[int] = ()
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -73,23 +79,25 @@ def _ungrouped(failure: ApiFailure, dimensions: Iterable[str]) -> ApiFailure:
 
 
 def collect(
-    poll: Poll, instances: Iterable[Instance], budgets: Mapping[str, Decimal] = {}
+    poll: Poll, instances: Iterable[Instance], budgets: Mapping[str, Budget] = {}
 ) -> Iterator[Sample]:
     """Yield each instance's figures and its share of the organization, with a series also its days.
 
     The organization's costs are the sum over all groups, also those that are not printed. `budgets`
-    are dollars a month by instance id.
+    are by instance id.
     """
     dates = calendar(poll.now)
     poll.covered = (dates.today, poll.now)
-    groups = billed(poll).groups
-    whole = month_to_date(groups, dates)
+    found = billed(poll)
+    whole = month_to_date(found.groups, dates)
     for known in instances:
-        days = groups[tuple(known.dimensions[name] for name in dimensions_of(poll))]
+        days = found.groups[tuple(known.dimensions[name] for name in dimensions_of(poll))]
         yield from series(poll, known, days)
-        values = figures(poll, days, dates, budgets.get(known.id))
+        budget = budgets.get(known.id)
+        compute = partial(figures, poll, dates=dates, budget=budget)
         share = dollar_percent(total(days, dates.this_month()), whole)
-        yield Sample(known, values if share is None else {**values, SHARE: share})
+        values = compute(days) if share is None else {**compute(days), SHARE: share}
+        yield Sample(known, values, missing=missing_figures(found, days, budget, compute))
 
 
 def dimensions_of(poll: Poll) -> Group:
@@ -104,10 +112,25 @@ def billed(poll: Poll) -> Billed:
     """Return all days that the figures need, by the chosen dimensions; read once per poll."""
     by = dimensions_of(poll)
     start, end = span(poll)
-    return poll.once(
-        "costs",
-        lambda: by_group(poll.client, start, end, by, expected_rows(poll.directory, by)),
-    )
+    return poll.once("costs", lambda: read(poll, start, end, by))
+
+
+def read(poll: Poll, start: int, end: int, group_by: Sequence[str] = ()) -> Billed:
+    """Request the days and return them with 0 for each day on which costs cannot exist.
+
+    These are the days before the first one that the API lists, which a note names, and today in
+    the first hour of a UTC day. Raises ApiFailure, see by_group.
+    """
+    rows = expected_rows(poll.directory, group_by) if group_by else None
+    found = by_group(poll.client, start, end, group_by, rows)
+    first = min(found.received, default=start)
+    empty = {*range(start, first, DAY), newborn_day(poll.now)}.difference(found.received)
+    if first > start:
+        poll.notes.append(f"the API lists no costs before {iso(first)[:10]}; they count as 0")
+    zeros = {day: Decimal(0) for day in range(start, end, DAY) if day in empty}
+    lacking = sorted(set(range(start, end, DAY)).difference(found.received, zeros))
+    groups = {group: {**zeros, **days} for group, days in found.groups.items()}
+    return found._replace(groups=groups, lacking=lacking)
 
 
 def span(poll: Poll) -> tuple[int, int]:
@@ -158,7 +181,7 @@ def by_group(
     currency = only_currency(currencies)
     refuse_gaps(received, needed)
     whole = {group: {day: own.get(day, zero) for day in received} for group, own in groups.items()}
-    return Billed(whole, currency, listed)
+    return Billed(whole, currency, listed, received)
 
 
 def refuse_gaps(received: Iterable[int], needed: range) -> None:
@@ -183,7 +206,7 @@ def month_to_date(groups: Mapping[Group, Days], dates: Calendar) -> Decimal | No
     return None if None in sums else sum((one for one in sums if one is not None), Decimal(0))
 
 
-def figures(poll: Poll, days: Days, dates: Calendar, budget: Decimal | None) -> Values:
+def figures(poll: Poll, days: Days, dates: Calendar, budget: Budget | None) -> Values:
     """Return one group's datapoints: billed amounts, the forecast and the budget, if they exist.
 
     Means are rounded here, after everything was computed from them.
@@ -192,6 +215,30 @@ def figures(poll: Poll, days: Days, dates: Calendar, budget: Decimal | None) -> 
     exact = billed_figures(days, dates, floor) | cost_forecast.figures(days, dates)
     means: Values = {name: round(Decimal(exact[name]), PLACES) for name in MEANS if name in exact}
     return exact | means | budget_figures(exact, budget)
+
+
+def missing_figures(
+    found: Billed, days: Days, budget: Budget | None, compute: Callable[[Days], Values]
+) -> dict[str, Missing]:
+    """Return the figures of one group that a missing day or an unread budget leaves out.
+
+    `compute` returns all figures of the group's days.
+    """
+    unread = dict.fromkeys(BUDGET, Missing(budget.unread)) if budget and budget.unread else {}
+    if not found.lacking:
+        return unread
+    filled = {**dict.fromkeys(found.lacking, Decimal(0)), **days}
+    reason = Missing(days_text(found.lacking))
+    return unread | dict.fromkeys(compute(filled).keys() - compute(days).keys(), reason)
+
+
+def days_text(lacking: Iterable[int]) -> str:
+    """Return the reason that figures which need the missing days are left out.
+
+    >>> days_text([0, 86400])
+    'the costs of 1970-01-01, 1970-01-02 could not be read'
+    """
+    return f"the costs of {', '.join(iso(day)[:10] for day in lacking)} could not be read"
 
 
 def billed_figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
@@ -212,18 +259,21 @@ def billed_figures(days: Days, dates: Calendar, floor: Decimal) -> Values:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def budget_figures(values: Values, budget: Decimal | None) -> Values:
-    """Return the budget with its used and forecast percent; empty without a budget."""
-    if budget is None:
+def budget_figures(values: Values, budget: Budget | None) -> Values:
+    """Return the budget with its used and forecast percent; empty without a budget.
+
+    The percentages of a site's own budget stand under names of their own too, which alone have
+    thresholds: the vendor's limit alarms in OpenAI_SpendLimits_ByProject.
+    """
+    if budget is None or budget.amount is None:
         return {}
-    shares = {
-        "budget_used_percent": dollar_percent(values.get(MONTH_TO_DATE), budget),
-        "budget_forecast_percent": dollar_percent(values.get("amount_month_forecast"), budget),
-    }
-    return {
-        "budget": budget,
-        **{name: value for name, value in shares.items() if value is not None},
-    }
+    amounts = (values.get(MONTH_TO_DATE), values.get("amount_month_forecast"))
+    shares: Values = {}
+    for name, amount in zip(BUDGET[1:], amounts):
+        share = dollar_percent(amount, budget.amount)
+        if share is not None:
+            shares |= {name: share, f"own_{name}": share} if budget.own else {name: share}
+    return {"budget": budget.amount, **shares}
 
 
 def only_currency(currencies: set[str]) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lm_openai.model.report import Values
 
 ADMIN, PROJECT = "admin", "project"
+USED_DAYS = 14
+"""Days after its last use in which a key counts as in use."""
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -38,7 +40,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     poll.covered = (poll.now, poll.now)
     known = {instance.id: instance for instance in instances}
     for key in _keys(poll):
-        yield Sample(known[key.id], _values(key, poll.now))
+        yield Sample(known[key.id], _values(key, poll.now), missing={})
 
 
 def _keys(poll: Poll) -> list[Key]:
@@ -97,7 +99,10 @@ def _values(key: Key, now: int) -> Values:
     if last_used is not None:
         values["unused_days"] = _days(max(0, now - last_used))
     if key.expires_at is not None:
-        values["expires_in_days"] = _days(key.expires_at - now)
+        left = _days(key.expires_at - now)
+        values["expires_in_days"] = left
+        if key.last_used_at is not None and now - key.last_used_at <= USED_DAYS * DAY:
+            values["expires_in_days_in_use"] = left
     if key.owner_active is not None:
         values["owner_active"] = int(key.owner_active)
     return values

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import budgets, costs
@@ -54,8 +55,9 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     for organization in instances:
         yield from costs.series(poll, organization, days)
         budget = budgets.organization_budget(poll, found.currency)
-        values = costs.figures(poll, days, dates, budget)
-        yield Sample(organization, values | _balance(poll, days, dates))
+        compute = partial(_figures, poll, dates, budget)
+        missing = costs.missing_figures(found, days, budget, compute)
+        yield Sample(organization, compute(days), missing=missing)
 
 
 def _billed(poll: Poll) -> costs.Billed:
@@ -63,7 +65,11 @@ def _billed(poll: Poll) -> costs.Billed:
     start, end = costs.span(poll)
     read_at = poll.properties.date("openai.balance.date")
     first = min(start, (read_at or start) // DAY * DAY)
-    return poll.once("organization", lambda: costs.by_group(poll.client, first, end))
+    return poll.once("organization", lambda: costs.read(poll, first, end))
+
+
+def _figures(poll: Poll, dates: Calendar, budget: budgets.Budget | None, days: Days) -> Values:
+    return costs.figures(poll, days, dates, budget) | _balance(poll, days, dates)
 
 
 def _balance(poll: Poll, days: Days, dates: Calendar) -> Values:

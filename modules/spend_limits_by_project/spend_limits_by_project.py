@@ -23,7 +23,7 @@ from lm_openai.metrics import budgets, costs
 from lm_openai.metrics.billing_days import calendar, total
 from lm_openai.metrics.usage import ORGANIZATION, instance
 from lm_openai.model.aggregation import dollar_percent
-from lm_openai.model.report import Instance, Sample, Values
+from lm_openai.model.report import Instance, Missing, Sample, Values
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
@@ -34,83 +34,93 @@ BY_PROJECT = ("project_id",)
 def discover(poll: Poll) -> Iterator[Instance]:
     """Yield the organization, then each active project that has a spend limit."""
     yield Instance(ORGANIZATION, poll.properties.organization, {})
-    for project, limit in _project_limits(poll).items():
-        yield costs.in_currency(poll, instance(poll, BY_PROJECT, (project,)), limit.currency)
+    for project, limit in poll.once("limits", lambda: budgets.project_limits(poll)).items():
+        if isinstance(limit, SpendLimit):
+            yield costs.in_currency(poll, instance(poll, BY_PROJECT, (project,)), limit.currency)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield each limit, the dollars spent this month, the enforcement and the alerts."""
     poll.covered = (calendar(poll.now).month, poll.now)
     known = list(instances)
-    limits = {**_project_limits(poll), **_organization_limit(poll)}
+    limits = {**poll.once("limits", lambda: budgets.project_limits(poll)), **_organization(poll)}
     billed = _billed(poll)
     spent = _spent(poll, billed, known)
     alerts = _alerts(poll, known)
+    currency = None if isinstance(billed, ApiFailure) else billed.currency
     for one in known:
-        values: Values = {}
-        if one.id in spent:
-            values["spent_month"] = spent[one.id]
-        if one.id in limits:
-            values |= _limited(limits[one.id], spent.get(one.id), billed)
+        own, limit = spent.get(one.id), limits.get(one.id)
+        values: Values = {} if own is None else {"spent_month": own}
+        if isinstance(limit, SpendLimit):
+            values |= _limited(limit, own, currency or limit.currency)
         if one.id in alerts:
             values["alerts_configured"] = alerts[one.id]
-        yield Sample(
-            one if billed is None else costs.in_currency(poll, one, billed.currency), values
-        )
+        shown = one if currency is None else costs.in_currency(poll, one, currency)
+        yield Sample(shown, values, missing=dict(_missing(values, limit, billed)))
 
 
-def _limited(limit: SpendLimit, spent: Decimal | None, billed: costs.Billed | None) -> Values:
+def _limited(limit: SpendLimit, spent: Decimal | None, currency: str) -> Values:
     """Return a limit's datapoints; only a limit a month in the bill's currency has a threshold."""
     values: Values = {} if limit.enforcing is None else {"enforcing": int(limit.enforcing)}
-    threshold = budgets.monthly_amount(limit, billed.currency if billed else limit.currency)
+    threshold = budgets.monthly_amount(limit, currency)
     if threshold is not None:
         values["threshold"] = threshold
     used = dollar_percent(spent, threshold)
     return values if used is None else {**values, "used_percent": used}
 
 
-def _project_limits(poll: Poll) -> dict[str, SpendLimit]:
-    return poll.once("limits", lambda: budgets.project_limits(poll))
+def _missing(
+    values: Values, limit: SpendLimit | ApiFailure | None, billed: costs.Billed | ApiFailure
+) -> Iterator[tuple[str, Missing]]:
+    """Yield the datapoints that an unread limit or unread costs leave out."""
+    if isinstance(limit, ApiFailure):
+        yield from ((name, Missing(str(limit))) for name in ("threshold", "enforcing"))
+    reason = str(billed) if isinstance(billed, ApiFailure) else costs.days_text(billed.lacking)
+    if "spent_month" not in values:
+        yield "spent_month", Missing(reason)
+    if isinstance(limit, ApiFailure):
+        yield "used_percent", Missing(str(limit))
+    elif "threshold" in values and "spent_month" not in values:
+        yield "used_percent", Missing(reason)
 
 
-def _organization_limit(poll: Poll) -> dict[str, SpendLimit]:
+def _organization(poll: Poll) -> dict[str, SpendLimit | ApiFailure]:
+    """Return the organization's limit, if it has one, or the failure of its request."""
     try:
         limit = budgets.organization_limit(poll)
     except ApiFailure as failure:
         poll.report_failure(
             failure, "the organization's spend limit is left out", hides_instances=False
         )
-        return {}
+        return {ORGANIZATION: failure}
     return {} if limit is None else {ORGANIZATION: limit}
 
 
-def _billed(poll: Poll) -> costs.Billed | None:
-    """Return this month's costs by project, or None if the request failed, which is reported."""
+def _billed(poll: Poll) -> costs.Billed | ApiFailure:
+    """Return this month's costs by project, or the failure of the request, which is reported."""
     dates = calendar(poll.now)
-    rows = costs.expected_rows(poll.directory, BY_PROJECT)
     try:
-        return costs.by_group(poll.client, dates.month, dates.tomorrow, BY_PROJECT, rows)
+        return costs.read(poll, dates.month, dates.tomorrow, BY_PROJECT)
     except ApiFailure as failure:
         poll.report_failure(
             failure, "spent_month and used_percent are left out", hides_instances=False
         )
-        return None
+        return failure
 
 
 def _spent(
-    poll: Poll, billed: costs.Billed | None, known: Sequence[Instance]
+    poll: Poll, billed: costs.Billed | ApiFailure, known: Sequence[Instance]
 ) -> dict[str, Decimal]:
     """Return this month's dollars by instance, the organization's as the sum of all projects.
 
     Empty if the costs are unknown or if a day of the month is missing.
     """
-    dates = calendar(poll.now)
-    whole = None if billed is None else costs.month_to_date(billed.groups, dates)
-    if billed is None or whole is None:
+    if isinstance(billed, ApiFailure) or billed.lacking:
         return {}
+    dates = calendar(poll.now)
     spent = {project: total(days, dates.this_month()) for (project,), days in billed.groups.items()}
     shown = {one.id: spent.get(one.id) or Decimal(0) for one in known}
-    return {**shown, ORGANIZATION: whole}
+    return {**shown, ORGANIZATION: costs.month_to_date(billed.groups, dates) or Decimal(0)}
 
 
 def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:

@@ -12,12 +12,12 @@ if __name__ == "__main__":
 
     main("usage_by_consumer")
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.metrics import usage, usage_by_consumer
-from lm_openai.model.report import Instance, Sample, Values
+from lm_openai.model.report import Instance, Missing, Sample, Values
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
@@ -44,7 +44,8 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     for instance, group in found.listed:
         share = shares.get(instance.dimensions.get("project_id", ""))
         budget: Values = {} if share is None else {"tokens_budget_percent": share}
-        yield _sample(found, instance, {group}, budget)
+        sample = _sample(found, instance, {group}, budget)
+        yield sample._replace(missing=_missing(poll, sample, budgets))
     if found.rest is not None:
         yield _sample(found, OTHER, found.rest, {})
 
@@ -124,6 +125,16 @@ def _sample(found: Consumption, instance: Instance, groups: set[Group], budget: 
         change = usage_by_consumer.change(int(values["tokens"]), usual)
     idle = not found.use.failures and not any(values.values())
     return Sample(instance, {**values, **change, **budget}, idle=idle)
+
+
+def _missing(poll: Poll, sample: Sample, budgets: Mapping[str, int]) -> dict[str, Missing]:
+    """Return the datapoints that failures leave out; without a budget its share cannot exist."""
+    if not poll.failures:
+        return {}
+    names = {datapoint.name for datapoint in poll.definition.datapoints}
+    if sample.instance.dimensions.get("project_id") not in budgets:
+        names.discard("tokens_budget_percent")
+    return dict.fromkeys(names - sample.values.keys(), Missing(poll.failures[0]))
 
 
 def _dimensions(poll: Poll) -> Group:

@@ -437,10 +437,20 @@ def test_minutes_younger_than_five_may_be_missing(httpserver: HTTPServer, client
 def test_days_before_the_first_bucket_are_the_start_of_the_history(
     httpserver: HTTPServer, client: Client
 ) -> None:
-    seen = serve(httpserver, COSTS, page(bucket(2 * DAY, width=DAY)))
+    seen = serve(httpserver, COSTS, page(bucket(2 * DAY, width=DAY)), page())
 
     assert [day for day, _ in client.costs(0, 3 * DAY)] == [2 * DAY]
-    assert (len(seen), client.holes) == (1, [])
+    assert client.holes == []
+    assert [span(request) for request in seen] == [(0, 3 * DAY), (0, 2 * DAY)]
+
+
+def test_days_before_the_first_bucket_that_exist_after_all_are_read(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    serve(httpserver, COSTS, page(bucket(2 * DAY, width=DAY)), page(bucket(DAY, width=DAY)))
+
+    assert [day for day, _ in client.costs(0, 3 * DAY)] == [DAY, 2 * DAY]
+    assert client.holes == []
 
 
 @pytest.mark.parametrize(("days", "gap"), [((0, 2), (1, 2)), ((0, 1), (2, 3))])

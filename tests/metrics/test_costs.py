@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lm_openai.api.endpoints import COST_DIMENSIONS
 from lm_openai.metrics import costs
 from lm_openai.metrics.billing_days import Calendar, Days, calendar
+from lm_openai.metrics.budgets import Budget
 from lm_openai.metrics.cost_forecast import Forecast, forecast
 from lm_openai.model.report import Values
 from lm_openai.simulator import ADMIN_KEY, NO_MANAGEMENT_KEY, Simulator
@@ -203,12 +204,16 @@ def test_a_change_is_computed_from_the_mean_before_it_is_rounded() -> None:
 def test_a_budget_has_its_used_and_its_forecast_percent() -> None:
     values: Values = {"amount_month_to_date": Decimal(249), "amount_month_forecast": Decimal(444)}
 
-    assert costs.budget_figures(values, Decimal(500)) == {
+    shares = {"budget_used_percent": 49.8, "budget_forecast_percent": 88.8}
+    own = {f"own_{name}": share for name, share in shares.items()}
+
+    assert costs.budget_figures(values, Budget(Decimal(500), own=True)) == {
         "budget": 500,
-        "budget_used_percent": 49.8,
-        "budget_forecast_percent": 88.8,
+        **shares,
+        **own,
     }
-    assert costs.budget_figures({}, Decimal(500)) == {"budget": 500}
+    assert costs.budget_figures(values, Budget(Decimal(500))) == {"budget": 500, **shares}
+    assert costs.budget_figures({}, Budget(Decimal(500), own=True)) == {"budget": 500}
     assert costs.budget_figures(values, None) == {}
 
 
@@ -448,6 +453,7 @@ def test_amounts_by_source_computed_by_hand(
     ]
     if not by:
         del query["group_by[]"]
+        query["limit"] = ["180"]
     changed = replay.Record(
         record.at,
         {"openai.group.by": chosen},
@@ -947,8 +953,73 @@ def test_a_budget_is_not_judged_if_the_bill_lacks_a_day(place: int, tmp_path: Pa
     (row,) = json.loads(text)["instances"]
     assert (whole.status, nagios.status) == (2, 3)
     assert row["state"] == "unknown"
-    assert "budget_used_percent" in [one["datapoint"] for one in row["unjudged"]]
-    assert "the response lacks part of the requested time (2026-11-" in row["unjudged"][0]["reason"]
+    assert "own_budget_used_percent" in [one["datapoint"] for one in row["unjudged"]]
+    assert "the costs of 2026-11-" in row["unjudged"][0]["reason"]
+
+
+def without_days(record: replay.Record, *places: int) -> replay.Record:
+    """Return the record without some days of its costs, by their place in the response."""
+    for entry in record.answers:
+        if entry.path.endswith("/costs"):
+            days = entry.answer["data"]
+            kept = [day for place, day in enumerate(days) if place not in places]
+            entry.answer["data"] = kept
+    return record
+
+
+def test_a_figure_that_cannot_exist_is_not_unknown_if_the_bill_lacks_a_day(tmp_path: Path) -> None:
+    """A day of last month is missing; there is no budget, so nothing judged depends on it."""
+    record = replay.Record.of("cost_by_organization")
+    properties = {name: text for name, text in record.properties.items() if "budget" not in name}
+    record = without_days(record._replace(properties=properties), 2)
+
+    with replay.answering(record) as url:
+        outcome = replay.collected("cost_by_organization", record, url, tmp_path)
+
+    (row,) = json.loads(outcome.stdout)["instances"]
+    assert "amount_last_month" not in row["datapoints"]
+    assert "own_budget_used_percent" not in row["datapoints"]
+    assert row["unjudged"] == []
+    assert "2026-10-03" in outcome.stderr
+
+
+def test_days_before_the_start_of_the_history_count_as_0_with_a_note(tmp_path: Path) -> None:
+    record = without_days(replay.Record.of("cost_by_organization"), *range(10))
+    (bill,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
+    first = str(bill.answer["data"][0]["start_time"])
+    earlier = bill._replace(
+        query={**bill.query, "end_time": [first]}, answer={**bill.answer, "data": []}
+    )
+    record = record._replace(answers=(*record.answers, earlier))
+
+    with replay.answering(record) as url:
+        outcome = replay.collected("cost_by_organization", record, url, tmp_path)
+
+    document = json.loads(outcome.stdout)
+    (row,) = document["instances"]
+    assert row["datapoints"]["amount_last_month"] > 0
+    assert "the API lists no costs before 2026-10-11; they count as 0" in document["notes"]
+    assert document["partial_failures"] == []
+
+
+@pytest.mark.parametrize("folder", ["cost_by_organization", "cost_by_project"])
+def test_only_a_budget_that_the_site_wrote_has_thresholds(
+    folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    """The vendor's limit alarms in OpenAI_SpendLimits_ByProject alone."""
+    platform = next(one for one in demo.organization.projects if one.name == "Data Platform")
+    budget = f"project.{platform.id}" if folder == "cost_by_project" else "monthly"
+    properties = {f"openai.budget.{budget}": "1"}
+
+    vendors = {row["alias"]: row for row in document(folder, demo, tmp_path / "1")["instances"]}
+    own = document(folder, demo, tmp_path / "2", properties=properties)["instances"]
+
+    over = next(row for row in own if row["datapoints"].get("budget") == 1)
+    judged = vendors[over["alias"]]
+    assert judged["datapoints"]["budget_used_percent"] > 0
+    assert "own_budget_used_percent" not in judged["datapoints"]
+    assert over["datapoints"]["own_budget_used_percent"] > 100
+    assert over["state"] == "critical"
 
 
 def test_todays_costs_may_be_missing_in_the_first_hour_of_a_day(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from lm_openai.collect.api_keys import all_keys
 from lm_openai.simulator import Simulator
 from lm_openai.storage.cache import Cache
+from tests.support import replay
 from tests.support.demo_polls import WEDNESDAY, breaches, document, polled, values
 from tests.support.http_api import demo_client, source_of
 
@@ -85,15 +86,21 @@ def test_default_thresholds_name_the_keys_that_are_due(demo: Simulator, tmp_path
         "Data Platform / load test": {"unused_days": "warning"},
         "Idle Prototype / Yuki Tanaka (dev)": {"unused_days": "warning"},
         "Idle Prototype / production": {"unused_days": "warning"},
-        "Marketing / agency": {"expires_in_days": "critical"},
+        "Marketing / agency": {"expires_in_days": "warning"},
     }
 
 
 @pytest.mark.parametrize(
-    ("days", "level"), [(14.1, None), (14, "warning"), (7, "error"), (2, "critical")]
+    ("days", "levels"),
+    [
+        (14.1, {}),
+        (14, {"expires_in_days": "warning"}),
+        (7, {"expires_in_days": "warning", "expires_in_days_in_use": "error"}),
+        (2, {"expires_in_days": "warning", "expires_in_days_in_use": "critical"}),
+    ],
 )
-def test_expiry_alarms_two_weeks_a_week_and_two_days_ahead(
-    demo: Simulator, tmp_path: Path, days: float, level: str | None
+def test_expiry_of_a_key_in_use_alarms_two_weeks_a_week_and_two_days_ahead(
+    demo: Simulator, tmp_path: Path, days: float, levels: dict[str, str]
 ) -> None:
     rotation = next(key for key in demo.organization.keys if key.name == "rotation 2026")
     assert rotation.expires_at is not None
@@ -101,7 +108,23 @@ def test_expiry_alarms_two_weeks_a_week_and_two_days_ahead(
 
     due = breaches(document(FOLDER, demo, tmp_path)).get("Customer Support / rotation 2026", {})
 
-    assert due.get("expires_in_days") == level
+    assert due == levels
+
+
+@pytest.mark.parametrize(("unused", "level"), [(14, "critical"), (14.1, "warning")])
+def test_an_expired_key_is_no_more_than_a_warning_two_weeks_after_its_last_use(
+    tmp_path: Path, unused: float, level: str
+) -> None:
+    record = replay.Record.of(FOLDER)
+    (admins,) = [one for one in record.answers if one.path.endswith("/admin_api_keys")]
+    key = admins.answer["data"][0]
+    key |= {"expires_at": record.at - DAY, "last_used_at": record.at - int(unused * DAY)}
+
+    with replay.answering(record) as url:
+        outcome = replay.collected(FOLDER, record, url, tmp_path)
+
+    found = {row["id"]: row for row in json.loads(outcome.stdout)["instances"]}
+    assert found[key["id"]]["state"] == level
 
 
 def test_a_site_can_set_an_age_limit_for_project_keys(demo: Simulator, tmp_path: Path) -> None:
@@ -140,7 +163,8 @@ def test_failed_admin_keys_are_reported_and_the_project_keys_are_printed(
 
     outcome = polled(FOLDER, demo, tmp_path, "nagios")
 
-    assert outcome.status == 2
+    assert outcome.status == 3
+    assert "not judged" not in outcome.stdout
     assert "the keys of admin are left out" in outcome.stdout.splitlines()[0]
 
 

@@ -45,6 +45,8 @@ IMAGES: dict[str, float] = {"images": 2, "num_model_requests": 2}
 COST: dict[str, float] = {
     "amount": 0.06,
     "amount_month_to_date": 0.06,  # the 1st is the month so far
+    "amount_yesterday": 0,  # before the first day of the only bucket
+    "amount_last_month": 0,
     "budget": 100.0,  # the vendor's spend limit, 10,000 cents
     "budget_used_percent": 0.06,  # 0.06 of 100
 }
