@@ -29,7 +29,10 @@ class Option(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Parsed options; `series` is None if neither --series nor --no-series was given."""
+    """Parsed options; `series` is None if neither --series nor --no-series was given.
+
+    Without `output` the text goes to stdout.
+    """
 
     format: str = DEFAULT
     discover: bool = False
@@ -40,6 +43,7 @@ class Options(NamedTuple):
     series: bool | None = None
     at: str = ""
     timeout: str = ""
+    output: str | None = None
     verbose: bool = False
 
 
@@ -56,6 +60,7 @@ OPTIONS = (
     Option("--series", "print one entry per bucket (default for influx)", negative="--no-series"),
     Option("--at", "poll as of this time: ISO 8601 or Unix seconds", "TIME"),
     Option("--timeout", "limit of the whole poll in seconds (openai.timeout)", "S"),
+    Option("--output", "replace this file as a whole instead of printing on stdout", "FILE"),
     Option("-v", "print request counts, data ages and notes on stderr"),
 )
 TABLE = {option.flag: option for option in OPTIONS}

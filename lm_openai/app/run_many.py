@@ -28,7 +28,7 @@ def run(folders: Sequence[str], options: Options, around: Surroundings) -> int:
             opened[0].print_counters()
         return _show(reports, gaps, opened[0])
 
-    return runner.guarded("", options, around, poll)
+    return runner.guarded("", options, around, poll, folders)
 
 
 def check(options: Options) -> None:
@@ -51,12 +51,11 @@ def polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list
     gaps: list[Gap] = []
     sources = [datasource.load(folder) for folder in folders]
     session.expect(sources)
-    organization = session.properties.organization
     for source in sources:
         try:
             reports.append(session.report(source))
         except (ApiFailure, WrongUsage) as failure:
-            gaps.append(Gap(source.definition, organization, str(failure)))
+            gaps.append(session.gap(source.definition, str(failure)))
     return reports, gaps
 
 
@@ -66,8 +65,9 @@ def _show(reports: Sequence[Report], gaps: Sequence[Gap], session: Session) -> i
     if not form.errors_on_stdout:
         session.around.stderr.write("".join(_missing(reports, gaps)))
         if not reports:
+            runner.replace_by_failure(gaps, session.options, session.around)
             return runner.FAILED
-    runner.put(writer.write_all(reports, gaps), session.around.stdout)
+    runner.deliver(writer.write_all(reports, gaps), session.options, session.around)
     return int(writer.status_all(reports, gaps)) if form.exit_is_state else runner.DONE
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from lm_openai.app.options import Options
@@ -13,7 +14,7 @@ from lm_openai.output import registry
 from lm_openai.output.registry import Format
 
 if TYPE_CHECKING:
-    from lm_openai.model.report import Report
+    from lm_openai.model.report import Gap, Report
 
 DONE, FAILED, WRONG = 0, 1, 2
 STATE_UNKNOWN = 3
@@ -35,20 +36,25 @@ def run(folder: str, options: Options, around: Surroundings) -> int:
             opened[0].print_counters()
         return show(report, options, around)
 
-    return guarded(folder, options, around, poll)
+    return guarded(folder, options, around, poll, (folder,))
 
 
 def guarded(
-    folder: str, options: Options, around: Surroundings, work: Callable[[list[Session]], int]
+    folder: str,
+    options: Options,
+    around: Surroundings,
+    work: Callable[[list[Session]], int],
+    polled: Sequence[str] = (),
 ) -> int:
     """Return what `work` returns, or print its failure and return that exit status.
 
     `work` appends the session that it opens to its argument. An unexpected exception is printed as
-    a sentence too, never as a bare traceback.
+    a sentence too, never as a bare traceback. `polled` are the folders of the DataSources whose
+    output file the failure replaces, if the format wants that.
     """
     opened: list[Session] = []
     try:
-        refuse_closed(around.stdout)
+        _refuse_unwritable(options, around)
         return work(opened)
     except Failure as failure:
         reason = failure
@@ -56,6 +62,8 @@ def guarded(
         reason = unexpected(error, options, around, opened)
     if opened and options.verbose:
         opened[0].print_counters()
+    with suppress(Failure):  # that of the file itself, which is the reason already
+        replace_by_failure(_gaps(polled, reason, opened), options, around)
     return fail(reason, folder, options, around, opened)
 
 
@@ -71,7 +79,7 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
         text = writer.discover(report)
     else:
         text = writer.write(report)
-    put(text, around.stdout)
+    deliver(text, options, around)
     if not form.errors_on_stdout:
         for sentence in report.failures:
             around.stderr.write(f"{sentence}\n")
@@ -81,6 +89,26 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
     if form.exit_is_state and not options.discover:
         return int(writer.status(report))
     return DONE
+
+
+def deliver(text: str, options: Options, around: Surroundings) -> None:
+    """Write the text to the file of --output, or to stdout; raises Failure."""
+    if options.output is None:
+        put(text, around.stdout)
+    else:
+        from lm_openai.app import output_file
+
+        output_file.replace(options.output, text, registry.named(options.format).mode)
+
+
+def replace_by_failure(gaps: Iterable[Gap], options: Options, around: Surroundings) -> None:
+    """Replace the file of --output by one that reports failed polls, if the format wants that.
+
+    A file of --discover stays, since it does not report polls. Raises Failure.
+    """
+    form = registry.named(options.format)
+    if form.failed_file and options.output is not None and not options.discover:
+        deliver(form.writer().write_all((), gaps), options, around)
 
 
 def put(text: str, stream: TextIO) -> None:
@@ -158,6 +186,28 @@ def unexpected(
         f"a fault in lm-openai ({type(error).__name__}: {error}); please report it with the output "
         f"of -v"
     )
+
+
+def _refuse_unwritable(options: Options, around: Surroundings) -> None:
+    """Raise a Failure, before any request, if the output could not be written."""
+    if options.output is None:
+        refuse_closed(around.stdout)
+    else:
+        from lm_openai.app import output_file
+
+        output_file.check(options.output)
+
+
+def _gaps(folders: Sequence[str], reason: Failure, opened: Sequence[Session]) -> Iterator[Gap]:
+    """Yield the failed polls; without a session, their organization is unknown."""
+    from lm_openai.collect import datasource
+    from lm_openai.model.report import Gap
+
+    for definition in map(datasource.definition, folders):
+        if opened:
+            yield opened[0].gap(definition, str(reason))
+        else:
+            yield Gap(definition, "", str(reason))
 
 
 def _ages(report: Report) -> Iterator[str]:

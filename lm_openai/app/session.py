@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lm_openai.collect.usage_queries import UsageQueries, UsageQuery
     from lm_openai.config.properties import Properties
     from lm_openai.config.site_files import Site
-    from lm_openai.model.report import Report
+    from lm_openai.model.definition import Definition
+    from lm_openai.model.report import Gap, Report
     from lm_openai.storage.cache import Cache
 
 LEAST_KEPT, MOST_KEPT = 0.25, 0.5
@@ -70,9 +71,17 @@ class Session:
         self.options, self.around = options, around
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         self.now = moment(options.at) if options.at else around.now
-        self.cache = open_cache(self.properties, around.environ, self.now)
-        self.client = connect(self.properties, shared_notes(self.cache), around.clock)
         self.queries: UsageQueries | None = None
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The private cache of the organization; raises WrongUsage without a key."""
+        return open_cache(self.properties, self.around.environ, self.now)
+
+    @cached_property
+    def client(self) -> Client:
+        """The client of the run; raises WrongUsage without a key."""
+        return connect(self.properties, shared_notes(self.cache), self.around.clock)
 
     @cached_property
     def site(self) -> Site:
@@ -116,6 +125,12 @@ class Session:
         )
         return report._replace(notes=(*self.site.faults, *report.notes))
 
+    def gap(self, definition: Definition, sentence: str) -> Gap:
+        """Return the failed poll of a DataSource; `sentence` is the reason."""
+        from lm_openai.model.report import Gap
+
+        return Gap(definition, self.properties.organization, sentence)
+
     def directory(self) -> Directory:
         """Return the names of this session's organization."""
         from lm_openai.collect.directory import Directory
@@ -127,8 +142,12 @@ class Session:
         return Directory(source, self.properties.flag("openai.users.email"))
 
     def print_counters(self) -> None:
-        """Print the request counts of `-v`, unless the host reads stderr as the value."""
-        if not registry.named(self.options.format).stderr:
+        """Print the request counts of `-v`, unless the host reads stderr as the value.
+
+        Print nothing if the run ended before it had a client.
+        """
+        unused = "client" not in vars(self)
+        if unused or not registry.named(self.options.format).stderr:
             return
         counters = self.client.counters
         self.around.stderr.write(

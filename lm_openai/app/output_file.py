@@ -1,0 +1,125 @@
+"""File of --output: replaced as a whole, and only in a folder where no other user can write."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from lm_openai.errors import Failure, WrongUsage
+
+KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def check(path: str) -> None:
+    """Raise WrongUsage if `replace` would refuse the file, or could not write in its folder."""
+    with _safe_folder(path):
+        effective = os.access in os.supports_effective_ids
+        if not os.access(_folder(path), os.W_OK | os.X_OK, effective_ids=effective):
+            raise WrongUsage(
+                f"--output {path}: this process cannot write in the folder {_folder(path)}; change "
+                f"the folder's owner, or name another folder"
+            )
+
+
+def replace(path: str, text: str, mode: int) -> None:
+    """Replace the file by one with this text and `mode` less the umask; readers never see a part.
+
+    Raises WrongUsage for a file that is refused, and Failure if it cannot be written; then the old
+    file stays.
+    """
+    with _safe_folder(path) as folder:
+        try:
+            _replace(folder, os.path.basename(path), text.encode(), mode)
+        except OSError as reason:
+            raise Failure(
+                f"--output {path} cannot be written: {reason.strerror}; free space in the folder "
+                f"{_folder(path)}, or name another file"
+            ) from None
+
+
+@contextmanager
+def _safe_folder(path: str) -> Iterator[int]:
+    """Open the file's folder for the `with` block; raises WrongUsage for an unsafe folder or file.
+
+    What the block does with the descriptor happens in the folder that was checked.
+    """
+    try:
+        folder = os.open(_folder(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as reason:
+        raise WrongUsage(
+            f"--output {path}: the folder {_folder(path)} cannot be opened: {reason.strerror}; "
+            f"create it, or name another one"
+        ) from None
+    try:
+        _refuse_folder(path, os.fstat(folder))
+        _refuse_file(path, folder)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(path) or "."
+
+
+def _refuse_folder(path: str, status: os.stat_result) -> None:
+    writers = _other_writers(status)
+    if writers:
+        raise WrongUsage(
+            f"--output {path}: {writers} can write in the folder {_folder(path)} and could replace "
+            f"the file; name a file in a folder that only this user can write"
+        )
+
+
+def _other_writers(status: os.stat_result) -> str:
+    """Return who else can write in a folder, besides this user and root; "" if nobody can.
+
+    The sticky bit does not help: another user may have created the name before. The group of a
+    folder of root is accepted, since an administrator chose it.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & stat.S_IWOTH:
+        return "every user of this host"
+    if mode & stat.S_IWGRP and status.st_uid != 0:
+        return "a whole group"
+    return "its owner, another user," if status.st_uid not in (0, os.geteuid()) else ""
+
+
+def _refuse_file(path: str, folder: int) -> None:
+    """Raise WrongUsage if the path names no file, or something that is not a regular file."""
+    name = os.path.basename(path)
+    if name in ("", "-", ".", ".."):
+        raise WrongUsage(
+            f"--output {path!r} names no file; name one, or leave --output out to print on stdout"
+        )
+    with suppress(FileNotFoundError):
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        if not stat.S_ISREG(found):
+            raise WrongUsage(
+                f"--output {path} is {KINDS.get(stat.S_IFMT(found), 'no file')}, not a regular "
+                f"file; remove it, or name another file"
+            )
+
+
+def _replace(folder: int, name: str, encoded: bytes, mode: int) -> None:
+    """Write a temporary file, whose name no collector reads, and rename it."""
+    unfinished = f".lm-openai-{os.urandom(6).hex()}.unfinished"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(unfinished, flags, mode, dir_fd=folder)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(encoded)
+        os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(unfinished, dir_fd=folder)
+        raise
