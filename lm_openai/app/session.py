@@ -127,9 +127,11 @@ class Session:
 
     def gap(self, definition: Definition, sentence: str) -> Gap:
         """Return the failed poll of a DataSource; `sentence` is the reason."""
+        from lm_openai.collect.poll import grouping
         from lm_openai.model.report import Gap
 
-        return Gap(definition, self.properties.organization, sentence)
+        own = self.properties.for_datasource(definition.folder)
+        return Gap(definition, own.organization, sentence, grouping(definition, own))
 
     def directory(self) -> Directory:
         """Return the names of this session's organization."""

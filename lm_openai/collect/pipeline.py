@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from lm_openai.api.client import Client
 from lm_openai.collect.datasource import DataSource
 from lm_openai.collect.evaluation import judge, unjudged
-from lm_openai.collect.poll import Poll
+from lm_openai.collect.poll import Poll, grouping
 from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config.properties import Properties
 from lm_openai.errors import Failure, WrongUsage
@@ -51,6 +51,7 @@ def report(
     return Report(
         definition=definition,
         organization=poll.properties.organization,
+        grouping=grouping(definition, poll.properties),
         time=now,
         start=start,
         end=end,

@@ -17,6 +17,9 @@ from lm_openai.storage.cache import Cache
 from lm_openai.timespans import Window
 
 T = TypeVar("T")
+GROUP_BY = "openai.group.by"
+WHOLE = "organization"
+"""Value of openai.group.by for one total, without dimensions."""
 
 
 class Poll:
@@ -62,6 +65,11 @@ class Poll:
         return self.properties.chosen("projects", project, name)
 
     @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The dimensions in openai.group.by, else the definition's; () for the organization."""
+        return dimensions(self.definition, self.properties)
+
+    @property
     def window(self) -> Window:
         """The span of the snapshot or, with a series, of the series."""
         if self.with_series:
@@ -96,3 +104,20 @@ class Poll:
             self._values[name] = compute()
         value: T = self._values[name]
         return value
+
+
+def dimensions(definition: Definition, properties: Properties) -> tuple[str, ...]:
+    """Return the dimensions in openai.group.by, else the definition's; () for the organization.
+
+    `properties` are the DataSource's own (see Properties.for_datasource).
+    """
+    chosen = properties.words(GROUP_BY) if GROUP_BY in definition.properties else ()
+    if chosen == (WHOLE,):
+        return ()
+    return tuple(dict.fromkeys(chosen)) or definition.dimensions
+
+
+def grouping(definition: Definition, properties: Properties) -> str:
+    """Return the chosen dimensions as text, or "" if they are the definition's own."""
+    chosen = dimensions(definition, properties)
+    return "" if chosen == definition.dimensions else ",".join(chosen) or WHOLE

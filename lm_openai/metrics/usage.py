@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
-from lm_openai.collect.poll import Poll
+from lm_openai.collect.poll import GROUP_BY, WHOLE, Poll
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import Group, UsageQuery
 from lm_openai.errors import ApiFailure, WrongUsage
@@ -91,16 +91,13 @@ def grouping(poll: Poll, what: str, allowed: Group) -> Group:
     `what` names the thing to group in the error. Raises WrongUsage for a dimension that is not
     allowed.
     """
-    chosen = poll.properties.words("openai.group.by") or poll.definition.dimensions
-    if tuple(chosen) == (ORGANIZATION,):
-        return ()
-    for dimension in chosen:
+    for dimension in poll.dimensions:
         if dimension not in allowed:
             raise WrongUsage(
-                f"openai.group.by: {what} has no dimension {dimension!r}; "
-                f"allowed are {', '.join(allowed)}, or {ORGANIZATION} alone"
+                f"{GROUP_BY}: {what} has no dimension {dimension!r}; "
+                f"allowed are {', '.join(allowed)}, or {WHOLE} alone"
             )
-    return tuple(dict.fromkeys(chosen))
+    return poll.dimensions
 
 
 def week(poll: Poll) -> Window:

@@ -31,6 +31,11 @@ class Datapoint(NamedTuple):
         return UNITS[self.unit]
 
     @property
+    def window_total(self) -> bool:
+        """True for a total of the poll's window; the windows of two polls may overlap."""
+        return self.fold == "sum" or "sum" in (self.derived or {})
+
+    @property
     def camel(self) -> str:
         """The name in camel case, as in the vendor's LogicModules: `numModelRequests`."""
         first, *rest = self.name.split("_")

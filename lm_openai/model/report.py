@@ -127,7 +127,8 @@ class Report(NamedTuple):
     `time`, `start` and `end` are Unix seconds; `ages` is data age in seconds by usage kind.
     `failures` are sentences about data that could not be read (empty: everything was read), and
     `notes` are sentences that are worth knowing and not a failure. `series` is empty unless
-    `with_series` is True. `incomplete` is True if instances may be missing.
+    `with_series` is True. `incomplete` is True if instances may be missing. `grouping` is the
+    dimensions of the instances (`project_id,model`), empty for the definition's own.
     """
 
     definition: Definition
@@ -142,6 +143,7 @@ class Report(NamedTuple):
     notes: tuple[str, ...] = ()
     with_series: bool = False
     incomplete: bool = False
+    grouping: str = ""
 
     @property
     def state(self) -> str:
@@ -163,11 +165,12 @@ class Report(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """A failed poll, which has no report; `sentence` is the reason."""
+    """A failed poll, which has no report; `sentence` is the reason, `grouping` as in Report."""
 
     definition: Definition
     organization: str
     sentence: str
+    grouping: str = ""
 
 
 def wildvalue(identifier: str) -> str:

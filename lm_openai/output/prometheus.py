@@ -9,7 +9,9 @@ from lm_openai.errors import Failure
 from lm_openai.model.definition import Datapoint, Definition
 from lm_openai.model.report import Gap, Report
 from lm_openai.model.units import Number, in_base_units, plain
-from lm_openai.output.text import identities, one_line
+from lm_openai.output.text import identities, one_line, poll_tags
+
+WINDOW_TOTAL = ". Each sample is the total of its window and must not be summed over time."
 
 
 class Point(NamedTuple):
@@ -29,7 +31,7 @@ def write(report: Report) -> str:
 def write_all(reports: Iterable[Report], gaps: Iterable[Gap] = ()) -> str:
     """Return several reports as one text in which each metric has one HELP and TYPE line."""
     points = [point for report in reports for point in _points(report)]
-    points += (_success(gap.definition.folder, gap.organization, 0) for gap in gaps)
+    points += (_success(gap, 0) for gap in gaps)
     return _text(points)
 
 
@@ -62,9 +64,13 @@ def _points(report: Report) -> Iterator[Point]:
         for reading in row.readings:
             datapoint, name = declared[reading.datapoint]
             value = in_base_units(reading.value, datapoint.measure)
-            yield Point(name, datapoint.description, labels[row.instance.id], value)
+            yield Point(name, _about(datapoint), labels[row.instance.id], value)
     yield from _info(report)
     yield from _health(report)
+
+
+def _about(datapoint: Datapoint) -> str:
+    return datapoint.description + (WINDOW_TOTAL if datapoint.window_total else "")
 
 
 def _info(report: Report) -> Iterator[Point]:
@@ -78,7 +84,7 @@ def _info(report: Report) -> Iterator[Point]:
 
 
 def _health(report: Report) -> Iterator[Point]:
-    success = _success(report.definition.folder, report.organization, int(not report.failures))
+    success = _success(report, int(not report.failures))
     about = "Unix time of the last poll"
     yield success
     yield Point("openai_poll_timestamp_seconds", about, success.labels, report.time)
@@ -86,9 +92,9 @@ def _health(report: Report) -> Iterator[Point]:
     yield Point("openai_poll_unjudged", about, success.labels, report.unjudged)
 
 
-def _success(folder: str, organization: str, value: int) -> Point:
+def _success(poll: Report | Gap, value: int) -> Point:
     about = "1 if the last poll succeeded completely, 0 if some data is missing"
-    labels = {"datasource": folder, "organization": organization}
+    labels = {"datasource": poll.definition.folder, **poll_tags(poll)}
     return Point("openai_poll_success", about, labels, value)
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from lm_openai.errors import Failure
 from lm_openai.model.definition import Definition
-from lm_openai.model.report import Breach, Instance, Reading, Report, Row
+from lm_openai.model.report import Breach, Gap, Instance, Reading, Report, Row
 
 
 def one_line(text: str) -> str:
@@ -31,18 +31,27 @@ def idle_word(definition: Definition, row: Row) -> str:
     return row_word(definition, row) or "idle"
 
 
-def tags(instance: Instance, organization: str) -> dict[str, str]:
+def poll_tags(report: Report | Gap) -> dict[str, str]:
+    """Return the tags of every series of a poll: organization and, if it is not the own, grouping.
+
+    Without the grouping, totals and the rest of two groupings would be one series.
+    """
+    found = {"grouping": report.grouping, "organization": report.organization}
+    return {key: one_line(value) for key, value in found.items() if value}
+
+
+def tags(report: Report, instance: Instance) -> dict[str, str]:
     """Return the tags that identify an instance's time series.
 
     They are ids, never names; an empty value is left out.
     """
-    found = {**instance.dimensions, "organization": organization}
-    return {key: one_line(value) for key, value in sorted(found.items()) if value}
+    own = {key: one_line(value) for key, value in instance.dimensions.items() if value}
+    return dict(sorted({**own, **poll_tags(report)}.items()))
 
 
 def identities(report: Report) -> dict[str, dict[str, str]]:
     """Return each row's tags by instance id; raises Failure if two rows have the same tags."""
-    found = {row.instance.id: tags(row.instance, report.organization) for row in report.rows}
+    found = {row.instance.id: tags(report, row.instance) for row in report.rows}
     owners: dict[tuple[tuple[str, str], ...], str] = {}
     for identifier, own in found.items():
         owner = owners.setdefault(tuple(own.items()), identifier)

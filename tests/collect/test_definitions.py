@@ -77,6 +77,13 @@ def test_the_title_is_the_name_in_words(folder):
 
 
 @each
+def test_a_datapoint_that_counts_over_the_window_is_declared_as_its_total(folder):
+    for point in datasource.definition(folder).datapoints:
+        counts = "in the window (openai.window" in point.description and point.unit != "percent"
+        assert point.window_total == (counts or "took effect in the window" in point.description)
+
+
+@each
 def test_datapoint_names_are_unique_in_snake_case_and_camel_case(folder):
     spelled = [datapoint.camel.lower() for datapoint in datasource.definition(folder).datapoints]
     assert len(set(spelled)) == len(spelled) == len(set(names(folder)))

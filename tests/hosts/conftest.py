@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -29,6 +30,8 @@ bind-address = "127.0.0.1:{rpc}"
   bind-address = "127.0.0.1:{port}"
   log-enabled = false
 """
+
+FILE = re.compile(r'node_textfile_mtime_seconds\{file="([^"]*)"')
 
 
 class Influx(NamedTuple):
@@ -69,6 +72,47 @@ def influx(
         found = Influx(f"http://127.0.0.1:{port}")
         ready(f"{found.url}/ping", folder / "log")
         found.query("CREATE DATABASE ci")
+        yield found
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+class NodeExporter(NamedTuple):
+    """A running node exporter that reads the files `*.prom` of a folder at each scrape."""
+
+    url: str
+    folder: Path
+
+    def scrape(self) -> dict[str, float]:
+        """Return the values by series, as `name{label="value"}`; fails if the scrape fails."""
+        with urlopen(f"{self.url}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        series = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in series}
+
+    def files(self) -> list[str]:
+        """Return the names of the files that the exporter read."""
+        found = map(FILE.match, self.scrape())
+        return sorted(Path(one[1]).name for one in found if one)
+
+
+@pytest.fixture
+def node_exporter(tool: Callable[[str], str], tmp_path: Path) -> Iterator[NodeExporter]:
+    """Start the node exporter with its textfile collector alone and an empty folder."""
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    (port,) = free_ports(1)
+    words = ["--collector.disable-defaults", "--collector.textfile"]
+    words += [f"--collector.textfile.directory={folder}"]
+    words += [f"--web.listen-address=127.0.0.1:{port}", "--web.disable-exporter-metrics"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            [tool("prometheus-node-exporter"), *words], stdout=log, stderr=log
+        )
+    try:
+        found = NodeExporter(f"http://127.0.0.1:{port}", folder)
+        ready(found.url, tmp_path / "log")
         yield found
     finally:
         server.terminate()

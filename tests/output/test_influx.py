@@ -57,6 +57,15 @@ def test_ids_are_tags_and_names_are_fields():
     assert line["time"] == NANOSECONDS
 
 
+def test_the_rest_and_the_total_of_another_grouping_are_series_of_their_own():
+    other = row(Instance("other", "other", {}), input_tokens=5)
+    own, by_user = (report([other], grouping=grouping) for grouping in ("", "user_id"))
+    first, second = parsed(influx.write_all([own, by_user]))
+
+    assert first["tags"] == {"organization": "acme"}
+    assert second["tags"] == {"grouping": "user_id", "organization": "acme"}
+
+
 def test_the_type_of_a_field_comes_from_the_unit_and_not_from_the_value():
     text = influx.write(report([row(input_tokens=3.0, amount=Decimal("3"), cached_percent=50)]))
 

@@ -140,6 +140,38 @@ def test_a_failed_poll_has_poll_success_0_beside_the_other_polls():
     assert len([name for name, *_ in found if name == "openai_poll_timestamp_seconds"]) == 1
 
 
+def test_series_of_another_grouping_are_series_of_their_own():
+    rest = row(Instance("other", "other", {}), input_tokens=7)
+    gap = Gap(definition(folder="audit"), "acme", "no connection to the API", "organization")
+    reports = [report([rest], grouping=grouping) for grouping in ("", "user_id", "user_id,model")]
+    found = samples(prometheus.write_all(reports, [gap]))
+
+    # three reports with one value, one info and three poll metrics each, and the gap
+    assert len(found) == 3 * 5 + 1
+    polls = [dict(labels) for name, *labels in found if name == "openai_poll_success"]
+    assert [labels.get("grouping") for labels in polls] == [
+        None,
+        "user_id",
+        "user_id,model",
+        "organization",
+    ]
+
+
+def test_the_help_of_a_window_total_warns_against_sums_over_time():
+    points = (
+        Datapoint("total", "tokens", "Total in the window", fold="sum"),
+        Datapoint("both", "tokens", "Two totals", derived={"sum": ["total", "total"]}),
+        Datapoint("share", "percent", "Share of both", derived={"percent": ["total", "both"]}),
+        Datapoint("level", "bytes", "Level", fold="last"),
+        Datapoint("limit", "tokens", "Limit"),
+    )
+    one = Row(instance(), tuple(Reading(point.name, 1) for point in points))
+    lines = prometheus.write(report([one], definition=definition(*points, folder="x"))).splitlines()
+    warned = [line.split()[2] for line in lines if "must not be summed over time" in line]
+
+    assert warned == ["openai_x_total_tokens", "openai_x_both_tokens"]
+
+
 def test_several_reports_share_one_help_line_per_metric():
     other = report([row(images=3)], definition=definition(*images(), folder="images_by_model"))
     second = report([row(input_tokens=2)], organization="umbrella")
