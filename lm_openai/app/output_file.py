@@ -38,7 +38,7 @@ def replace(path: str, text: str, mode: int) -> None:
     """
     with _safe_folder(path) as folder:
         try:
-            _replace(folder, os.path.basename(path), text.encode(), mode)
+            _replace(folder, os.path.basename(path), text.encode(errors="backslashreplace"), mode)
         except OSError as reason:
             raise Failure(
                 f"--output {path} cannot be written: {reason.strerror}; free space in the folder "

@@ -51,11 +51,12 @@ class Surroundings(NamedTuple):
         """Return the surroundings of this process; its streams become UTF-8.
 
         If the process was started with a stream closed, stdin is empty, stderr is discarded and
-        stdout is a stream that is not writable.
+        stdout is a stream that is not writable. Half a surrogate is printed as its escape.
         """
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(encoding="utf-8")
+                written = "strict" if stream is sys.stdin else "backslashreplace"
+                stream.reconfigure(encoding="utf-8", errors=written)
         streams = sys.stdin or _null("r"), sys.stdout or _null("r"), sys.stderr or _null("w")
         return cls(os.environ, *streams, int(time.time()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from lm_openai.api.client import Client
@@ -12,7 +12,7 @@ from lm_openai.collect.poll import Poll, grouping
 from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config.properties import Properties
 from lm_openai.errors import Failure, WrongUsage
-from lm_openai.model import aggregation
+from lm_openai.model import aggregation, names
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.storage.cache import Cache
@@ -45,8 +45,10 @@ def report(
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
     _report_holes(poll)
-    instances = _instances(poll, discovered, samples)
-    chosen = tuple(_chosen(poll, instances, only))
+    instances = _instances(discovered, samples)
+    shown = names.told_apart(instances)
+    chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only)]
+    chosen.sort(key=lambda one: (one.alias.lower(), one.id))
     start, end = poll.covered or poll.window[:2]
     return Report(
         definition=definition,
@@ -58,8 +60,8 @@ def report(
         rows=tuple(_rows(poll, rules, chosen, samples)),
         series=tuple(_series(poll, chosen, samples)),
         ages=poll.ages,
-        failures=tuple(poll.failures),
-        notes=tuple(poll.notes + poll.directory.notes),
+        failures=tuple(map(names.one_line, poll.failures)),
+        notes=tuple(map(names.one_line, poll.notes + poll.directory.notes)),
         with_series=poll.with_series,
         incomplete=poll.incomplete and not only,
     )
@@ -88,20 +90,25 @@ def _report_holes(poll: Poll) -> None:
             poll.report_failure(hole.failure, "figures that need these days are left out")
 
 
-def _instances(
-    poll: Poll, discovered: Iterable[Instance], samples: Iterable[Sample]
-) -> dict[str, Instance]:
-    """Return all instances by id, including those that first appear in a sample."""
+def _instances(discovered: Iterable[Instance], samples: Iterable[Sample]) -> list[Instance]:
+    """Return all instances with clean names, including those that first appear in a sample."""
     found = {instance.id: instance for instance in discovered}
     for sample in samples:
         found.setdefault(sample.instance.id, sample.instance)
-    return dict(sorted(found.items(), key=lambda item: (item[1].alias.lower(), item[0])))
+    return [names.cleaned(instance) for instance in found.values()]
 
 
-def _chosen(poll: Poll, instances: dict[str, Instance], only: Sequence[str]) -> Iterator[Instance]:
-    shown = [instance for instance in instances.values() if poll.shows(instance)]
+def _chosen(
+    poll: Poll, instances: Iterable[Instance], shown: Mapping[str, Instance], only: Sequence[str]
+) -> Iterator[Instance]:
+    """Yield the instances that filters and `only` select.
+
+    `only` may name twins by their own alias, which selects both, or as they are shown.
+    """
+    selected = [instance for instance in instances if poll.shows(instance)]
+    spelled = {one.id: (one.wildvalue, one.alias, shown[one.id].alias) for one in selected}
     for word in only:
-        if any(_named(word, instance) for instance in shown):
+        if any(_named(word, one.id, spelled[one.id]) for one in selected):
             continue
         if poll.failures:
             raise Failure(
@@ -111,14 +118,13 @@ def _chosen(poll: Poll, instances: dict[str, Instance], only: Sequence[str]) -> 
             f"{poll.definition.title} has no instance {word!r}: "
             f"no such name was seen recently; --discover lists all instances"
         )
-    for instance in shown:
-        if not only or any(_named(word, instance) for word in only):
-            yield instance
+    for one in selected:
+        if not only or any(_named(word, one.id, spelled[one.id]) for word in only):
+            yield one
 
 
-def _named(word: str, instance: Instance) -> bool:
-    texts = (instance.wildvalue, instance.alias)
-    return word in (*texts, instance.id) or any(fnmatchcase(text, word) for text in texts)
+def _named(word: str, identifier: str, texts: Sequence[str]) -> bool:
+    return word in (*texts, identifier) or any(fnmatchcase(text, word) for text in texts)
 
 
 def _rows(
@@ -148,7 +154,8 @@ def _missing(poll: Poll, samples: Sequence[Sample]) -> dict[str, Missing]:
 def _series(poll: Poll, chosen: Iterable[Instance], samples: Iterable[Sample]) -> Iterator[Sample]:
     if not poll.with_series:
         return
-    wanted = {instance.id for instance in chosen}
+    wanted = {instance.id: instance for instance in chosen}
     for sample in samples:
         if sample.start is not None and sample.instance.id in wanted:
-            yield sample._replace(values=aggregation.derived(poll.definition, dict(sample.values)))
+            values = aggregation.derived(poll.definition, dict(sample.values))
+            yield sample._replace(instance=wanted[sample.instance.id], values=values)

@@ -9,7 +9,7 @@ from lm_openai.model.definition import Definition
 from lm_openai.model.report import Reading, Report, Row, Values
 from lm_openai.model.units import Number
 from lm_openai.output.ranking import nearest, nearness
-from lm_openai.output.text import one_line, row_word
+from lm_openai.output.text import row_word
 
 NAMED = 3
 """Number of rows that a line names."""
@@ -92,7 +92,7 @@ def _spending(row: Row) -> str:
 
 def _drivers(report: Report) -> str:
     """Return the rows with the greatest cost of the month, and their shares."""
-    costs = [(values_of(row), one_line(row.instance.alias)) for row in report.rows]
+    costs = [(values_of(row), row.instance.alias) for row in report.rows]
     most = sorted(
         (entry for entry in costs if entry[0].get(MONTH, 0) > 0), key=lambda entry: -entry[0][MONTH]
     )
@@ -106,7 +106,7 @@ def _near(rows: Iterable[tuple[Row, Report]]) -> str:
     found = [(reading, row, report) for row, report in rows if (reading := nearest(row))]
     found.sort(key=lambda entry: -nearness(entry[0]))
     return "; ".join(
-        f"{one_line(row.instance.alias)}: {_at_limit(report.definition, row, reading)}"
+        f"{row.instance.alias}: {_at_limit(report.definition, row, reading)}"
         for reading, row, report in found[:NAMED]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from lm_openai.model.names import shortened
 from lm_openai.model.report import Instance, Report
 from lm_openai.model.units import plain
 from lm_openai.output.text import one_line, refuse_duplicates
@@ -45,7 +46,7 @@ def _field(text: str) -> str:
 
     A space follows a final `#`, so that the text does not merge with the separator after it.
     """
-    cleaned = re.sub("#{2,}", "#", " ".join(one_line(text).split()))[: ALIAS_LENGTH - 1]
+    cleaned = shortened(re.sub("#{2,}", "#", " ".join(one_line(text).split())), ALIAS_LENGTH - 1)
     return cleaned + " " if cleaned.endswith("#") else cleaned
 
 

@@ -121,7 +121,7 @@ def _print_attention(
 
 def _urgent(rows: Sequence[tuple[Row, Report]], width: int) -> Table:
     """Return a table of states, instances and causes that is at most `width` wide."""
-    names = [one_line(row.instance.alias) for row, _ in rows]
+    names = [row.instance.alias for row, _ in rows]
     causes = [_cause(report, row) for row, report in rows]
     first = max(map(len, COLORS))
     left = width - first - 2 * GAP
@@ -194,7 +194,7 @@ def _table(definition: Definition, points: Sequence[str], rows: Sequence[Row], w
         [_heading(definition, name), *(_cell(definition, row, name) for row in rows)]
         for name in points
     ]
-    names = ["", *(one_line(row.instance.alias) for row in rows)]
+    names = ["", *(row.instance.alias for row in rows)]
     states = [Text("state"), *(_colored(row.state, state(definition, row)) for row in rows)]
     widths = [max(map(cell_len, column)) for column in columns]
     while len(widths) > 1 and _left(width, widths) < NAME + STATE:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 
 from lm_openai.errors import Failure
 from lm_openai.model.definition import Definition
+from lm_openai.model.names import one_line as one_line
 from lm_openai.model.report import Breach, Gap, Instance, Reading, Report, Row
-
-
-def one_line(text: str) -> str:
-    """Return text with control characters, line ends and lone surrogates replaced by spaces."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", text)
 
 
 def value_word(definition: Definition, reading: Reading) -> str:

@@ -97,3 +97,10 @@ def test_a_full_stdout_of_the_suite_command_is_one_sentence(
 
     assert outcome.stderr == NO_SPACE
     assert outcome.status == (3 if "--format=nagios" in words else 1)
+
+
+def test_half_a_surrogate_in_a_message_ends_no_run() -> None:
+    code = "from lm_openai.app.session import Surroundings as S; S.real().stderr.write(chr(55357))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+
+    assert (ran.returncode, ran.stderr) == (0, rb"\ud83d")

@@ -62,8 +62,11 @@ def test_a_property_without_a_value_is_left_out():
 
 
 def test_a_long_alias_is_cut_to_255_characters():
-    line = logicmonitor.discover(report([row(instance("a", "n" * 400))]))
-    assert len(fields(line)[1]) <= 255
+    line = logicmonitor.discover(report([row(instance("a", "n" * 400 + " / gpt-4o (6jJXna)"))]))
+    alias = fields(line)[1]
+
+    assert len(alias) <= 255
+    assert alias.endswith("nnn / gpt-4o (6jJXna)")
 
 
 def test_a_name_that_ends_in_a_hash_keeps_it():
