@@ -123,7 +123,8 @@ def doctor(format: str, **given: Any) -> int:
 @click.option(
     "--format", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
-def costs(month: str, format: str, **given: Any) -> int:
+@click.option("--bom", is_flag=True, help="begin CSV with a byte order mark, which Excel needs")
+def costs(month: str, format: str, bom: bool, **given: Any) -> int:
     """Print a month's costs, to compare with the invoice.
 
     They are exact and listed by project, line item and UTC day.
@@ -131,11 +132,14 @@ def costs(month: str, format: str, **given: Any) -> int:
     from lm_openai.metrics import monthly_costs
     from lm_openai.output import cost_formats
 
+    if bom and format != "csv":
+        raise WrongUsage(f"--bom works with --format csv, not {format}; leave it out")
     session = Session(parameters.options(given), Surroundings.real())
     directory = session.directory()
     organization = session.properties.organization
     found = monthly_costs.read(session.client, directory, organization, month, session.now)
-    click.echo(cost_formats.render(found, format), nl=False)
+    mark = cost_formats.BYTE_ORDER_MARK if bom else ""
+    click.echo(mark + cost_formats.render(found, format), nl=False)
     for sentence in [found.unfinished if format != "table" else "", *directory.notes]:
         if sentence:
             click.echo(sentence, err=True)

@@ -14,6 +14,10 @@ from lm_openai.output.text import one_line
 
 CENT = Decimal("0.01")
 FORMATS = ("table", "csv", "json")
+BYTE_ORDER_MARK = "\ufeff"
+"""First character of a file that spreadsheets then read as UTF-8."""
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+"""Characters that begin a formula, the wide ones in East Asian versions of spreadsheets."""
 
 
 def cents(amount: Decimal) -> Decimal:
@@ -45,13 +49,16 @@ def table(month: Month) -> str:
 
 
 def comma_separated(month: Month) -> str:
-    """Return CSV with one line per project, line item and day; amounts have all their digits."""
+    """Return CSV with one line per project, line item and day; amounts have all their digits.
+
+    A text that a spreadsheet would execute as a formula begins with an apostrophe.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("day", "project_id", "project_name", "line_item", "amount", "currency"))
     for row in month.rows:
         words = (row.day, row.project_id, row.project_name, row.line_item)
-        writer.writerow((*map(one_line, words), plain(row.amount), month.currency))
+        writer.writerow((*map(_inert, words), plain(row.amount), _inert(month.currency)))
     return text.getvalue()
 
 
@@ -77,6 +84,12 @@ def document(month: Month) -> str:
         )
         + "\n"
     )
+
+
+def _inert(text: str) -> str:
+    """Return text on one line that no spreadsheet takes for a formula, also without its spaces."""
+    shown = one_line(text)
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA) else shown
 
 
 Line = tuple[str, Decimal | None]

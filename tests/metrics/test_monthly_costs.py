@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -269,7 +270,7 @@ words = st.text(min_size=1)
 def test_csv_and_json_keep_every_digit_and_text(
     entries: list[tuple[str, str, int, Decimal]],
 ) -> None:
-    """In CSV a line break becomes a space, because some readers do not accept it in quotes."""
+    """CSV has spaces for line breaks, which some readers reject, and no cell begins a formula."""
     rows = tuple(row(name, item, day, str(amount)) for name, item, day, amount in entries)
     found = Month("2026-10", "acme", rows)
 
@@ -280,9 +281,15 @@ def test_csv_and_json_keep_every_digit_and_text(
         _comparable(one._asdict()) for one in rows
     ]
     assert [_comparable(one) for one in lines] == [
-        _comparable(one._asdict(), one_line) for one in rows
+        _comparable(one._asdict(), in_csv) for one in rows
     ]
     assert document["total"] == monthly_costs.total(rows)
+
+
+def in_csv(text: str) -> str:
+    """Return text as a CSV cell holds it."""
+    shown = one_line(text)
+    return f"'{shown}" if re.match(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]", shown) else shown
 
 
 def _comparable(found: dict[str, Any], spelled: Callable[[str], str] = str) -> tuple[object, ...]:
@@ -297,6 +304,29 @@ def test_csv_has_a_header_and_quotes_what_needs_it() -> None:
     assert lines[1] == '2026-10-01,proj_checkout,Checkout,"gpt-5, input",1.004,usd'
     assert lines[4] == '2026-10-02,proj_research,Research,"the ""big"", one",10.5,usd'
     assert lines[5] == "2026-10-02,none,none,Credit grant,-2.503,usd"
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('=HYPERLINK("http://x","y")', '\'=HYPERLINK("http://x","y")'),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1+1", "' =1+1"),
+        ("\r=1+1", "' =1+1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("a=b", "a=b"),
+        ("2-3", "2-3"),
+    ],
+)
+def test_a_name_in_csv_begins_no_formula_and_an_amount_stays_a_number(name: str, cell: str) -> None:
+    one = Row(name, name, name, "2026-10-02", Decimal("-2.503"))
+    text = cost_formats.comma_separated(Month("2026-10", "acme", (one,)))
+    (found,) = csv.DictReader(io.StringIO(text))
+
+    assert [found[field] for field in ("project_id", "project_name", "line_item")] == [cell] * 3
+    assert found["amount"] == "-2.503"
 
 
 def test_json_holds_the_sums_of_each_project_line_item_and_day() -> None:
@@ -352,9 +382,23 @@ def test_csv_of_a_running_month_is_reported_as_unfinished_on_stderr(
     )
 
 
+def test_csv_begins_with_a_byte_order_mark_on_request(demo: Simulator, home: Path) -> None:
+    words = ("--month", "2026-10", "--format", "csv")
+    plain, marked = ran(demo, home, *words), ran(demo, home, *words, "--bom")
+
+    assert plain.stdout.startswith("day,project_id")
+    assert marked.stdout == "\ufeff" + plain.stdout
+
+
 @pytest.mark.parametrize(
     "words",
-    [("--month", "2026-12"), ("--month", "soon"), (), ("--month", "2026-10", "--format=pdf")],
+    [
+        ("--month", "2026-12"),
+        ("--month", "soon"),
+        (),
+        ("--month", "2026-10", "--format=pdf"),
+        ("--month", "2026-10", "--format=json", "--bom"),
+    ],
 )
 def test_wrong_usage_gives_a_one_line_error_and_exit_status_2(
     demo: Simulator, home: Path, words: tuple[str, ...]
