@@ -117,8 +117,12 @@ class Row(NamedTuple):
     def state(self) -> str:
         """One of STATES: unknown hides a warning, and neither an error nor a critical level."""
         known = LEVELS[self.level]
-        unknown = any(one.breach is None for one in self.unjudged)
-        return max(known, "unknown", key=STATES.index) if unknown else known
+        return max(known, "unknown", key=STATES.index) if self.unknown else known
+
+    @property
+    def unknown(self) -> int:
+        """Number of thresholds whose level is unknown."""
+        return sum(one.breach is None for one in self.unjudged)
 
 
 class Report(NamedTuple):
@@ -160,8 +164,7 @@ class Report(NamedTuple):
     @property
     def unjudged(self) -> int:
         """Number of thresholds without a judgement; one more if instances may be missing."""
-        open_ones = [one for row in self.rows for one in row.unjudged if one.breach is None]
-        return len(open_ones) + self.incomplete
+        return sum(row.unknown for row in self.rows) + self.incomplete
 
 
 class Gap(NamedTuple):

@@ -10,16 +10,24 @@ from lm_openai.model.units import plain
 from lm_openai.output.text import one_line, refuse_duplicates
 
 ALIAS_LENGTH = 255
+UNJUDGED = "unjudged"
+"""Datapoint of every instance; a site alerts on it, since a missing value alone raises no alert."""
 
 
 def write(report: Report) -> str:
-    """Return `wildvalue.datapoint=value` lines; an unknown value has no line, which is No Data."""
+    """Return `wildvalue.datapoint=value` lines; an unknown value has no line, which is No Data.
+
+    The last line of an instance is its number of thresholds that could not be judged, mostly 0.
+    """
     refuse_duplicates(report)
     camel = {datapoint.name: datapoint.camel for datapoint in report.definition.datapoints}
     return "".join(
-        f"{wildvalue}.{camel[reading.datapoint]}={plain(reading.value)}\n"
-        for wildvalue, readings in ((row.instance.wildvalue, row.readings) for row in report.rows)
-        for reading in readings
+        f"{row.instance.wildvalue}.{name}={plain(value)}\n"
+        for row in report.rows
+        for name, value in (
+            *((camel[reading.datapoint], reading.value) for reading in row.readings),
+            (UNJUDGED, row.unknown),
+        )
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
 from hypothesis import given
 
-from lm_openai.model.report import Instance
+from lm_openai.model.report import Breach, Instance, Missing, Unjudged
 from lm_openai.output import logicmonitor
-from tests.support.samples import FLOATS, MONEY, TEXTS, WHOLE, instance, report, row
+from tests.support.replay import replayed
+from tests.support.samples import FLOATS, MONEY, TEXTS, WHOLE, instance, report, row, threshold
 
 BAD_IN_WILDVALUE = re.compile(r"[=:\\#\s.]")
 
@@ -25,11 +27,42 @@ def test_values_are_keyed_by_wildvalue_and_camel_case_name():
         report([row("gpt-4o", num_model_requests=7, amount=Decimal("0.00002510"))])
     )
 
-    assert text == "gpt-4o.numModelRequests=7\ngpt-4o.amount=0.0000251\n"
+    assert text == "gpt-4o.numModelRequests=7\ngpt-4o.amount=0.0000251\ngpt-4o.unjudged=0\n"
 
 
 def test_an_unknown_value_has_no_line():
-    assert logicmonitor.write(report([row("gpt-4o")])) == ""
+    assert logicmonitor.write(report([row("gpt-4o")])) == "gpt-4o.unjudged=0\n"
+
+
+def test_unjudged_counts_the_thresholds_whose_level_is_unknown():
+    """One threshold is certainly critical, since the known part reaches it; two are not judged."""
+    limit = threshold("input_tokens", ">", 1, None, 2)
+    at_least = Unjudged("amount", limit, Missing("not today", 3), Breach(3, limit))
+    others = [Unjudged(name, limit, Missing("not today")) for name in ("input_tokens", "requests")]
+    partly = row("gpt-4o", num_model_requests=7)._replace(unjudged=(at_least, *others))
+    text = logicmonitor.write(report([partly, row("gpt-4.1-mini", num_model_requests=1)]))
+    wildvalue = instance("gpt-4.1-mini").wildvalue
+
+    assert text == (
+        "gpt-4o.numModelRequests=7\ngpt-4o.unjudged=2\n"
+        f"{wildvalue}.numModelRequests=1\n{wildvalue}.unjudged=0\n"
+    )
+
+
+def test_a_failed_usage_kind_shows_in_unjudged_as_in_json(tmp_path):
+    failing = "/organization/usage/completions"
+    text, document = (
+        replayed("rate_limits", tmp_path / form, form, failing=failing).stdout
+        for form in ("logicmonitor", "json")
+    )
+    found = dict(line.split(".unjudged=") for line in text.splitlines() if ".unjudged=" in line)
+    wanted = {
+        one["wildvalue"]: len([open_ for open_ in one["unjudged"] if "level" not in open_])
+        for one in json.loads(document)["instances"]
+    }
+
+    assert {key: int(number) for key, number in found.items()} == wanted
+    assert sum(wanted.values()) > 0
 
 
 def test_discovery_prints_name_id_and_properties():
