@@ -31,7 +31,7 @@ class Option(NamedTuple):
 class Options(NamedTuple):
     """Parsed options; `series` is None if neither --series nor --no-series was given.
 
-    Without `output` the text goes to stdout.
+    Without `output` the text goes to stdout, without `part` it has all instances.
     """
 
     format: str = DEFAULT
@@ -44,6 +44,7 @@ class Options(NamedTuple):
     at: str = ""
     timeout: str = ""
     output: str | None = None
+    part: str | None = None
     verbose: bool = False
 
 
@@ -61,6 +62,7 @@ OPTIONS = (
     Option("--at", "poll as of this time: ISO 8601 or Unix seconds", "TIME"),
     Option("--timeout", "limit of the whole poll in seconds (openai.timeout)", "S"),
     Option("--output", "replace this file as a whole instead of printing on stdout", "FILE"),
+    Option("--part", "only part I of N of the instances, each for a Zabbix master item", "I/N"),
     Option("-v", "print request counts, data ages and notes on stderr"),
 )
 TABLE = {option.flag: option for option in OPTIONS}

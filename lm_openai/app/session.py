@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from lm_openai.config.properties import Properties
     from lm_openai.config.site_files import Site
     from lm_openai.model.definition import Definition
-    from lm_openai.model.report import Gap, Report
+    from lm_openai.model.part import Part
+    from lm_openai.model.report import Gap, Report, Row
     from lm_openai.storage.cache import Cache
 
 LEAST_KEPT, MOST_KEPT = 0.25, 0.5
@@ -124,7 +125,13 @@ class Session:
             discover_only=self.options.discover,
             only=self.options.instances,
         )
-        return report._replace(notes=(*self.site.faults, *report.notes))
+        rows = tuple(self._in_part(report.rows))
+        return report._replace(rows=rows, notes=(*self.site.faults, *report.notes))
+
+    def _in_part(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows of the part that --part names; all rows without it."""
+        part = _part(self.options)
+        return (row for row in rows if part is None or part.holds(row.instance.wildvalue))
 
     def gap(self, definition: Definition, sentence: str) -> Gap:
         """Return the failed poll of a DataSource; `sentence` is the reason."""
@@ -170,12 +177,18 @@ def read_site(environ: Mapping[str, str]) -> Site:
 
 
 def check(options: Options) -> None:
-    """Refuse an invalid --timeout and options that do not go together; raises WrongUsage."""
+    """Refuse an invalid --timeout or --part and options that do not go together.
+
+    Raises WrongUsage.
+    """
     if options.timeout:
         _refuse_timeout(options.timeout)
     if options.series and registry.named(options.format).series is None:
         allowed = [row for row in registry.FORMATS.values() if row.series is not None]
         raise WrongUsage(f"--series works with {registry.names(allowed)}, not {options.format}")
+    if _part(options) and not registry.named(options.format).parts:
+        allowed = [row for row in registry.FORMATS.values() if row.parts]
+        raise WrongUsage(f"--part works with {registry.names(allowed)}, not {options.format}")
 
 
 def wants_series(options: Options) -> bool:
@@ -276,6 +289,17 @@ def moment(text: str) -> int:
 
 def _null(mode: Literal["r", "w"]) -> TextIO:
     return os.fdopen(os.open(os.devnull, os.O_RDWR), mode)
+
+
+def _part(options: Options) -> Part | None:
+    if options.part is None:
+        return None
+    from lm_openai.model import part
+
+    try:
+        return part.parse(options.part)
+    except ValueError as reason:
+        raise WrongUsage(f"--part {options.part!r}: {reason}") from None
 
 
 def _refuse_timeout(text: str) -> None:

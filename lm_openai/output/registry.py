@@ -15,8 +15,9 @@ class Format(NamedTuple):
     has none. `together` allows several DataSources in one run. `errors_on_stdout` is for hosts that
     read nothing else; such a document carries its partial failures itself. `stderr` is False for a
     host that reads stderr as the value. `exit_is_state` makes the exit status the worst state.
-    `mode` is the mode of a file of --output, before the umask. `failed_file` is True if a failed
-    poll replaces that file, because its reader would take the old one for a success.
+    `parts` allows --part. `mode` is the mode of a file of --output, before the umask. `failed_file`
+    is True if a failed poll replaces that file, because its reader would take the old one for a
+    success.
 
     Every module has `write(report)` and `discover(report)`. With `errors_on_stdout` it also has
     `failed(sentence, title)`, with `together` `write_all(reports, gaps)` and with `exit_is_state`
@@ -29,6 +30,7 @@ class Format(NamedTuple):
     errors_on_stdout: bool = False
     stderr: bool = True
     exit_is_state: bool = False
+    parts: bool = False
     mode: int = 0o640
     failed_file: bool = False
 
@@ -46,7 +48,7 @@ FORMATS = {
         Format("influx", series=True, together=True),
         Format("logicmonitor"),
         Format("nagios", together=True, errors_on_stdout=True, exit_is_state=True),
-        Format("zabbix", errors_on_stdout=True, stderr=False),
+        Format("zabbix", errors_on_stdout=True, stderr=False, parts=True),
         Format("prometheus", together=True, mode=0o644, failed_file=True),
     )
 }

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from lm_openai.errors import Failure
-from lm_openai.model.report import Instance, Report
+from lm_openai.model.names import shortened
+from lm_openai.model.report import Instance, Report, Row
 from lm_openai.output.json import text
-from lm_openai.output.text import one_line, refuse_duplicates
+from lm_openai.output.text import limit, one_line, refuse_duplicates
 
 SIZE = 480_000
 """Bytes of a document; the agent rejects 512 KiB."""
+
+ITEMS = 29_999
+"""Dependent items of one master item; discovery stops silently beyond that number."""
 
 ALIAS_LENGTH = 180
 """Characters of an alias; the server rejects an item whose name is longer than 255."""
@@ -17,7 +24,8 @@ ALIAS_LENGTH = 180
 def write(report: Report) -> str:
     """Return a document with values by wildvalue, for dependent items with JSONPath.
 
-    A state is 0 (ok) to 3 (critical). Raises Failure if the document is too large for the agent.
+    A state and the level of a breach are 0 (ok) to 3 (critical). Raises Failure if the document is
+    too large for the agent, or has more instances than the items of one master.
     """
     refuse_duplicates(report)
     document = {
@@ -29,6 +37,9 @@ def write(report: Report) -> str:
             for row in report.rows
         },
         "states": {row.instance.wildvalue: row.level for row in report.rows},
+        "breaches": {
+            row.instance.wildvalue: found for row in report.rows if (found := [*_breaches(row)])
+        },
         "unjudged": {
             row.instance.wildvalue: [one.datapoint for one in row.unjudged]
             for row in report.rows
@@ -43,8 +54,8 @@ def write(report: Report) -> str:
 def discover(report: Report) -> str:
     """Return the array of LLD rows.
 
-    All rows have the same macros; a macro that an instance lacks is empty. Raises Failure if the
-    array is too large for the agent.
+    All rows have the same macros; a macro that an instance lacks is empty. Raises Failure as
+    `write` does.
     """
     refuse_duplicates(report)
     rows = [_macros(row.instance, report.organization) for row in report.rows]
@@ -58,10 +69,25 @@ def failed(sentence: str, title: str) -> str:
     return f"{one_line(sentence)}\n"
 
 
+def _breaches(row: Row) -> Iterator[dict[str, Any]]:
+    """Yield the breached thresholds, also those that the known part of a missing value breaches.
+
+    `polls` is the number of polls in a row after which the threshold takes effect.
+    """
+    found = [one.breach for one in row.readings] + [one.breach for one in row.unjudged]
+    for breach in filter(None, found):
+        yield {
+            "datapoint": breach.threshold.datapoint,
+            "level": breach.level,
+            "limit": limit(breach),
+            "polls": breach.threshold.consecutive,
+        }
+
+
 def _macros(instance: Instance, organization: str) -> dict[str, str]:
     values = {
         "wildvalue": instance.wildvalue,
-        "wildalias": one_line(instance.alias)[:ALIAS_LENGTH],
+        "wildalias": shortened(instance.alias, ALIAS_LENGTH),
         **instance.dimensions,
         **instance.names,
         "organization": organization,
@@ -71,10 +97,17 @@ def _macros(instance: Instance, organization: str) -> dict[str, str]:
 
 def _fitting(report: Report, document: str) -> str:
     size = len(document.encode())
-    if size > SIZE:
+    items = len(report.rows) * _items(report)
+    if size > SIZE or items > ITEMS:
         raise Failure(
-            f"{report.definition.title}: {len(report.rows)} instances need {size // 1000} kB, "
-            f"but Zabbix accepts {SIZE // 1000} kB; select fewer with openai.projects.include or "
-            f".exclude, openai.models.include or .exclude"
+            f"{report.definition.title}: {len(report.rows)} instances need {size // 1000} kB and "
+            f"{items} dependent items, but a Zabbix master item accepts {SIZE // 1000} kB and "
+            f"{ITEMS} items; split them over more master items with --part I/N, or select fewer "
+            f"with openai.projects.include or .exclude, openai.models.include or .exclude"
         )
     return document
+
+
+def _items(report: Report) -> int:
+    """Return the dependent items of one instance: one for each datapoint and one for the state."""
+    return len(report.definition.datapoints) + 1

@@ -8,8 +8,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 
+from lm_openai.collect.datasource import definition as load
 from lm_openai.errors import Failure
-from lm_openai.model.report import Instance
+from lm_openai.model.report import Breach, Instance, Missing, Unjudged
 from lm_openai.output import logicmonitor, zabbix
 from tests.support.samples import MONEY, NOON, TEXTS, WHOLE, instance, report, row, threshold
 
@@ -43,7 +44,13 @@ def test_discovery_without_instances_is_an_empty_array():
 def test_the_document_is_compact_and_holds_values_by_wildvalue():
     text = zabbix.write(
         report(
-            [row("gpt-4o", threshold("input_tokens", ">", 1, None, 2), input_tokens=3)],
+            [
+                row(
+                    "gpt-4o",
+                    threshold("input_tokens", ">", 1, None, 2, consecutive=3),
+                    input_tokens=3,
+                )
+            ],
             failures=("audio: no",),
             ages={"completions": 60},
         )
@@ -51,9 +58,45 @@ def test_the_document_is_compact_and_holds_values_by_wildvalue():
 
     assert text == (
         '{"datasource":"completion_by_model","organization":"acme",'
-        f'"time":{NOON},"values":{{"gpt-4o":{{"input_tokens":3}}}},"states":{{"gpt-4o":3}},"unjudged":{{}},'
+        f'"time":{NOON},"values":{{"gpt-4o":{{"input_tokens":3}}}},"states":{{"gpt-4o":3}},'
+        '"breaches":{"gpt-4o":[{"datapoint":"input_tokens","level":3,"limit":2,"polls":3}]},'
+        '"unjudged":{},'
         '"partial_failures":["audio: no"],"data_age_seconds":{"completions":60}}\n'
     )
+
+
+def test_breaches_are_listed_by_wildvalue_with_those_of_a_known_part():
+    tokens = threshold("input_tokens", ">=", 1, 5, 9, consecutive=2)
+    requests = threshold("num_model_requests", "<", 100)
+    amount = threshold("amount", ">", 1, None, 2)
+    bad = row("a", tokens, requests, input_tokens=5, num_model_requests=99)
+    partly = row("b")._replace(
+        unjudged=(
+            Unjudged("amount", amount, Missing("not today", Decimal("2.5")), Breach(3, amount)),
+            Unjudged("input_tokens", tokens, Missing("not today")),
+        )
+    )
+    document = json.loads(zabbix.write(report([bad, partly, row("c", tokens, input_tokens=0)])))
+
+    assert document["breaches"] == {
+        "a": [
+            {"datapoint": "input_tokens", "level": 2, "limit": 5, "polls": 2},
+            {"datapoint": "num_model_requests", "level": 1, "limit": 100, "polls": 1},
+        ],
+        "b": [{"datapoint": "amount", "level": 3, "limit": 2, "polls": 1}],
+    }
+    assert document["states"] == {"a": 2, "b": 3, "c": 0}
+    assert document["unjudged"] == {"b": ["amount", "input_tokens"]}
+
+
+def test_more_instances_than_the_items_of_a_master_are_refused():
+    """Rate limits have 19 datapoints and the state: 1499 x 20 = 29980, 1500 x 20 = 30000."""
+    limits = load("rate_limits")
+    rows = [row(f"model-{number}", tpm_used=number) for number in range(1500)]
+    for print_it in (zabbix.write, zabbix.discover):
+        assert print_it(report(rows[:1499], definition=limits))
+        with pytest.raises(Failure, match=r"1500 instances need .* kB and 30000 dependent items, "):
+            print_it(report(rows, definition=limits))
 
 
 def test_a_document_too_large_for_the_agent_names_the_properties_that_reduce_it():
@@ -62,12 +105,13 @@ def test_a_document_too_large_for_the_agent_names_the_properties_that_reduce_it(
         with pytest.raises(Failure) as raised:
             print_it(report(rows))
         assert "20000 instances" in str(raised.value)
+        assert "split them over more master items with --part I/N" in str(raised.value)
         assert "openai.projects.include or .exclude" in str(raised.value)
         assert "openai.models.include or .exclude" in str(raised.value)
 
 
 def test_a_document_just_under_the_limit_is_printed():
-    rows = [row(f"model-{number}", input_tokens=number) for number in range(9_000)]
+    rows = [row(f"model-{number:080}", input_tokens=number) for number in range(2_100)]
     assert 400_000 < len(zabbix.write(report(rows)).encode()) <= zabbix.SIZE < 512 * 1024
 
 
@@ -80,8 +124,11 @@ def test_a_failure_is_one_line_that_is_neither_json_nor_a_number():
 
 
 def test_a_long_alias_leaves_room_for_an_item_name():
-    rows = json.loads(zabbix.discover(report([row(instance("a", "n" * 400))])))
+    alias = f"{'n' * 400} / gpt-4o-mini (6jJXna)"
+    rows = json.loads(zabbix.discover(report([row(instance("a", alias))])))
+
     assert len(rows[0]["{#WILDALIAS}"]) <= 180
+    assert rows[0]["{#WILDALIAS}"].endswith("nnn / gpt-4o-mini (6jJXna)")
 
 
 @pytest.mark.parametrize("writer", [zabbix, logicmonitor])
