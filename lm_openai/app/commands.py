@@ -178,20 +178,28 @@ def demo(folders: Sequence[str], everything: bool) -> int:
 @click.option("--at", metavar="TIME", default="", help="stop the clock: ISO 8601 or Unix seconds")
 @click.option("--scale", default="", metavar="projects=N,models=M", help="size (default 12 and 24)")
 @click.option(
+    "--lag",
+    type=click.IntRange(0),
+    metavar="SECONDS",
+    help="seconds after which usage and costs arrive; by default each kind's own, in lumps",
+)
+@click.option(
     "--fault",
     "faults",
     multiple=True,
     metavar="KIND[:PATH][:NAME=VALUE]...",
     help="inject a fault, e.g. 429:*/costs:times=2; an unknown kind lists all",
 )
-def simulate(port: int, seed: int, at: str, scale: str, faults: Sequence[str]) -> int:
+def simulate(
+    port: int, seed: int, at: str, scale: str, lag: int | None, faults: Sequence[str]
+) -> int:
     """Serve the demo organization's API for other tools.
 
     It runs in the foreground and prints the environment variables that point to it.
     """
     import sys
 
-    from lm_openai.simulator import Simulator, parse_fault, run_forever
+    from lm_openai.simulator import Simulator, late, parse_fault, run_forever
 
     size = sizes(scale)
     try:
@@ -202,6 +210,7 @@ def simulate(port: int, seed: int, at: str, scale: str, faults: Sequence[str]) -
             faults=[parse_fault(text) for text in faults],
             projects=size.get("projects", 12),
             models=size.get("models", 24),
+            **({} if lag is None else late(lag)),
         )
         run_forever(simulator, sys.stdout)
     except ValueError as error:

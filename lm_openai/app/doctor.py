@@ -11,7 +11,8 @@ from lm_openai.config import paths, threshold_files
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import api_probes
 from lm_openai.metrics.api_probes import Probes
-from lm_openai.timespans import DAY, HOUR
+from lm_openai.metrics.billing_days import calendar
+from lm_openai.timespans import DAY, HOUR, iso, newborn_day
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
@@ -46,8 +47,10 @@ def findings(session: Session) -> Iterator[Finding]:
         return
     yield _skew(session)
     probes = api_probes.probe(session.client, session.now)
-    yield from _scopes(probes, _costs(session.client, session.now))
+    costs = _costs(session.client, session.now)
+    yield from _scopes(probes, costs)
     yield from _kinds(probes)
+    yield from _cover(session.client, probes, costs, session.now)
     yield _audit(probes)
     yield _newest(probes, session.now)
 
@@ -146,9 +149,9 @@ def _skew(session: Session) -> Finding:
 
 
 def _costs(client: Client, now: int) -> bool | ApiFailure:
-    """Request today's costs, which need the same scope as usage."""
-    today = now // DAY * DAY
-    (result,) = client.together([lambda: bool(list(client.costs(today, today + DAY)))])
+    """Request the costs that figures need; they need the same scope as usage."""
+    days = calendar(now)
+    (result,) = client.together([lambda: bool(list(client.costs(days.earliest, days.tomorrow)))])
     return result
 
 
@@ -174,8 +177,21 @@ def _kinds(probes: Probes) -> Iterator[Finding]:
     """Yield the usage kinds that fail although another one succeeds."""
     if api_probes.granted(probes.newest.values()):
         for kind, result in probes.newest.items():
-            if isinstance(result, ApiFailure):
+            if isinstance(result, ApiFailure) and result.kind != "incomplete":
                 yield Finding(f"usage/{kind}", BAD, str(result))
+
+
+def _cover(client: Client, probes: Probes, costs: bool | ApiFailure, now: int) -> Iterator[Finding]:
+    """Report the minutes of usage and the days of costs that responses lack."""
+    holes, client.holes = client.holes, []
+    lacking = [hole.failure for hole in holes if hole.start != newborn_day(now)]
+    failed = api_probes.failures([costs, *probes.newest.values()])
+    lacking += [failure for failure in failed if failure.kind == "incomplete"]
+    yield from (Finding("cover", BAD, str(failure)) for failure in lacking)
+    if not failed and not lacking:
+        hours, first = api_probes.NEWEST_SOUGHT // HOUR, iso(calendar(now).earliest)[:10]
+        whole = f"no minute of usage is missing in the last {hours} hours, no day of costs"
+        yield Finding("cover", GOOD, f"{whole} since {first}")
 
 
 def _audit(probes: Probes) -> Finding:

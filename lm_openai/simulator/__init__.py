@@ -24,6 +24,7 @@ from lm_openai.simulator.server import (
     Request,
     Server,
 )
+from lm_openai.simulator.usage import KINDS
 
 __all__ = [
     "ADMIN_KEY",
@@ -33,6 +34,7 @@ __all__ = [
     "Fault",
     "Request",
     "Simulator",
+    "late",
     "parse_fault",
     "run_forever",
 ]
@@ -142,6 +144,11 @@ class Simulator:
         return State(
             self.organization, int(self.now), self.settings, self.token_life, self.audit_delay
         )
+
+
+def late(seconds: int) -> dict[str, Any]:
+    """Return the arguments of a Simulator whose usage and costs all arrive `seconds` late."""
+    return {"lag": 0.0, "delays": dict.fromkeys((*KINDS, "costs"), seconds)}
 
 
 def run_forever(simulator: Simulator, out: TextIO) -> None:

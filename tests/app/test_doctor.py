@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 import trustme
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.app.doctor import (
@@ -37,6 +40,7 @@ from tests.support.demo_polls import WEDNESDAY
 from tests.support.paths import ROOT
 from tests.support.surroundings import environment
 
+NOVEMBER_15 = 1794700800
 LOCAL = ["key", "thresholds", "cache"]
 Examine = Callable[..., dict[str, Finding]]
 
@@ -90,6 +94,7 @@ def test_a_good_key_passes_every_check(demo: Simulator, examined: Examine) -> No
         "api.management.read",
         "api.usage.read",
         "api.audit_logs.read",
+        "cover",
         "audit",
         "data",
     ]
@@ -101,6 +106,35 @@ def test_it_sends_one_request_per_usage_kind_and_four_others(
     examined(demo.url)
 
     assert len(demo.requests) == len(USAGE_KINDS) + 4
+
+
+# The cover of responses
+
+
+def lacking_a_day(demo: Simulator, httpserver: HTTPServer) -> None:
+    """Serve the demo organization without the costs of 2026-11-15."""
+
+    def passed_on(request: Request) -> Response:
+        found = requests.get(
+            demo.url + request.path, request.args.to_dict(flat=False), headers=dict(request.headers)
+        )
+        page = found.json()
+        if request.path.endswith("/costs"):
+            page["data"] = [one for one in page["data"] if one["start_time"] != NOVEMBER_15]
+        return Response(json.dumps(page), found.status_code, content_type="application/json")
+
+    httpserver.expect_request(re.compile("/.*")).respond_with_handler(passed_on)
+
+
+def test_a_day_that_costs_lack_is_found(
+    demo: Simulator, httpserver: HTTPServer, examined: Examine
+) -> None:
+    lacking_a_day(demo, httpserver)
+
+    cover = examined(httpserver.url_for("").rstrip("/"))["cover"]
+
+    assert cover.verdict == BAD
+    assert "2026-11-15T00:00:00Z to 2026-11-16T00:00:00Z" in cover.text
 
 
 # The key
