@@ -16,7 +16,6 @@ from lm_openai.model import aggregation, names
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.storage.cache import Cache
-from lm_openai.timespans import newborn_day
 
 
 def report(
@@ -44,7 +43,6 @@ def report(
     samples = () if discover_only else tuple(_samples(datasource, poll, discovered))
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
-    _report_holes(poll)
     instances = _instances(discovered, samples)
     shown = names.told_apart(instances)
     chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only)]
@@ -80,14 +78,6 @@ def _samples(
                 f"not declare; please report this"
             )
         yield sample
-
-
-def _report_holes(poll: Poll) -> None:
-    """Report the days that costs lack."""
-    holes, poll.client.holes = poll.client.holes, []
-    for hole in holes:
-        if hole.start != newborn_day(poll.now):
-            poll.report_failure(hole.failure, "figures that need these days are left out")
 
 
 def _instances(discovered: Iterable[Instance], samples: Iterable[Sample]) -> list[Instance]:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from lm_openai.api.endpoints import COST_DIMENSIONS
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import cost_forecast
-from lm_openai.metrics.billing_days import Calendar, Days, calendar, daily_mean, total
+from lm_openai.metrics.billing_days import (
+    AVERAGED_DAYS,
+    Calendar,
+    Days,
+    calendar,
+    daily_mean,
+    total,
+)
 from lm_openai.metrics.budgets import Budget
 from lm_openai.metrics.usage import grouping, instance
 from lm_openai.model.aggregation import PLACES, dollar_percent
@@ -68,6 +75,22 @@ def discover(poll: Poll) -> Iterator[Instance]:
     for group in found.groups:
         if group in found.listed or not dimensions:
             yield in_currency(poll, instance(poll, dimensions, group), found.currency)
+
+
+def _report_holes(poll: Poll, grouped: bool) -> None:
+    """Report the days that the response lacks.
+
+    Groups may be missing if one of the days counts in a figure that has a threshold: those of this
+    month and of the last 7 days.
+    """
+    dates = calendar(poll.now)
+    judged = min(dates.month, *dates.complete(AVERAGED_DAYS))
+    holes, poll.client.holes = poll.client.holes, []
+    for hole in holes:
+        if hole.start != newborn_day(poll.now):
+            left_out = "figures that need these days are left out"
+            hidden = grouped and hole.end > judged
+            poll.report_failure(hole.failure, left_out, hides_instances=hidden)
 
 
 def _ungrouped(failure: ApiFailure, dimensions: Iterable[str]) -> ApiFailure:
@@ -129,6 +152,7 @@ def read(poll: Poll, start: int, end: int, group_by: Sequence[str] = ()) -> Bill
         poll.notes.append(f"the API lists no costs before {iso(first)[:10]}; they count as 0")
     zeros = {day: Decimal(0) for day in range(start, end, DAY) if day in empty}
     lacking = sorted(set(range(start, end, DAY)).difference(found.received, zeros))
+    _report_holes(poll, grouped=bool(group_by))
     groups = {group: {**zeros, **days} for group, days in found.groups.items()}
     return found._replace(groups=groups, lacking=lacking)
 

@@ -983,6 +983,23 @@ def test_a_figure_that_cannot_exist_is_not_unknown_if_the_bill_lacks_a_day(tmp_p
     assert "2026-10-03" in outcome.stderr
 
 
+@pytest.mark.parametrize(("place", "unknown"), [(2, False), (-3, True)])
+@pytest.mark.parametrize("folder", ["cost_by_organization", "cost_by_project"])
+def test_groups_may_be_missing_only_if_a_judged_day_is(
+    folder: str, place: int, unknown: bool, tmp_path: Path
+) -> None:
+    """A day early in last month hides no instance that a threshold could have judged."""
+    record = replay.Record.of(folder)
+    (bill,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
+    record = without_days(record, place % len(bill.answer["data"]))
+
+    with replay.answering(record) as url:
+        document = json.loads(replay.collected(folder, record, url, tmp_path).stdout)
+
+    assert len(document["partial_failures"]) == 1
+    assert (document["unjudged"] > 0) == unknown
+
+
 def test_days_before_the_start_of_the_history_count_as_0_with_a_note(tmp_path: Path) -> None:
     record = without_days(replay.Record.of("cost_by_organization"), *range(10))
     (bill,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
