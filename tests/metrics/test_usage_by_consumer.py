@@ -71,16 +71,16 @@ def project(demo: Simulator, case: str) -> str:
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS)
-@pytest.mark.parametrize("top", [1, 3, 100])
-def test_consumers_and_other_add_up_to_the_organization(poll: Any, grouping: str, top: int) -> None:
+def test_consumers_and_other_add_up_to_the_organization(poll: Any, grouping: str) -> None:
     whole = poll(group_by="organization")
-    parts = poll(group_by=grouping, top=top)
 
     assert [row["id"] for row in whole["instances"]] == ["organization"]
-    assert total(parts) == total(whole)
     assert min(total(whole).values()) > 0
-    assert "other" in demo_polls.values(parts)
-    assert len(parts["instances"]) <= top + 1
+    for top in (1, 3, 100):
+        parts = poll(group_by=grouping, top=top)
+        assert total(parts) == total(whole)
+        assert "other" in demo_polls.values(parts)
+        assert len(parts["instances"]) <= top + 1
 
 
 def test_totals_equal_those_of_the_datasources_of_each_kind(poll: Any) -> None:
