@@ -125,6 +125,7 @@ def _converted(name: str, value: str) -> Any:
         "skip": int,
         "size": int,
         "rows": int,
+        "start": int,
         "seconds": float,
         "per_second": float,
     }

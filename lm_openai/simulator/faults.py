@@ -23,8 +23,8 @@ class Fault(NamedTuple):
     `missing` removes, or `replace` sets to the JSON `value`, at every depth; `rows` the number of
     list rows that `missing` and `replace` change (None: all, and the fields around them);
     `location` the target of `redirect`; `code` the error code of `quota`. `rate` answers 429 beyond
-    `per_second` requests. `grouping` refuses costs by user and project, or by the dimension
-    `field`.
+    `per_second` requests. `hole` removes the bucket that begins at `start`. `grouping` refuses
+    costs by user and project, or by the dimension `field`.
     """
 
     kind: str
@@ -38,6 +38,7 @@ class Fault(NamedTuple):
     value: str = "null"
     rows: int | None = None
     per_second: float = 6.0
+    start: int = 0
     location: str = "/v1/elsewhere"
     code: str = "insufficient_quota"
 
@@ -155,6 +156,13 @@ def _missing(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -
     return _edited(respond(), lambda page: _change(_rows(page, fault), fault.field))
 
 
+def _hole(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
+    def remove(page: dict[str, Any]) -> None:
+        page["data"] = [row for row in page["data"] if row.get("start_time") != fault.start]
+
+    return _edited(respond(), remove)
+
+
 def _replace(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
     value = json.loads(fault.value)
     return _edited(respond(), lambda page: _change(_rows(page, fault), fault.field, value))
@@ -221,6 +229,7 @@ KINDS: dict[str, Callable[[Fault, RequestInfo, Callable[[], Response]], Response
     "missing": _missing,
     "replace": _replace,
     "rate": _rate,
+    "hole": _hole,
     "huge": _huge,
     "redirect": _redirect,
     "closed": _closed,

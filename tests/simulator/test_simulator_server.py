@@ -641,6 +641,13 @@ class TestFaults:
         statuses = [get(simulator, self.path).status_code for _ in range(4)]
         assert statuses == [200, 200, 429, 429]
 
+    def test_the_hole_fault_removes_one_bucket(self, simulator):
+        simulator.fault("hole", "*/costs", start=MIDNIGHT - 2 * DAY)
+        page = get(simulator, "/organization/costs", start_time=MIDNIGHT - 3 * DAY, limit=3).json()
+        days = [bucket["start_time"] for bucket in page["data"]]
+        assert days == [MIDNIGHT - 3 * DAY, MIDNIGHT - DAY]
+        assert parse_fault(f"hole:start={MIDNIGHT}").start == MIDNIGHT
+
     def test_a_fault_is_parsed_from_one_word(self):
         assert parse_fault("429:*/costs:times=2:retry_after=1") == Fault(
             "429", path="*/costs", times=2, retry_after="1"
