@@ -62,6 +62,7 @@ def report(
         notes=tuple(map(names.one_line, poll.notes + poll.directory.notes)),
         with_series=poll.with_series,
         incomplete=poll.incomplete and not only,
+        only=tuple(only),
     )
 
 

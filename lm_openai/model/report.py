@@ -33,6 +33,10 @@ class Instance(NamedTuple):
         """The id in characters that every host accepts; it never changes."""
         return wildvalue(self.id)
 
+    def is_named(self, word: str) -> bool:
+        """Return True if the word is its wildvalue, alias or id."""
+        return word in (self.wildvalue, self.alias, self.id)
+
 
 class Missing(NamedTuple):
     """Reason why a datapoint cannot be computed, and the value of the part that is known.
@@ -132,7 +136,8 @@ class Report(NamedTuple):
     `failures` are sentences about data that could not be read (empty: everything was read), and
     `notes` are sentences that are worth knowing and not a failure. `series` is empty unless
     `with_series` is True. `incomplete` is True if instances may be missing. `grouping` is the
-    dimensions of the instances (`project_id,model`), empty for the definition's own.
+    dimensions of the instances (`project_id,model`), empty for the definition's own. `only`
+    holds the names and globs of the requested instances (empty: all).
     """
 
     definition: Definition
@@ -148,6 +153,14 @@ class Report(NamedTuple):
     with_series: bool = False
     incomplete: bool = False
     grouping: str = ""
+    only: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """True if one instance was requested, by its exact name, and no other has that name."""
+        return len(self.only) == len(self.rows) == 1 and self.rows[0].instance.is_named(
+            self.only[0]
+        )
 
     @property
     def state(self) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from decimal import ROUND_DOWN, Decimal
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
 
-from lm_openai.model.definition import Datapoint, Definition
-from lm_openai.model.report import LEVELS, Gap, Reading, Report, Row, Unjudged
-from lm_openai.model.report import STATES as REPORT_STATES
+from lm_openai.model.definition import Definition
+from lm_openai.model.report import LEVELS, Breach, Gap, Reading, Report, Row, Unjudged
 from lm_openai.model.thresholds import ERROR, Threshold
 from lm_openai.model.units import Number, plain
+from lm_openai.output.perfdata import perfdata
+from lm_openai.output.ranking import nearest, nearness, ranked
 from lm_openai.output.text import idle_word, limit, one_line, value_word
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -27,21 +26,16 @@ STATES = {
 WORSE = (OK, WARNING, UNKNOWN, CRITICAL)
 """States from good to bad; UNKNOWN may hide any state, so only CRITICAL is worse."""
 
-LINE = 7_900
-"""Maximum bytes of the first line; Nagios 4 cuts perfdata at byte 8,180."""
+LINE, TEXT = 7_900, 1_200
+"""Maximum bytes of the first line, since Nagios 4 at times cuts the output at byte 8,190, and the
+bytes of it that are kept free for the text, so that a longer text does not remove perfdata."""
 NAMED, LISTED = 5, 50
 """Maximum instances that the status line names, and that have a line below it."""
 ALIAS, SENTENCE = 80, 600
 """Maximum characters of an alias and of a sentence; JSON prints them whole."""
+PLACES, MONEY_PLACES = 2, 6
+"""Decimal places of a number in the text, and of an amount of money."""
 
-RANGES = {
-    ">": "~:{}",
-    ">=": "@{}:",
-    "<": "{}:",
-    "<=": "@~:{}",
-    "=": "@{0}:{0}",
-    "!=": "{0}:{0}",
-}
 # in words, since Nagios removes < and > from its mails
 PHRASES = {
     ">": "over",
@@ -59,7 +53,7 @@ def write(report: Report) -> str:
     Only the first line has perfdata, with one space between items: Nagios and Icinga read a
     second block differently.
     """
-    rows = _worst(report)
+    rows = _ranked(report)
     return "".join(f"{line}\n" for line in (_first(report, rows), *_below(report, rows)))
 
 
@@ -88,7 +82,7 @@ def write_all(reports: Sequence[Report], gaps: Sequence[Gap] = ()) -> str:
 
     There is no perfdata: it would not fit, and labels of two DataSources would collide.
     """
-    found = [(status(one), one.definition.title, _headline(one, _worst(one))) for one in reports]
+    found = [(status(one), one.definition.title, _headline(one, _ranked(one))) for one in reports]
     for gap in gaps:
         title = gap.definition.title
         found.append((UNKNOWN, title, failed(gap.sentence, title).rstrip("\n")))
@@ -107,61 +101,58 @@ def status_all(reports: Sequence[Report], gaps: Sequence[Gap] = ()) -> int:
     return max(states, key=WORSE.index, default=UNKNOWN)
 
 
-def range_of(threshold: Threshold, level: int) -> str:
-    """Return a level's limit (1 warning, 2 error, 3 critical) as a Nagios range, "" if it is off.
-
-    The range alerts for exactly the values that reach the level, as defined by the Monitoring
-    Plugins guidelines.
-    """
-    bound = threshold.limits[level - 1]
-    return "" if bound is None else RANGES[threshold.operator].format(plain(bound))
-
-
-def _worst(report: Report) -> list[Row]:
-    """Return the rows, the worst first and the idle last."""
-    return sorted(report.rows, key=lambda row: (-REPORT_STATES.index(row.state), row.idle))
+def _ranked(report: Report) -> list[Row]:
+    """Return the rows by state, then by nearness to a threshold; the idle ones come last."""
+    graphed = [name for graph in report.definition.graphs for name in graph.datapoints]
+    return ranked(report.rows, (), graphed)
 
 
 def _first(report: Report, rows: Sequence[Row]) -> str:
-    """Return the status line.
-
-    Perfdata of an instance that does not fit is left out as a whole; the text counts these
-    instances.
-    """
+    """Return the status line; its text counts the instances whose perfdata does not fit."""
     text = _headline(report, rows)
-    blocks = list(filter(None, _perfdata(report, rows)))
-    kept = list(_fitting(blocks, LINE - len(text.encode()) - 80))
-    if len(kept) < len(blocks):
-        left = _count(len(blocks) - len(kept), "instance")
-        text += f"; perfdata of {left} left out, see --instance"
-    return f"{text} | {' '.join(kept)}" if kept else text
-
-
-def _fitting(blocks: Iterable[str], room: int) -> Iterator[str]:
-    for block in blocks:
-        room -= len(block.encode()) + 1
-        if room < 0:
-            return
-        yield block
+    items, left = perfdata(report, LINE - max(TEXT, len(text.encode()) + 80))
+    if left:
+        text += f", perfdata of {_count(left, 'instance')} left out, see --instance"
+    return f"{text} | {items}" if items else text
 
 
 def _headline(report: Report, rows: Sequence[Row]) -> str:
-    bad = [row for row in rows if row.state != "ok"]
-    if not rows:
-        text = "no instance in use"
-    elif len(rows) == 1:
-        text = _about(report.definition, rows[0], NAMED)
-    elif bad:
-        text = f"{len(bad)} of {_count(len(rows), 'instance')}: " + "; ".join(
-            _about(report.definition, row, 1) for row in bad[:NAMED]
-        )
-        text += f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    else:
-        idle = sum(row.idle for row in rows)
-        text = _count(len(rows), "instance") + (f", {idle} idle" if idle else "")
+    text = ", ".join(_summary(report.definition, rows))
     if report.failures:
-        text += f"; some data is missing: {_clean(report.failures[0])[:SENTENCE]}"
+        text += f", some data is missing: {_clean(report.failures[0])[:SENTENCE]}"
     return f"{report.definition.title.upper()} {WORDS[status(report)]} - {text}"
+
+
+def _summary(definition: Definition, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the parts of the text: the worst instances, or the one nearest to a threshold."""
+    bad = [row for row in rows if row.state != "ok"]
+    if len(rows) < 2:
+        yield _about(definition, rows[0], NAMED) if rows else "no instance in use"
+    elif bad:
+        first, *others = (_about(definition, row, 1) for row in bad[:NAMED])
+        yield f"{len(bad)} of {_count(len(rows), 'instance')}: {first}"
+        yield from others
+        if len(bad) > NAMED:
+            yield f"and {len(bad) - NAMED} more"
+    else:
+        yield _count(len(rows), "instance")
+        idle = sum(row.idle for row in rows)
+        if idle:
+            yield f"{idle} idle"
+        yield from _nearest(definition, rows)
+
+
+def _nearest(definition: Definition, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the instance, value and lowest limit of the reading nearest to its threshold."""
+    found = [(row, reading) for row in rows if (reading := nearest(row))]
+    if not found:
+        return
+    row, reading = max(found, key=lambda pair: nearness(pair[1]))
+    assert reading.threshold
+    limits = enumerate(reading.threshold.limits, 1)
+    lowest = Breach(next(level for level, bound in limits if bound is not None), reading.threshold)
+    yield f"nearest to a limit: {_alias(row)}: {_reading_text(definition, reading)}"
+    yield _limit_text(definition, reading.datapoint, lowest)
 
 
 def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
@@ -179,13 +170,16 @@ def _about(definition: Definition, row: Row, number: int) -> str:
     texts = list(_texts(definition, row))[:number]
     if row.idle and row.state == "ok":
         texts = [idle_word(definition, row)]
-    alias = _clean(row.instance.alias)[:ALIAS].rstrip() or row.instance.wildvalue
-    return f"{alias}: {', '.join(texts) or 'no value'}"
+    return f"{_alias(row)}: {', '.join(texts) or 'no value'}"
+
+
+def _alias(row: Row) -> str:
+    return _clean(row.instance.alias)[:ALIAS].rstrip() or row.instance.wildvalue
 
 
 def _texts(definition: Definition, row: Row) -> Iterator[str]:
-    """Yield certain breaches, what cannot be judged, then all other readings."""
-    readings = sorted(row.readings, key=lambda reading: -reading.level)
+    """Yield certain breaches, what cannot be judged, then all others by nearness to a limit."""
+    readings = sorted(row.readings, key=lambda one: (-one.level, -nearness(one)))
     severe = [reading for reading in readings if reading.level >= ERROR]
     yield from (_reading_text(definition, reading) for reading in severe)
     unjudged = sorted(row.unjudged, key=lambda one: one.breach is None)
@@ -205,74 +199,36 @@ def _unjudged_text(definition: Definition, unjudged: Unjudged) -> str:
 
 
 def _reading_text(definition: Definition, reading: Reading) -> str:
-    uom = definition.datapoint(reading.datapoint).measure.uom
-    shown = value_word(definition, reading) or f"{_readable(reading.value)}{uom}"
-    text = f"{reading.datapoint} {shown}"
+    datapoint = definition.datapoint(reading.datapoint)
+    places = MONEY_PLACES if datapoint.unit == "dollars" else PLACES
+    number = f"{_readable(reading.value, places, reading.threshold)}{datapoint.measure.uom}"
+    text = f"{reading.datapoint} {value_word(definition, reading) or number}"
     if not reading.breach:
         return text
-    phrase = PHRASES[reading.breach.threshold.operator]
-    return f"{text} ({LEVELS[reading.level]} {phrase} {plain(limit(reading.breach))}{uom})"
+    return f"{text} ({_limit_text(definition, reading.datapoint, reading.breach)})"
 
 
-def _readable(value: Number) -> str:
-    """Return the value as text; from 1 up, with at most two decimal places.
+def _limit_text(definition: Definition, datapoint: str, breach: Breach) -> str:
+    """Return the level and its limit, such as `error at or over 90%`."""
+    uom = definition.datapoint(datapoint).measure.uom
+    phrase = PHRASES[breach.threshold.operator]
+    return f"{LEVELS[breach.level]} {phrase} {plain(limit(breach))}{uom}"
 
-    They are cut and not rounded, so that 89.999 does not look like 90, which may be a limit.
+
+def _readable(value: Number, places: int, threshold: Threshold | None) -> str:
+    """Return the value as text; from 1 up, rounded half even to at most `places` places.
+
+    It has more places where fewer would be on the other side of a limit: 89.999 is not 90.
     """
     exact = Decimal(plain(value))
-    if 1 <= abs(exact) < 10**15:
-        exact = exact.quantize(Decimal("0.01"), ROUND_DOWN)
-    return plain(exact)
-
-
-def _perfdata(report: Report, rows: Iterable[Row]) -> Iterator[str]:
-    """Yield the items of each row as one text; labels do not depend on the order of `rows`."""
-    labels = _labels(report.rows)
-    declared = {datapoint.name: datapoint for datapoint in report.definition.datapoints}
-    for row in rows:
-        label = labels[row.instance.id]
-        yield " ".join(
-            f"'{label} {reading.datapoint}'={_item(reading, declared[reading.datapoint])}"
-            for reading in row.readings
-        )
-
-
-def _item(reading: Reading, datapoint: Datapoint) -> str:
-    """Return `value[UOM];warning;critical;min;max`.
-
-    The critical range is the limit of error, or that of critical if error is off.
-    """
-    warning = critical = ""
-    if reading.threshold:
-        warning = range_of(reading.threshold, 1)
-        critical = range_of(reading.threshold, 2) or range_of(reading.threshold, 3)
-    parts = (warning, critical, _bound(datapoint.min), _bound(datapoint.max))
-    return ";".join((plain(reading.value) + datapoint.measure.uom, *parts)).rstrip(";")
-
-
-def _labels(rows: Iterable[Row]) -> dict[str, str]:
-    """Return a unique label by instance id; equal aliases get their wildvalue appended."""
-    names = {row.instance.id: _label(row) for row in rows}
-    alike = Counter(names.values())
-    labels: dict[str, str] = {}
-    taken: set[str] = set()
-    for row in rows:
-        name = names[row.instance.id]
-        label = name if alike[name] == 1 else f"{name} {row.instance.wildvalue}"
-        while label in taken:
-            label += "_"
-        taken.add(label)
-        labels[row.instance.id] = label
-    return labels
-
-
-def _label(row: Row) -> str:
-    name = re.sub("[='\"]", "_", _clean(row.instance.alias))[:ALIAS].rstrip()
-    return name or row.instance.wildvalue
-
-
-def _bound(value: Number | None) -> str:
-    return "" if value is None else plain(value)
+    if not 1 <= abs(exact) < 10**15:
+        return plain(exact)
+    level = threshold.level(exact) if threshold else 0
+    while True:
+        rounded = exact.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN)
+        if not threshold or threshold.level(rounded) == level:
+            return plain(rounded)
+        places += 1
 
 
 def _count(number: int, noun: str) -> str:
@@ -280,5 +236,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Return text on one line, with single spaces and without `|`, which begins perfdata."""
-    return " ".join(one_line(text).replace("|", "_").split())
+    """Return text on one line, with single spaces, without `|` and `;`.
+
+    `|` begins perfdata, and Nagios replaces `;` by `:`.
+    """
+    return " ".join(one_line(text).replace("|", "_").replace(";", ",").split())

@@ -29,7 +29,7 @@ def test_an_unused_pool_with_a_limit_of_0_is_blocked_and_another_is_idle():
         row("o3", idle=True, rpm_limit=0, tpm_limit=0),
         row("gpt-4o", idle=True, rpm_limit=500, rpm_used=0, rpm_utilization=0.0),
     ]
-    assert below(report(rows, definition=LIMITS)) == ["[OK] o3: blocked", "[OK] gpt-4o: idle"]
+    assert below(report(rows, definition=LIMITS)) == ["[OK] gpt-4o: idle", "[OK] o3: blocked"]
 
 
 def test_the_use_of_a_blocked_pool_still_shows_its_breach():

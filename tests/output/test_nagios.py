@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from lm_openai.model.definition import Datapoint, Graph
 from lm_openai.model.report import Breach, Gap, Missing, Unjudged
-from lm_openai.model.thresholds import OPERATORS
 from lm_openai.output import nagios
 from tests.support.samples import (
     FLOATS,
@@ -25,7 +25,7 @@ from tests.support.samples import (
     threshold,
 )
 
-ITEM = re.compile(r"'([^'=|]+)'=(-?[0-9]+(?:\.[0-9]+)?)(s|B|%)?((?:;[^; ]*){0,4})")
+ITEM = re.compile(r"([A-Za-z0-9_-]+)=(-?[0-9]+(?:\.[0-9]+)?)(s|B|%)?((?:;[-0-9.]*:?){0,4})")
 HIGH = threshold("cached_percent", ">=", 80, 90, 95)
 LOW = threshold("cached_percent", "<", 50, None, 20)
 
@@ -35,7 +35,7 @@ def split(text):
     first, *below = text.rstrip("\n").split("\n")
     status, _, perfdata = first.partition(" | ")
     items = ITEM.findall(perfdata)
-    assert " ".join(f"'{label}'={value}{uom}{rest}" for label, value, uom, rest in items) == (
+    assert " ".join(f"{label}={value}{uom}{rest}" for label, value, uom, rest in items) == (
         perfdata
     )
     assert len({label for label, *_ in items}) == len(items)
@@ -46,15 +46,6 @@ def split(text):
     )
 
 
-def alerts(range_, value):
-    """Return True if the range alerts, as the Monitoring Plugins guidelines define it."""
-    inside = range_.startswith("@")
-    start, _, end = range_.removeprefix("@").rpartition(":")
-    low = Decimal("-Infinity") if start == "~" else Decimal(start or 0)
-    high = Decimal("Infinity") if not end else Decimal(end)
-    return (low <= value <= high) == inside
-
-
 def test_a_status_line_has_state_text_and_perfdata():
     text = nagios.write(
         report([row("gpt-4.1", HIGH, input_tokens=12, cached_percent=Decimal("92.5"))])
@@ -63,7 +54,7 @@ def test_a_status_line_has_state_text_and_perfdata():
     assert text == (
         "OPENAI COMPLETION BY MODEL CRITICAL - gpt-4.1: cached_percent 92.5% "
         "(error at or over 90%), input_tokens 12 | "
-        "'gpt-4.1 input_tokens'=12;;;0 'gpt-4.1 cached_percent'=92.5%;@80:;@90:;0;100\n"
+        "gpt-4_1_input_tokens=12;;;0 gpt-4_1_cached_percent=92.5%;80;90;0;100\n"
         "[CRITICAL] gpt-4.1: cached_percent 92.5% (error at or over 90%), input_tokens 12\n"
     )
 
@@ -106,7 +97,7 @@ def test_a_level_that_the_known_part_alone_reaches_stays():
 
     assert nagios.status(part) == 2
     assert "a: cached_percent at least 96% (critical at or over 95%)" in nagios.write(part)
-    assert "'a cached_percent'" not in nagios.write(part)
+    assert split(nagios.write(part))[1].keys() == {"a_input_tokens"}
 
 
 def test_no_instance_is_ok_with_complete_data_and_unknown_with_missing_data():
@@ -127,63 +118,170 @@ def test_a_failed_poll_is_one_line_with_the_reason():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (Decimal("18705.120019750441"), "18705.12"),
-        (Decimal("89.999"), "89.99"),
-        (Decimal("-92.461081"), "-92.46"),
+        (Decimal("860.796"), "860.796"),
+        (Decimal("18705.1200195"), "18705.12002"),
+        (Decimal("-92.4610815"), "-92.461082"),
         (Decimal("0.0000251"), "0.0000251"),
         (10**30, str(10**30)),
     ],
 )
-def test_the_text_is_short_and_perfdata_is_exact(value, text):
+def test_money_in_the_text_has_six_places_and_perfdata_is_exact(value, text):
     status, perfdata, _ = split(nagios.write(report([row("a", amount=value)])))
 
     assert status.endswith(f"a: amount {text}")
-    assert Decimal(perfdata["a amount"][0]) == value
+    assert Decimal(perfdata["a_amount"][0]) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("12.345", "12.34%"),  # half even
+        ("12.355", "12.36%"),
+        ("79.99", "79.99%"),
+        ("79.996", "79.996%"),  # 80.00 would be a warning
+        ("89.9999996", "89.9999996% (warning at or over 80%)"),  # and 90.00 an error
+        ("90.004", "90% (error at or over 90%)"),
+    ],
+)
+def test_a_rounded_value_stays_on_its_side_of_each_limit(value, text):
+    status, *_ = split(nagios.write(report([row("a", HIGH, cached_percent=Decimal(value))])))
+
+    assert status.endswith(f"a: cached_percent {text}")
+
+
+def test_a_rounded_low_value_stays_below_its_limit():
+    status, *_ = split(nagios.write(report([row("a", LOW, cached_percent=Decimal("49.996"))])))
+
+    assert status.endswith("a: cached_percent 49.996% (warning under 50%)")
 
 
 def test_an_idle_instance_is_shown_as_idle():
     text = nagios.write(report([row("gpt-4o", idle=True, input_tokens=0)]))
 
-    assert text.startswith("OPENAI COMPLETION BY MODEL OK - gpt-4o: idle | 'gpt-4o input_tokens'=0")
+    assert text.startswith("OPENAI COMPLETION BY MODEL OK - gpt-4o: idle | gpt-4o_input_tokens=0")
 
 
 def test_the_worst_come_first_and_the_idle_last():
     rows = [
         row("idle", idle=True, input_tokens=0),
         row("fine", HIGH, cached_percent=1),
+        row("near", HIGH, cached_percent=79),
         row("warning", HIGH, cached_percent=81),
         row("critical", HIGH, cached_percent=99),
     ]
-    status, perfdata, below = split(nagios.write(report(rows)))
+    status, _, below = split(nagios.write(report(rows)))
 
     assert status == (
-        "OPENAI COMPLETION BY MODEL CRITICAL - 2 of 4 instances: "
-        "critical: cached_percent 99% (critical at or over 95%); "
+        "OPENAI COMPLETION BY MODEL CRITICAL - 2 of 5 instances: "
+        "critical: cached_percent 99% (critical at or over 95%), "
         "warning: cached_percent 81% (warning at or over 80%)"
     )
-    assert [label.split()[0] for label in perfdata] == ["critical", "warning", "fine", "idle"]
     assert [line.split(":")[0] for line in below] == [
         "[CRITICAL] critical",
         "[WARNING] warning",
+        "[OK] near",
         "[OK] fine",
         "[OK] idle",
     ]
 
 
-def test_the_text_counts_the_instances_whose_perfdata_does_not_fit():
+def test_an_ok_line_names_the_reading_nearest_to_a_limit():
     rows = [
-        row(f"模型-{number}", HIGH, input_tokens=number, amount=number, cached_percent=number % 100)
-        for number in range(1000)
+        row("a", HIGH, threshold("amount", ">", 1000, 2000), cached_percent=20, amount=700),
+        row("b", HIGH, cached_percent=60),  # 75 % of 80, more than 70 % of 1000
+        row("c", idle=True, input_tokens=0),
     ]
-    text = nagios.write(report(rows, failures=("x" * 3000,)))
-    status, perfdata, below = split(text)
-    left = re.search(r"perfdata of ([0-9]+) instances left out", status)
+    status, *_ = split(nagios.write(report(rows)))
 
-    assert 7_000 < len(text.split("\n")[0].encode()) < 8_000
+    assert status == (
+        "OPENAI COMPLETION BY MODEL OK - 3 instances, 1 idle, "
+        "nearest to a limit: b: cached_percent 60%, warning at or over 80%"
+    )
+
+
+def test_the_readings_of_an_instance_begin_with_the_nearest_to_a_limit():
+    only = row("a", HIGH, threshold("amount", ">", 1000), input_tokens=5, amount=700.5,
+               cached_percent=60)  # fmt: skip
+    status, *_ = split(nagios.write(report([only])))
+
+    assert status.endswith("OK - a: cached_percent 60%, amount 700.5, input_tokens 5")
+
+
+def test_perfdata_is_in_the_order_of_ids_whatever_the_values():
+    def labels(*percents):
+        rows = [row(name, HIGH, cached_percent=p) for name, p in zip(("z", "a", "m"), percents)]
+        return list(split(nagios.write(report(rows)))[1])
+
+    assert labels(99, 1, 50) == labels(1, 99, 85) == labels(1, 2, 3)
+    assert labels(1, 2, 3) == ["a_cached_percent", "m_cached_percent", "z_cached_percent"]
+
+
+def many(count=1000):
+    """Return rows whose perfdata does not fit; their nearness to a limit follows no order."""
+    return [
+        row(f"m-{number}", HIGH, input_tokens=number, cached_percent=number * 7919 % count / 12)
+        for number in range(count)
+    ]
+
+
+def test_the_text_counts_the_instances_whose_perfdata_does_not_fit():
+    text = nagios.write(report(many(), failures=("模" * 3000,)))
+    status, perfdata, below = split(text)
+    left = re.search(r", perfdata of ([0-9]+) instances left out", status)
+
+    assert 6_500 < len(text.split("\n")[0].encode()) < 8_000
     assert left
-    assert int(left[1]) + len(perfdata) // 3 == 1000
+    assert int(left[1]) + len(perfdata) // 2 == 1000
     assert f"and {1000 - nagios.LISTED} instances more, none of them worse" in below
     assert len(below) == nagios.LISTED + 2
+
+
+def test_the_instances_left_out_of_perfdata_are_those_farthest_from_a_limit():
+    rows = many()
+    _, perfdata, _ = split(nagios.write(report(rows)))
+    percent = {one.instance.id: one.readings[1].value for one in rows}
+    kept = {label.removesuffix("_cached_percent") for label in perfdata if "cached" in label}
+
+    left_out = percent.keys() - kept
+    assert 50 < len(kept) < 1000
+    # instances within 5 % of the limit of 80 are equally near
+    assert min(percent[name] for name in kept) > max(percent[name] for name in left_out) - 4
+
+
+def test_a_small_change_does_not_change_which_instances_are_kept():
+    rows = [row(f"m-{number}", HIGH, cached_percent=41 + number % 2) for number in range(1000)]
+    moved = [row(f"m-{number}", HIGH, cached_percent=42 - number % 2) for number in range(1000)]
+    before, after = (split(nagios.write(report(one)))[1].keys() for one in (rows, moved))
+
+    assert before == after
+
+
+def test_without_thresholds_the_busiest_instances_are_kept():
+    rows = [row(f"m-{number:04}", input_tokens=1) for number in range(1000)]
+    busy = row("z", input_tokens=2)
+    _, perfdata, _ = split(nagios.write(report([*rows, busy])))
+
+    assert "z_input_tokens" in perfdata
+
+
+def test_a_longer_text_removes_no_perfdata():
+    rows = many()
+    calm, failed = report(rows), report(rows, failures=("x" * 500,))
+
+    assert split(nagios.write(calm))[1] == split(nagios.write(failed))[1]
+
+
+def test_without_instance_perfdata_has_the_judged_and_the_graphed_datapoints():
+    drawn = definition(graphs=(Graph("Tokens", ("input_tokens",)),))
+    rows = [row("a", HIGH, input_tokens=1, amount=2, cached_percent=3)]
+    whole = report(rows, definition=drawn)
+
+    assert split(nagios.write(whole))[1].keys() == {"a_input_tokens", "a_cached_percent"}
+    assert split(nagios.write(whole._replace(only=("a*",))))[1].keys() == {
+        "a_input_tokens",
+        "a_amount",
+        "a_cached_percent",
+    }
 
 
 def test_the_state_depends_on_all_instances_and_not_only_on_the_named_ones():
@@ -191,35 +289,95 @@ def test_the_state_depends_on_all_instances_and_not_only_on_the_named_ones():
     assert nagios.status(report([*rows, row("last", HIGH, cached_percent=99)])) == 2
 
 
+def labels(*rows, only=()):
+    """Return the beginnings of the labels, in the order of the instances' ids."""
+    _, perfdata, _ = split(nagios.write(report(rows, only=only)))
+    assert all(label.endswith("input_tokens") for label in perfdata)
+    return [label.removesuffix("input_tokens") for label in perfdata]
+
+
+def tokens(identifier, alias=None):
+    return row(instance(identifier, alias), input_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("alias", "label"),
+    [
+        ("Alpha / gpt-4o", "Alpha_gpt-4o_"),
+        ("gpt-4.1", "gpt-4_1_"),
+        ("ft:gpt-4o:org::id", "ft_gpt-4o_org_id_"),
+        ("it's; a=b | c", "it_s_a_b_c_"),
+        ("Söhne GmbH & Größe", "Sohne_GmbH_Gro_e_hne-id_"),
+        ("模型", "hne-id_"),
+        ("a" * 81, "a" * 80 + "_hne-id_"),
+    ],
+)
+def test_the_labels_are_frozen(alias, label):
+    """Never change them: a host would begin new series and the old graphs would end."""
+    assert labels(tokens("s-hne-id", alias), tokens("other")) == ["other_", label]
+
+
+def test_one_exact_instance_has_bare_datapoint_names():
+    one = tokens("proj_1/gpt-4o", "Alpha / gpt-4o")
+
+    for name in ("proj_1/gpt-4o", "Alpha / gpt-4o", one.instance.wildvalue):
+        assert labels(one, only=(name,)) == [""]
+    assert labels(one, only=("Alpha*",)) == ["Alpha_gpt-4o_"]
+    assert labels(one, only=("proj_1/gpt-4o", "x")) == ["Alpha_gpt-4o_"]
+
+
+def test_twins_both_carry_a_piece_of_their_id_and_no_other_label_changes():
+    prod, other = tokens("proj_aaa111", "Prod"), tokens("proj_zzz", "Dev")
+    twin = tokens("proj_bbb222", "Prod!")
+
+    assert labels(prod, other) == ["Prod_", "Dev_"]
+    assert labels(prod, twin, other) == ["Prod_aaa111_", "Prod_bbb222_", "Dev_"]
+    assert labels(twin, other) == ["Prod_", "Dev_"]
+
+
+def test_twins_with_equal_ends_of_their_ids_stay_distinct():
+    first, second, third = labels(
+        tokens("1-abcdef", "Prod"), tokens("2-abcdef", "Prod"), tokens("3", "Prod_abcdef")
+    )
+
+    assert len({first, second, third}) == 3
+
+
+def test_a_label_is_never_that_of_another_datapoint():
+    points = (
+        Datapoint("api_keys", "count", "Keys"),
+        Datapoint("admin_api_keys", "count", "Keys of admins"),
+    )
+    both = [row(alias, api_keys=1, admin_api_keys=2) for alias in ("x", "x_admin")]
+    _, perfdata, _ = split(nagios.write(report(both, definition=definition(*points))))
+
+    assert len(perfdata) == 4
+
+
 def test_labels_do_not_depend_on_which_instance_is_worst():
     calm = [row(instance(identifier, "dev"), HIGH, cached_percent=1) for identifier in "ab"]
     alarmed = [calm[0], row(instance("b", "dev"), HIGH, cached_percent=99)]
-    labels = [set(split(nagios.write(report(rows)))[1]) for rows in (calm, alarmed)]
+    found = [list(split(nagios.write(report(rows)))[1]) for rows in (calm, alarmed)]
 
-    assert labels == [{"dev a cached_percent", "dev b cached_percent"}] * 2
+    assert found == [["dev_a_cached_percent", "dev_b_cached_percent"]] * 2
 
 
-def test_the_critical_range_is_the_error_limit_or_critical_if_error_is_off():
+def test_the_critical_limit_is_that_of_error_or_of_critical_if_error_is_off():
     both = nagios.write(report([row("a", HIGH, cached_percent=1)]))
     without = nagios.write(report([row("a", LOW, cached_percent=60)]))
 
-    assert split(both)[1]["a cached_percent"] == ("1", "%", "@80:", "@90:", "0", "100")
-    assert split(without)[1]["a cached_percent"] == ("60", "%", "50:", "20:", "0", "100")
+    assert split(both)[1]["a_cached_percent"] == ("1", "%", "80", "90", "0", "100")
+    assert split(without)[1]["a_cached_percent"] == ("60", "%", "50:", "20:", "0", "100")
 
 
-@given(
-    some.sampled_from(sorted(OPERATORS)),
-    some.decimals(-1000, 1000, places=3),
-    some.decimals(-1000, 1000, places=3),
+@pytest.mark.parametrize(
+    ("operator", "text"),
+    [(">", "5"), (">=", "5"), ("<", "5:"), ("<=", "5:"), ("=", ""), ("!=", "")],
 )
-def test_a_range_alerts_for_exactly_the_values_that_breach_the_threshold(operator, bound, value):
-    for one in (value, bound):
-        limits = threshold("amount", operator, bound)
-        assert alerts(nagios.range_of(limits, 1), one) == bool(limits.level(one))
+def test_a_limit_is_a_plain_number_with_a_colon_for_low_values(operator, text):
+    text_of = nagios.write(report([row("a", threshold("amount", operator, 5), amount=5)]))
 
-
-def test_a_level_that_is_off_has_no_range():
-    assert nagios.range_of(LOW, 2) == ""
+    assert split(text_of)[1]["a_amount"][2:] == ((text,) if text else ())
 
 
 def test_difficult_aliases_stay_distinct():
@@ -240,11 +398,12 @@ def test_perfdata_with_any_alias_splits_and_its_numbers_read_back(aliases, token
     status, perfdata, below = split(text)
 
     assert "|" not in status + "".join(below)
+    assert ";" not in status + "".join(below)
     assert not re.search(r"  |[\x00-\x09\x0b-\x1f]", text)
     assert len(below) == len(aliases)
     assert len(perfdata) == 2 * len(aliases)
     for label, (value, *_) in perfdata.items():
-        expected = tokens if label.endswith(" input_tokens") else amount
+        expected = tokens if label.endswith("_input_tokens") else amount
         assert float(value) == float(expected)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies
 
-from lm_openai.model.definition import Datapoint, Definition
+from lm_openai.model.definition import Datapoint, Definition, Graph
 from lm_openai.model.report import (
     Breach,
     Instance,
@@ -71,7 +71,8 @@ FLOATS = strategies.floats(allow_nan=False, allow_infinity=False, allow_subnorma
 
 
 def definition(*datapoints: Datapoint, **changes: Any) -> Definition:
-    """Return a definition for tests."""
+    """Return a definition for tests; one graph draws all datapoints."""
+    points = datapoints or DATAPOINTS
     fields: dict[str, Any] = {
         "folder": "completion_by_model",
         "name": "OpenAI_Completion_ByModel",
@@ -82,8 +83,8 @@ def definition(*datapoints: Datapoint, **changes: Any) -> Definition:
         "dimensions": ("model",),
         "series_width": "1m",
         "properties": (),
-        "datapoints": datapoints or DATAPOINTS,
-        "graphs": (),
+        "datapoints": points,
+        "graphs": (Graph("All", tuple(point.name for point in points)),),
     }
     return Definition(**{**fields, **changes})
 
