@@ -68,7 +68,10 @@ def guarded(
 
 
 def show(report: Report, options: Options, around: Surroundings) -> int:
-    """Print a report, or with --discover its instances; return the exit status."""
+    """Print a report, or with --discover its instances; return the exit status.
+
+    Raises Failure if some data is missing and nothing is left to print.
+    """
     form = registry.named(options.format)
     writer = form.writer()
     if options.discover:
@@ -79,6 +82,8 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
         text = writer.discover(report)
     else:
         text = writer.write(report)
+        if report.failures and not text:
+            raise Failure(report.failures[0])
     deliver(text, options, around)
     if not form.errors_on_stdout:
         for sentence in report.failures:

@@ -17,24 +17,30 @@ if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
     from lm_openai.collect.usage_queries import UsageQuery
 
-FUNCTIONS = ("discover", "collect", "expects")
+FUNCTIONS = ("discover", "collect", "series", "expects")
 
 
 def _no_queries(poll: Poll) -> Iterable[UsageQuery]:
     return ()
 
 
+def _no_series(poll: Poll, instances: tuple[Instance, ...]) -> Iterable[Sample]:
+    return ()
+
+
 class DataSource(NamedTuple):
     """A definition and its functions.
 
-    `discover(poll)` yields instances and `collect(poll, instances)` yields samples. `expects(poll)`
-    yields the usage queries that these two will make, so that a run of several DataSources can
-    merge them.
+    `discover(poll)` yields instances and `collect(poll, instances)` the samples of the snapshot.
+    `series(poll, instances)` yields the samples of the series, which never changes the snapshot.
+    `expects(poll)` yields the usage queries that these will make, so that a run of several
+    DataSources can merge them.
     """
 
     definition: Definition
     discover: Callable[[Poll], Iterable[Instance]]
     collect: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]]
+    series: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]] = _no_series
     expects: Callable[[Poll], Iterable[UsageQuery]] = _no_queries
 
 

@@ -11,7 +11,7 @@ from lm_openai.collect.evaluation import judge, unjudged
 from lm_openai.collect.poll import Poll, grouping
 from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config.properties import Properties
-from lm_openai.errors import Failure, WrongUsage
+from lm_openai.errors import ApiFailure, Failure, WrongUsage
 from lm_openai.model import aggregation, names
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
@@ -40,7 +40,7 @@ def report(
     definition = datasource.definition
     poll = Poll(definition, properties, now, client, cache, with_series, queries)
     discovered = tuple(datasource.discover(poll))
-    samples = () if discover_only else tuple(_samples(datasource, poll, discovered))
+    samples = () if discover_only else tuple(_declared(poll, datasource.collect(poll, discovered)))
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
     instances = _instances(discovered, samples)
@@ -48,6 +48,9 @@ def report(
     chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only)]
     chosen.sort(key=lambda one: (one.alias.lower(), one.id))
     start, end = poll.covered or poll.window[:2]
+    rows = tuple(_rows(poll, rules, chosen, samples))
+    wants_series = poll.with_series and not discover_only
+    series = _series(datasource, poll, discovered, shown, only) if wants_series else ()
     return Report(
         definition=definition,
         organization=poll.properties.organization,
@@ -55,8 +58,8 @@ def report(
         time=now,
         start=start,
         end=end,
-        rows=tuple(_rows(poll, rules, chosen, samples)),
-        series=tuple(_series(poll, chosen, samples)),
+        rows=rows,
+        series=series,
         ages=poll.ages,
         failures=tuple(map(names.one_line, poll.failures)),
         notes=tuple(map(names.one_line, poll.notes + poll.directory.notes)),
@@ -66,12 +69,11 @@ def report(
     )
 
 
-def _samples(
-    datasource: DataSource, poll: Poll, instances: tuple[Instance, ...]
-) -> Iterator[Sample]:
-    definition = datasource.definition
+def _declared(poll: Poll, samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Yield the samples; raise Failure for a datapoint that the definition lacks."""
+    definition = poll.definition
     declared = {datapoint.name for datapoint in definition.datapoints}
-    for sample in datasource.collect(poll, instances):
+    for sample in samples:
         undeclared = sample.values.keys() - declared
         if undeclared:
             raise Failure(
@@ -97,9 +99,8 @@ def _chosen(
     `only` may name twins by their own alias, which selects both, or as they are shown.
     """
     selected = [instance for instance in instances if poll.shows(instance)]
-    spelled = {one.id: (one.wildvalue, one.alias, shown[one.id].alias) for one in selected}
     for word in only:
-        if any(_named(word, one.id, spelled[one.id]) for one in selected):
+        if any(_is_named(word, one, shown) for one in selected):
             continue
         if poll.failures:
             raise Failure(
@@ -110,12 +111,13 @@ def _chosen(
             f"no such name was seen recently; --discover lists all instances"
         )
     for one in selected:
-        if not only or any(_named(word, one.id, spelled[one.id]) for word in only):
+        if not only or any(_is_named(word, one, shown) for word in only):
             yield one
 
 
-def _named(word: str, identifier: str, texts: Sequence[str]) -> bool:
-    return word in (*texts, identifier) or any(fnmatchcase(text, word) for text in texts)
+def _is_named(word: str, instance: Instance, shown: Mapping[str, Instance]) -> bool:
+    texts = (instance.wildvalue, instance.alias, shown.get(instance.id, instance).alias)
+    return word in (*texts, instance.id) or any(fnmatchcase(text, word) for text in texts)
 
 
 def _rows(
@@ -142,11 +144,30 @@ def _missing(poll: Poll, samples: Sequence[Sample]) -> dict[str, Missing]:
     return {datapoint.name: reason for datapoint in poll.definition.datapoints}
 
 
-def _series(poll: Poll, chosen: Iterable[Instance], samples: Iterable[Sample]) -> Iterator[Sample]:
-    if not poll.with_series:
-        return
-    wanted = {instance.id: instance for instance in chosen}
-    for sample in samples:
-        if sample.start is not None and sample.instance.id in wanted:
-            values = aggregation.derived(poll.definition, dict(sample.values))
-            yield sample._replace(instance=wanted[sample.instance.id], values=values)
+def _series(
+    datasource: DataSource,
+    poll: Poll,
+    discovered: tuple[Instance, ...],
+    shown: Mapping[str, Instance],
+    only: Sequence[str],
+) -> tuple[Sample, ...]:
+    """Return the samples of the buckets; a failure is reported and leaves the rows as they are.
+
+    They may be older than all instances of the rows, which were seen in the last 7 days.
+    """
+    try:
+        samples = tuple(_declared(poll, datasource.series(poll, discovered)))
+    except ApiFailure as failure:
+        poll.report_failure(failure, "the series is left out", hides_instances=False)
+        return ()
+    _report_holes(poll)
+    return tuple(
+        sample._replace(
+            instance=shown.get(sample.instance.id) or names.cleaned(sample.instance),
+            values=aggregation.derived(poll.definition, dict(sample.values)),
+        )
+        for sample in samples
+        if sample.start is not None
+        and poll.shows(sample.instance)
+        and (not only or any(_is_named(word, sample.instance, shown) for word in only))
+    )

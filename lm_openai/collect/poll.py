@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from lm_openai.api.client import Client
@@ -71,10 +71,41 @@ class Poll:
 
     @property
     def window(self) -> Window:
-        """The span of the snapshot or, with a series, of the series."""
-        if self.with_series:
-            return self.properties.series(self.now, self.definition.series_width or "1m")
+        """The span of the snapshot, with a series too."""
         return self.properties.window(self.now)
+
+    @property
+    def series_window(self) -> Window:
+        """The span of the series."""
+        return self.properties.series(self.now, self.definition.series_width or "1m")
+
+    def reads(self, window: Window) -> tuple[Window, ...]:
+        """Return the windows to request for the snapshot's window and, if wanted, the series.
+
+        It is one window if their buckets are equally wide.
+        """
+        series = self.series_window
+        if not self.with_series:
+            return (window,)
+        if series.width != window.width:
+            return window, series
+        return (window._replace(start=min(window.start, series.start)),)
+
+    def read(self, window: Window, request: Callable[[Window], Iterable[T]]) -> Iterable[T]:
+        """Return what `request` returns for a window; it may start earlier, where a series does.
+
+        If such a longer request fails, the window is requested alone, because a series never
+        changes the snapshot.
+        """
+        (longer, *others) = self.reads(window)
+        if others or not self.with_series:
+            return request(window)
+        try:
+            return self.once(f"read {longer}", lambda: [*request(longer)])
+        except ApiFailure:
+            if longer == window:
+                raise
+            return request(window)
 
     def shows(self, instance: Instance) -> bool:
         """Return True if the site's include and exclude globs let the instance be printed."""

@@ -64,8 +64,8 @@ class Billed(NamedTuple):
 def discover(poll: Poll) -> Iterator[Instance]:
     """Yield every group with a cost or a credit since the start of last month.
 
-    The days start earlier if a series needs it. Raises ApiFailure, of kind `ungrouped` if the
-    organization's costs cannot be grouped by these dimensions.
+    Raises ApiFailure, of kind `ungrouped` if the organization's costs cannot be grouped by these
+    dimensions.
     """
     dimensions = dimensions_of(poll)
     try:
@@ -104,7 +104,7 @@ def _ungrouped(failure: ApiFailure, dimensions: Iterable[str]) -> ApiFailure:
 def collect(
     poll: Poll, instances: Iterable[Instance], budgets: Mapping[str, Budget] = {}
 ) -> Iterator[Sample]:
-    """Yield each instance's figures and its share of the organization, with a series also its days.
+    """Yield each instance's figures and its share of the organization.
 
     The organization's costs are the sum over all groups, also those that are not printed. `budgets`
     are by instance id.
@@ -114,13 +114,30 @@ def collect(
     found = billed(poll)
     whole = month_to_date(found.groups, dates)
     for known in instances:
-        days = found.groups[tuple(known.dimensions[name] for name in dimensions_of(poll))]
-        yield from series(poll, known, days)
+        days = found.groups[_group(poll, known)]
         budget = budgets.get(known.id)
         compute = partial(figures, poll, dates=dates, budget=budget)
         share = dollar_percent(total(days, dates.this_month()), whole)
         values = compute(days) if share is None else {**compute(days), SHARE: share}
         yield Sample(known, values, missing=missing_figures(found, days, budget, compute))
+
+
+def series(
+    poll: Poll, instances: Iterable[Instance], known: Billed | None = None
+) -> Iterator[Sample]:
+    """Yield one sample per instance and day of the series; `known` are days that were read.
+
+    Nothing if today is missing, because the last day would be read as today.
+    """
+    dates, first = calendar(poll.now), poll.series_window.start
+    found = known or billed(poll)
+    if first < dates.earliest:
+        found = read(poll, first // DAY * DAY, dates.tomorrow, dimensions_of(poll))
+    for one in instances:
+        days = found.groups.get(_group(poll, one), {})
+        if dates.today in days:
+            for day in sorted(day for day in days if day >= first):
+                yield Sample(one, {"amount": days[day]}, day)
 
 
 def dimensions_of(poll: Poll) -> Group:
@@ -133,9 +150,10 @@ def dimensions_of(poll: Poll) -> Group:
 
 def billed(poll: Poll) -> Billed:
     """Return all days that the figures need, by the chosen dimensions; read once per poll."""
-    by = dimensions_of(poll)
-    start, end = span(poll)
-    return poll.once("costs", lambda: read(poll, start, end, by))
+    dates = calendar(poll.now)
+    return poll.once(
+        "costs", lambda: read(poll, dates.earliest, dates.tomorrow, dimensions_of(poll))
+    )
 
 
 def read(poll: Poll, start: int, end: int, group_by: Sequence[str] = ()) -> Billed:
@@ -157,21 +175,8 @@ def read(poll: Poll, start: int, end: int, group_by: Sequence[str] = ()) -> Bill
     return found._replace(groups=groups, lacking=lacking)
 
 
-def span(poll: Poll) -> tuple[int, int]:
-    """Return the first day that a figure or a series needs, and the next midnight."""
-    dates = calendar(poll.now)
-    first = poll.window.start // DAY * DAY if poll.with_series else dates.earliest
-    return min(first, dates.earliest), dates.tomorrow
-
-
-def series(poll: Poll, known: Instance, days: Days) -> Iterator[Sample]:
-    """Yield one sample per day of the series' window; nothing without a series.
-
-    Nothing either if today is missing, because the last day would be read as today.
-    """
-    if poll.with_series and calendar(poll.now).today in days:
-        for day in sorted(day for day in days if day >= poll.window.start):
-            yield Sample(known, {"amount": days[day]}, day)
+def _group(poll: Poll, known: Instance) -> Group:
+    return tuple(known.dimensions[name] for name in dimensions_of(poll))
 
 
 def by_group(

@@ -8,14 +8,16 @@ from functools import partial
 from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
 from lm_openai.collect.poll import GROUP_BY, WHOLE, Poll
 from lm_openai.collect.source import Source
-from lm_openai.collect.usage_queries import Group, UsageQuery
+from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.model.report import NONE, Instance, Sample
 from lm_openai.timespans import DAY, HOUR, Window
 
+Sampling = Callable[[Poll, Iterable[Instance]], Iterator[Sample]]
 Functions = tuple[
     Callable[[Poll], Iterator[Instance]],
-    Callable[[Poll, Iterable[Instance]], Iterator[Sample]],
+    Sampling,
+    Sampling,
     Callable[[Poll], Iterator[UsageQuery]],
 ]
 
@@ -29,9 +31,13 @@ GROUPS_A_PROJECT = 8
 
 
 def functions(name: str) -> Functions:
-    """Return `discover`, `collect` and `expects` of a DataSource that shows one usage kind."""
+    """Return the functions of a DataSource that shows one usage kind.
+
+    They are `discover`, `collect`, `series` and `expects`.
+    """
     kind = USAGE_KINDS[name]
-    return partial(discover, kind), partial(collect, kind), partial(expects, kind)
+    discovering, expecting = partial(discover, kind), partial(expects, kind)
+    return discovering, partial(collect, kind), partial(series, kind), expecting
 
 
 def discover(kind: UsageKind, poll: Poll) -> Iterator[Instance]:
@@ -60,16 +66,11 @@ def collect(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Itera
     known = {entry.id: entry for entry in instances}
     used = set()
     samples: Iterable[Sample] = _samples(kind, poll, dimensions, len(known))
-    edge = 0
     if is_level(poll):
-        samples = list(samples)
-        edge = _edge(samples)
+        samples = _newest(samples)
     for sample in samples:
         known.setdefault(sample.instance.id, sample.instance)
-        if (sample.start or 0) >= edge:
-            used.add(sample.instance.id)
-        elif not poll.with_series:
-            continue
+        used.add(sample.instance.id)
         yield sample._replace(instance=known[sample.instance.id])
     if used or not is_level(poll):
         for idle in known.values():
@@ -77,12 +78,30 @@ def collect(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Itera
                 yield Sample(idle, dict.fromkeys(kind.required, 0), idle=True)
 
 
+def series(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """Yield one sample per instance with a row and bucket of the series.
+
+    The level of the whole organization has only its newest bucket.
+    """
+    dimensions = grouping(poll, kind.name, kind.dimensions)
+    if _seen(kind, poll, dimensions) is None:
+        return
+    if is_level(poll) and not dimensions:
+        yield from _whole_level(kind, poll)
+        return
+    known = {entry.id: entry for entry in instances}
+    for bucket in _buckets(kind, poll, dimensions, poll.series_window, len(known)):
+        for sample in _in_bucket(poll, dimensions, bucket):
+            yield sample._replace(instance=known.get(sample.instance.id, sample.instance))
+
+
 def expects(kind: UsageKind, poll: Poll) -> Iterator[UsageQuery]:
-    """Yield the queries that `discover` and `collect` will make, so that a run can merge them."""
+    """Yield the queries that the other functions will make, so that a run can merge them."""
     dimensions = grouping(poll, kind.name, kind.dimensions)
     yield UsageQuery(kind.name, week(poll), dimensions)
     separate = kind.dimensions if is_level(poll) else ()
-    yield UsageQuery(kind.name, window(poll), dimensions or separate)
+    for requested in poll.reads(window(poll)):
+        yield UsageQuery(kind.name, requested, dimensions or separate)
 
 
 def grouping(poll: Poll, what: str, allowed: Group) -> Group:
@@ -111,12 +130,9 @@ def week_until(now: int) -> Window:
 
 
 def window(poll: Poll) -> Window:
-    """Return the poll's window; for a level without a series, the last day in hours.
-
-    Only the newest data of a level counts.
-    """
+    """Return the poll's window; for a level, whose newest data counts, the last day in hours."""
     chosen = poll.window
-    if poll.with_series or not is_level(poll):
+    if not is_level(poll):
         return chosen
     return Window(chosen.end // HOUR * HOUR - DAY, chosen.end, "1h")
 
@@ -207,13 +223,30 @@ def _samples(kind: UsageKind, poll: Poll, dimensions: Group, groups: int) -> Ite
     if is_level(poll):
         poll.covered = requested[:2]
     newest = None
-    query = UsageQuery(kind.name, requested, dimensions)
-    for bucket in poll.source.queries.buckets(query, groups or expected_groups(poll, dimensions)):
+    for bucket in _buckets(kind, poll, dimensions, requested, groups):
         newest = bucket.end if bucket.groups else newest
-        for group, values in bucket.groups.items():
-            yield Sample(instance(poll, dimensions, group), values, bucket.start)
+        yield from _in_bucket(poll, dimensions, bucket)
     if newest is not None and requested.width == "1m":
         poll.ages[kind.name] = max(0, poll.now - newest)
+
+
+def _buckets(
+    kind: UsageKind, poll: Poll, dimensions: Group, requested: Window, groups: int
+) -> Iterator[UsageBucket]:
+    """Yield the buckets of a window; `groups` is the expected number of rows, 0 if unknown."""
+
+    def read(window: Window) -> Iterable[UsageBucket]:
+        query = UsageQuery(kind.name, window, dimensions)
+        return poll.source.queries.buckets(query, groups or expected_groups(poll, dimensions))
+
+    for bucket in poll.read(requested, read):
+        if bucket.start >= requested.start:
+            yield bucket
+
+
+def _in_bucket(poll: Poll, dimensions: Group, bucket: UsageBucket) -> Iterator[Sample]:
+    for group, values in bucket.groups.items():
+        yield Sample(instance(poll, dimensions, group), values, bucket.start)
 
 
 def _whole_level(kind: UsageKind, poll: Poll) -> Iterator[Sample]:
@@ -221,9 +254,8 @@ def _whole_level(kind: UsageKind, poll: Poll) -> Iterator[Sample]:
 
     Some groups arrive an hour late and would be missing from the newest bucket.
     """
-    samples = list(_samples(kind, poll, kind.dimensions, 0))
-    edge = _edge(samples)
-    newest = {entry.instance.id: entry for entry in samples if (entry.start or 0) >= edge}
+    samples = _newest(_samples(kind, poll, kind.dimensions, 0))
+    newest = {entry.instance.id: entry for entry in samples}
     if newest:
         values = {
             name: sum(entry.values[name] for entry in newest.values()) for name in kind.required
@@ -232,9 +264,11 @@ def _whole_level(kind: UsageKind, poll: Poll) -> Iterator[Sample]:
         yield Sample(instance(poll, (), ()), values, start)
 
 
-def _edge(samples: Iterable[Sample]) -> int:
-    """Return the start of the last two hours with level data."""
-    return max((sample.start or 0 for sample in samples), default=0) - HOUR
+def _newest(samples: Iterable[Sample]) -> list[Sample]:
+    """Return the samples of the last two hours with level data."""
+    every = list(samples)
+    edge = max((sample.start or 0 for sample in every), default=0) - HOUR
+    return [sample for sample in every if (sample.start or 0) >= edge]
 
 
 def _readable(dimension: str, identifier: str) -> str:

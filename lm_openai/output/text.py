@@ -45,8 +45,12 @@ def tags(report: Report, instance: Instance) -> dict[str, str]:
 
 
 def identities(report: Report) -> dict[str, dict[str, str]]:
-    """Return each row's tags by instance id; raises Failure if two rows have the same tags."""
-    found = {row.instance.id: tags(report, row.instance) for row in report.rows}
+    """Return the tags by instance id, those of a series too.
+
+    Raises Failure if two instances have the same tags.
+    """
+    every = [*(row.instance for row in report.rows), *(one.instance for one in report.series)]
+    found = {instance.id: tags(report, instance) for instance in every}
     owners: dict[tuple[tuple[str, str], ...], str] = {}
     for identifier, own in found.items():
         owner = owners.setdefault(tuple(own.items()), identifier)

@@ -16,6 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import audit_events
@@ -24,8 +25,10 @@ from lm_openai.resources import module_file
 from lm_openai.timespans import WIDTHS
 
 if TYPE_CHECKING:
+    from lm_openai.api.records import Record
     from lm_openai.collect.poll import Poll
     from lm_openai.collect.source import Source
+    from lm_openai.timespans import Window
 
 OWNER_GRANTED = "owner granted"
 NO_EVENT_EVER = (
@@ -37,7 +40,7 @@ BucketAndType = tuple[int, str]
 
 def discover(poll: Poll) -> Iterator[Instance]:
     """Yield the watch list, then every other type with an event in the poll's own window."""
-    counts = _counts(poll)
+    counts = _counts(poll, poll.window)
     if not counts and not _any_event_ever(poll):
         poll.notes.append(NO_EVENT_EVER)
     seen = sorted(event_type for _, event_type in counts)
@@ -47,9 +50,18 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield the events of each bucket; a type without events has 0 in the newest one."""
-    counts = _counts(poll)
-    width = WIDTHS[poll.window.width]
-    newest = (poll.window.end - 1) // width * width
+    return _samples(poll, poll.window, instances)
+
+
+def series(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """Yield the events of each bucket of the series; only the watch list has a 0."""
+    return _samples(poll, poll.series_window, map(_instance, _watched(poll)))
+
+
+def _samples(poll: Poll, window: Window, instances: Iterable[Instance]) -> Iterator[Sample]:
+    counts = _counts(poll, window)
+    width = WIDTHS[window.width]
+    newest = (window.end - 1) // width * width
     occurred = {event_type for _, event_type in counts}
     for (start, event_type), events in sorted(counts.items()):
         yield Sample(_instance(event_type), {"events": events}, start)
@@ -58,23 +70,31 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
             yield Sample(instance, {"events": 0}, newest, idle=True)
 
 
-def _counts(poll: Poll) -> dict[BucketAndType, int]:
+def _counts(poll: Poll, window: Window) -> dict[BucketAndType, int]:
     """Return the events by bucket start and instance id.
 
     An event that makes somebody an owner counts under its own type and as `owner granted`.
     """
-    return poll.once("counts", lambda: _read_counts(poll))
+    return poll.once(f"counts {window}", lambda: _read_counts(poll, window))
 
 
-def _read_counts(poll: Poll) -> dict[BucketAndType, int]:
-    start, end, width = poll.window
+def _read_counts(poll: Poll, window: Window) -> dict[BucketAndType, int]:
     counts: Counter[BucketAndType] = Counter()
-    for event in audit_events.read(poll.client, start, end):
-        bucket = audit_events.moment(event) // WIDTHS[width] * WIDTHS[width]
+    width = WIDTHS[window.width]
+    # events have no buckets, so one read serves a snapshot and a series of other widths
+    for event in poll.read(window._replace(width=poll.series_window.width), partial(_events, poll)):
+        moment = audit_events.moment(event)
+        if moment < window.start:
+            continue
+        bucket = moment // width * width
         counts[bucket, _instance_of(poll, audit_events.kind(event))] += 1
         if audit_events.grants_owner(event):
             counts[bucket, OWNER_GRANTED] += 1
     return counts
+
+
+def _events(poll: Poll, window: Window) -> Iterator[Record]:
+    return audit_events.read(poll.client, window.start, window.end)
 
 
 def _instance_of(poll: Poll, event_type: str) -> str:

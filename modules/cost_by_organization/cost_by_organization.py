@@ -39,7 +39,7 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Yield the current figures; with a series, one sample per day as well.
+    """Yield the current figures.
 
     Budget and balance are the organization's; the groups of openai.group.by have none.
     """
@@ -53,19 +53,23 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     found = _billed(poll)
     days = found.groups[()]
     for organization in instances:
-        yield from costs.series(poll, organization, days)
         budget = budgets.organization_budget(poll, found.currency)
         compute = partial(_figures, poll, dates, budget)
         missing = costs.missing_figures(found, days, budget, compute)
         yield Sample(organization, compute(days), missing=missing)
 
 
+def series(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
+    """Yield one sample per instance and day of the series."""
+    return costs.series(poll, instances, None if costs.dimensions_of(poll) else _billed(poll))
+
+
 def _billed(poll: Poll) -> costs.Billed:
-    """Return the costs since the first day that a figure, a series or the balance needs."""
-    start, end = costs.span(poll)
+    """Return the costs since the first day that a figure or the balance needs."""
+    dates = calendar(poll.now)
     read_at = poll.properties.date("openai.balance.date")
-    first = min(start, (read_at or start) // DAY * DAY)
-    return poll.once("organization", lambda: costs.read(poll, first, end))
+    first = min(dates.earliest, (read_at or dates.today) // DAY * DAY)
+    return poll.once("organization", lambda: costs.read(poll, first, dates.tomorrow))
 
 
 def _figures(poll: Poll, dates: Calendar, budget: budgets.Budget | None, days: Days) -> Values:

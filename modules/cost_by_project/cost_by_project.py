@@ -16,15 +16,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import budgets, costs
+from lm_openai.metrics.costs import discover, series
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
     from lm_openai.model.report import Instance, Sample
 
-
-def discover(poll: Poll) -> Iterator[Instance]:
-    """Yield the projects with cost since the start of last month, archived ones included."""
-    return costs.discover(poll)
+__all__ = ["collect", "discover", "series"]
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:

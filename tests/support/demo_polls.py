@@ -21,11 +21,15 @@ def polled(
     *,
     discover: bool = False,
     key: str = ADMIN_KEY,
+    **options: Any,
 ) -> replay.Outcome:
-    """Poll once at the demo's time; `cache` is also the folder of the site's `thresholds.d`."""
+    """Poll once at the demo's time; `cache` is also the folder of the site's `thresholds.d`.
+
+    `options` are further fields of Options.
+    """
     settings = {"openai.org.name": "acme", **(properties or {})}
     record = replay.Record(int(demo.now), settings, ())
-    return replay.collected(folder, record, demo.url, cache, form, discover, key)
+    return replay.collected(folder, record, demo.url, cache, form, discover, key, **options)
 
 
 def document(*arguments: Any, **settings: Any) -> dict[str, Any]:

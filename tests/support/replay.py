@@ -113,14 +113,18 @@ def collected(
     discover: bool = False,
     key: str = KEY,
     clock: Callable[[], float] = time.monotonic,
+    **options: Any,
 ) -> Outcome:
-    """Run a DataSource against an API, with the time and the properties of a record."""
+    """Run a DataSource against an API, with the time and the properties of a record.
+
+    `options` are further fields of Options.
+    """
     environ = environment(url, cache, key)
     sets = tuple(f"{name}={value}" for name, value in record.properties.items())
     out, err = io.StringIO(), io.StringIO()
     status = run(
         folder,
-        Options(format=form, discover=discover, sets=sets),
+        Options(format=form, discover=discover, sets=sets, **options),
         Surroundings(environ, io.StringIO(), out, err, record.at, clock),
     )
     return Outcome(out.getvalue(), err.getvalue(), status)

@@ -33,6 +33,7 @@ class Small(NamedTuple):
     `now` is the API's own time. `limits` are the rows by project id, `projects` are (id, name,
     archived). `refused` maps a path to the HTTP status of its error response, or to the message of
     an HTTP 400. A page has at most `page` buckets. `requests` records the path of each request.
+    Usage in minutes begins at `since`.
     """
 
     now: int
@@ -42,6 +43,7 @@ class Small(NamedTuple):
     refused: Mapping[str, int | str]
     page: int
     requests: list[str]
+    since: int = 0
 
 
 def unix(clock: str, day: str = "2026-11-18") -> int:
@@ -90,6 +92,7 @@ def _usage(small: Small, kind: str, query: dict[str, list[str]]) -> dict[str, An
     width = WIDTHS[query["bucket_width"][0]]
     start, end = int(query["start_time"][0]), min(int(query["end_time"][0]), small.now)
     edges = [start, *range(start - start % width + width, end, width)] if start < end else []
+    edges = [edge for edge in edges if width > 60 or edge >= small.since]
     first = int(query.get("page", ["0"])[0])
     last = first + min(small.page, int(query["limit"][0]))
     return {
