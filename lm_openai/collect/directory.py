@@ -38,6 +38,10 @@ class Directory:
         """Return the ids of the projects that are not archived; raises ApiFailure."""
         return [entry["id"] for entry in self.projects() if not entry["archived"]]
 
+    def names(self, dimension: str) -> dict[str, str]:
+        """Return the names by id of projects, users or API keys; raises ApiFailure."""
+        return self._lists[dimension]()
+
     def name(self, dimension: str, identifier: str) -> str | None:
         """Return the name of an id, or None if it has none or the dimension has no names."""
         if dimension not in self._lists or identifier == NONE:

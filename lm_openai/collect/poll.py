@@ -20,6 +20,8 @@ T = TypeVar("T")
 GROUP_BY = "openai.group.by"
 WHOLE = "organization"
 """Value of openai.group.by for one total, without dimensions."""
+FILTERED = {"project_id": "projects", "model": "models"}
+"""Filters by the dimension that they select: `openai.projects.include`, …"""
 
 
 class Poll:
@@ -28,7 +30,9 @@ class Poll:
     `now` is Unix seconds. `source` is the API data that the polls of one run share. A DataSource
     sets `covered` to the span of its numbers if that is not `window`, and adds to `ages` the data
     age in seconds by usage kind, to `failures` what is missing from the report and why, and to
-    `notes` what is worth knowing and not a failure.
+    `notes` what is worth knowing and not a failure. `filters` are the dimensions with an include or
+    exclude filter, `narrowed` those whose filter narrows the usage that is added up, and `selected`
+    holds by dimension and id whether its filter selects it.
     """
 
     def __init__(
@@ -52,6 +56,11 @@ class Poll:
         self.notes: list[str] = []
         self.incomplete = False
         self.covered: tuple[int, int] | None = None
+        self.filters = tuple(
+            dimension for dimension, what in FILTERED.items() if self.properties.filters(what)
+        )
+        self.narrowed: set[str] = set()
+        self.selected: dict[str, dict[str, bool]] = {}
         self._values: dict[str, Any] = {}
 
     @property
@@ -60,9 +69,8 @@ class Poll:
         return self.source.client
 
     def prints(self, project: str) -> bool:
-        """Return True if openai.projects.include and .exclude choose the project."""
-        name = self.directory.name("project_id", project) or ""
-        return self.properties.chosen("projects", project, name)
+        """Return True if the filter of projects selects the project; raises ApiFailure."""
+        return self.selects("project_id", project)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -108,13 +116,23 @@ class Poll:
             return request(window)
 
     def shows(self, instance: Instance) -> bool:
-        """Return True if the site's include and exclude globs let the instance be printed."""
-        for what, dimension in (("projects", "project_id"), ("models", "model")):
-            identifier = instance.dimensions.get(dimension)
-            name = instance.names.get(dimension.replace("_id", "_name"), "")
-            if identifier is not None and not self.properties.chosen(what, identifier, name):
-                return False
-        return True
+        """Return True if the filters let the instance be printed; raises ApiFailure."""
+        return all(self.selects(*pair) for pair in instance.dimensions.items())
+
+    def selects(self, dimension: str, identifier: str) -> bool:
+        """Return True if the filter of a dimension, if there is one, selects the id or its name.
+
+        Raises ApiFailure if the names of projects cannot be read: without them nobody knows.
+        """
+        if dimension not in self.filters:
+            return True
+        asked = self.selected.setdefault(dimension, {})
+        if identifier not in asked:
+            if dimension == "project_id":
+                self.directory.projects()
+            name = self.directory.name(dimension, identifier) or ""
+            asked[identifier] = self.properties.chosen(FILTERED[dimension], identifier, name)
+        return asked[identifier]
 
     def report_failure(
         self, failure: ApiFailure, consequence: str, hides_instances: bool = True

@@ -22,11 +22,15 @@ Group = tuple[str, ...]
 
 
 class UsageQuery(NamedTuple):
-    """Usage of one kind in one window, grouped by some dimensions."""
+    """Usage of one kind in one window, grouped by some dimensions.
+
+    `projects` are the ids of the projects to read; empty means all, which other polls can share.
+    """
 
     kind: str
     window: Window
     dimensions: Group
+    projects: Group = ()
 
 
 class UsageBucket(NamedTuple):
@@ -48,8 +52,9 @@ class UsageQueries:
     def __init__(self, client: Client, cache: Cache, expected: Iterable[UsageQuery] = ()) -> None:
         self._client, self._cache = client, cache
         self._expected: dict[tuple[str, Window], list[Group]] = {}
-        for kind, window, dimensions in expected:
-            self._expected.setdefault((kind, window), []).append(dimensions)
+        for query in expected:
+            if not query.projects:
+                self._expected.setdefault(query[:2], []).append(query.dimensions)
         self._kept: dict[UsageQuery, list[UsageBucket] | ApiFailure] = {}
         self._once: dict[Hashable, Any] = {}
 
@@ -58,7 +63,7 @@ class UsageQueries:
 
         Raises ApiFailure; after a merged request failed it is raised for each of its queries.
         """
-        if query not in self._kept:
+        if query not in self._kept and not query.projects:
             wanted = self._expected.get(query[:2], [])
             union = tuple(sorted(set(chain(*wanted))))
             if query.dimensions in wanted and self._saves_pages(query, wanted, union):
@@ -123,9 +128,9 @@ class UsageQueries:
         return found
 
     def _raw(self, query: UsageQuery, groups: int | None) -> Iterator[Bucket]:
-        start, end, width = query.window
+        filters = {"project_ids": query.projects} if query.projects else {}
         return self._client.usage(
-            query.kind, start, end, width, group_by=query.dimensions, groups=groups
+            query.kind, *query.window, group_by=query.dimensions, filters=filters, groups=groups
         )
 
 

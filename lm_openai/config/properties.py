@@ -109,6 +109,11 @@ class Properties:
         end = now - self._grace(None)
         return Window((end - lookback) // WIDTHS[width] * WIDTHS[width], end, width)
 
+    def filters(self, what: str) -> tuple[str, ...]:
+        """Return the names of the filters that are set; `what` is "projects" or "models"."""
+        names = (f"openai.{what}.include", f"openai.{what}.exclude")
+        return tuple(name for name in names if self.globs(name))
+
     def chosen(self, what: str, identifier: str, name: str = "") -> bool:
         """Return True if a project or model is printed, by its id or its name.
 
@@ -119,13 +124,26 @@ class Properties:
             return False
         return not matches(self.globs(f"openai.{what}.exclude"), identifier, name)
 
+    def origin(self, name: str, folder: str) -> str:
+        """Return the name under which `openai.x` is set for a DataSource: its own name wins."""
+        own = f"{FAMILY}{folder}.{name.removeprefix(FAMILY)}"
+        return own if self.is_set(own) else name
+
     def project_budgets(self) -> dict[str, Decimal]:
         """Return monthly budgets in dollars by project id."""
-        return self._by_id("openai.budget.project.")
+        return self.by_id("openai.budget.project.")
 
     def token_budgets(self) -> dict[str, int]:
         """Return daily token budgets by project id."""
-        return self._by_id("openai.tokens.budget.project.")
+        return self.by_id("openai.tokens.budget.project.")
+
+    def by_id(self, prefix: str) -> dict[str, Any]:
+        """Return the values of a property with an id, such as `openai.budget.project.`, by id."""
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self._values.items()
+            if name.startswith(prefix)
+        }
 
     def admin_key(self) -> str:
         """Return the admin key, from its file if need be; the file is read once.
@@ -157,13 +175,6 @@ class Properties:
 
     def _grace(self, grace: int | None) -> int:
         return self.seconds("openai.finalization.grace") if grace is None else grace
-
-    def _by_id(self, prefix: str) -> dict[str, Any]:
-        return {
-            name.removeprefix(prefix): value
-            for name, value in self._values.items()
-            if name.startswith(prefix)
-        }
 
 
 def load(

@@ -7,16 +7,16 @@ from functools import partial
 from typing import NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind, kinds_with
-from lm_openai.api.records import Bucket, RateLimit, Record, rate_limit
+from lm_openai.api.records import Bucket, RateLimit, Record
+from lm_openai.collect.known_names import LIMITS_TO_LIVE, SEEN_DAYS, listed_limits
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import group_of
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics.limit_pools import Pools, pools
-from lm_openai.metrics.usage import MODEL_KINDS, SEEN_DAYS, not_offered
+from lm_openai.metrics.usage import MODEL_KINDS, not_offered
 from lm_openai.timespans import DAY, MINUTE
 
-LIMITS_TO_LIVE = 900
 EDGE_SOUGHT = 90 * MINUTE
 MODELS_A_PROJECT = 20
 """Estimate; it only sets the size of the pages that cover the last 7 days."""
@@ -177,11 +177,6 @@ def _raise_if_all_failed(outcomes: Mapping[str, object]) -> None:
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ApiFailure)]
     if failures and len(failures) == len(outcomes):
         raise failures[0]
-
-
-def listed_limits(source: Source, project: str) -> list[RateLimit]:
-    """Request the limit rows of one project; raises ApiFailure."""
-    return [rate_limit(row) for row in source.client.list("rate_limits", project_id=project)]
 
 
 def _week(

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
+from lm_openai.collect.known_names import seen_groups, week_until
 from lm_openai.collect.poll import GROUP_BY, WHOLE, Poll
-from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery
 from lm_openai.errors import ApiFailure, WrongUsage
-from lm_openai.model.report import NONE, Instance, Sample
+from lm_openai.metrics import narrowing
+from lm_openai.model.report import NONE, Instance, Sample, Values
 from lm_openai.timespans import DAY, HOUR, Window
 
 Sampling = Callable[[Poll, Iterable[Instance]], Iterator[Sample]]
@@ -22,7 +23,6 @@ Functions = tuple[
 ]
 
 ORGANIZATION = "organization"
-SEEN_DAYS = 7
 MODEL_KINDS = kinds_with("requests")
 """Usage kinds that together count each request to a model exactly once."""
 CALLERS = {"project_id", "user_id", "api_key_id"}
@@ -47,7 +47,7 @@ def discover(kind: UsageKind, poll: Poll) -> Iterator[Instance]:
     """
     dimensions = grouping(poll, kind.name, kind.dimensions)
     for group in _seen(kind, poll, dimensions) or ():
-        yield instance(poll, dimensions, tuple(group))
+        yield instance(poll, dimensions, group)
 
 
 def collect(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
@@ -91,17 +91,17 @@ def series(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Iterat
         return
     known = {entry.id: entry for entry in instances}
     for bucket in _buckets(kind, poll, dimensions, poll.series_window, len(known)):
-        for sample in _in_bucket(poll, dimensions, bucket):
+        for sample in _in_bucket(kind, poll, dimensions, bucket):
             yield sample._replace(instance=known.get(sample.instance.id, sample.instance))
 
 
 def expects(kind: UsageKind, poll: Poll) -> Iterator[UsageQuery]:
     """Yield the queries that the other functions will make, so that a run can merge them."""
     dimensions = grouping(poll, kind.name, kind.dimensions)
-    yield UsageQuery(kind.name, week(poll), dimensions)
+    yield _query(kind, poll, dimensions, week(poll))
     separate = kind.dimensions if is_level(poll) else ()
     for requested in poll.reads(window(poll)):
-        yield UsageQuery(kind.name, requested, dimensions or separate)
+        yield _query(kind, poll, dimensions or separate, requested)
 
 
 def grouping(poll: Poll, what: str, allowed: Group) -> Group:
@@ -122,11 +122,6 @@ def grouping(poll: Poll, what: str, allowed: Group) -> Group:
 def week(poll: Poll) -> Window:
     """Return the last 7 days and today so far, whose usage decides which instances exist."""
     return week_until(poll.now)
-
-
-def week_until(now: int) -> Window:
-    """Return the 7 UTC days before the day of `now`, and that day until `now`."""
-    return Window(now // DAY * DAY - SEEN_DAYS * DAY, now, "1d")
 
 
 def window(poll: Poll) -> Window:
@@ -196,25 +191,26 @@ def _seen(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
 
 
 def _remembered(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
-    seconds = poll.definition.discovery_interval
-    groups = expected_groups(poll, dimensions)
+    seconds, day = poll.definition.discovery_interval, poll.now // DAY
+    query = _query(kind, poll, dimensions, week(poll))
+    groups = expected_groups(poll, query.dimensions)
     try:
-        return poll.source.shared(
-            seconds, seen_groups, kind.name, poll.now // DAY, dimensions, groups
+        found = poll.source.shared(
+            seconds, seen_groups, kind.name, day, query.dimensions, groups, query.projects
         )
     except ApiFailure as failure:
         if not_offered(poll, kind.name, failure):
             return None
         raise
+    seen: dict[Group, Values] = {tuple(group): {} for group in found}
+    return [*narrowing.folded(poll, dimensions, query.dimensions, seen)]
 
 
-def seen_groups(
-    source: Source, kind: str, day: int, dimensions: Group, groups: int | None
-) -> list[Group]:
-    """Return the groups with a row in the 7 days before the UTC day `day` or since it began."""
-    query = UsageQuery(kind, week_until(source.now), dimensions)
-    buckets = source.queries.buckets(query, groups)
-    return sorted({group for bucket in buckets for group in bucket.groups})
+def _query(kind: UsageKind, poll: Poll, dimensions: Group, window: Window) -> UsageQuery:
+    """Return the query of a window, with the dimensions of the filters that narrow it."""
+    read = narrowing.read_dimensions(poll, dimensions, kind.dimensions)
+    projects = narrowing.projects(poll, window, expected_groups(poll, read))
+    return UsageQuery(kind.name, window, read, projects)
 
 
 def _samples(kind: UsageKind, poll: Poll, dimensions: Group, groups: int) -> Iterator[Sample]:
@@ -225,7 +221,7 @@ def _samples(kind: UsageKind, poll: Poll, dimensions: Group, groups: int) -> Ite
     newest = None
     for bucket in _buckets(kind, poll, dimensions, requested, groups):
         newest = bucket.end if bucket.groups else newest
-        yield from _in_bucket(poll, dimensions, bucket)
+        yield from _in_bucket(kind, poll, dimensions, bucket)
     if newest is not None and requested.width == "1m":
         poll.ages[kind.name] = max(0, poll.now - newest)
 
@@ -236,30 +232,41 @@ def _buckets(
     """Yield the buckets of a window; `groups` is the expected number of rows, 0 if unknown."""
 
     def read(window: Window) -> Iterable[UsageBucket]:
-        query = UsageQuery(kind.name, window, dimensions)
-        return poll.source.queries.buckets(query, groups or expected_groups(poll, dimensions))
+        query = _query(kind, poll, dimensions, window)
+        known = groups if query.dimensions == dimensions else 0
+        expected = known or expected_groups(poll, query.dimensions)
+        return poll.source.queries.buckets(query, expected)
 
     for bucket in poll.read(requested, read):
         if bucket.start >= requested.start:
             yield bucket
 
 
-def _in_bucket(poll: Poll, dimensions: Group, bucket: UsageBucket) -> Iterator[Sample]:
-    for group, values in bucket.groups.items():
+def _in_bucket(
+    kind: UsageKind, poll: Poll, dimensions: Group, bucket: UsageBucket
+) -> Iterator[Sample]:
+    """Yield a sample for each group that the filters select; for a level, for every group.
+
+    The newest data of a level is that of the whole organization.
+    """
+    groups = bucket.groups
+    if not is_level(poll):
+        read = narrowing.read_dimensions(poll, dimensions, kind.dimensions)
+        groups = narrowing.folded(poll, dimensions, read, groups)
+    for group, values in groups.items():
         yield Sample(instance(poll, dimensions, group), values, bucket.start)
 
 
 def _whole_level(kind: UsageKind, poll: Poll) -> Iterator[Sample]:
-    """Yield the organization's level: the sum of each group's newest level.
+    """Yield the organization's level: the sum of the newest level of each selected group.
 
     Some groups arrive an hour late and would be missing from the newest bucket.
     """
     samples = _newest(_samples(kind, poll, kind.dimensions, 0))
     newest = {entry.instance.id: entry for entry in samples}
     if newest:
-        values = {
-            name: sum(entry.values[name] for entry in newest.values()) for name in kind.required
-        }
+        levels = [entry.values for entry in newest.values() if poll.shows(entry.instance)]
+        values = {name: sum(level[name] for level in levels) for name in kind.required}
         start = max(entry.start or 0 for entry in newest.values())
         yield Sample(instance(poll, (), ()), values, start)
 

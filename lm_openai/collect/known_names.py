@@ -1,0 +1,88 @@
+"""Names that an organization knows: groups of the last 7 days, limit rows and lists of ids."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.api.records import RateLimit, rate_limit
+from lm_openai.collect.directory import Directory
+from lm_openai.collect.source import Source
+from lm_openai.collect.usage_queries import Group, UsageQuery
+from lm_openai.errors import ApiFailure
+from lm_openai.timespans import DAY, HOUR, Window
+
+SEEN_DAYS = 7
+LIMITS_TO_LIVE = 900
+PROJECTS_WITH_MODELS = 5
+"""Number of projects whose limit rows are read for models; most projects list the same ones."""
+BY_MODEL = ("model",)
+LISTED = ("project_id", "user_id", "api_key_id")
+
+
+def week_until(now: int) -> Window:
+    """Return the 7 UTC days before the day of `now`, and that day until `now`."""
+    return Window(now // DAY * DAY - SEEN_DAYS * DAY, now, "1d")
+
+
+def seen_groups(
+    source: Source,
+    kind: str,
+    day: int,
+    dimensions: Group,
+    groups: int | None,
+    projects: Group = (),
+) -> list[Group]:
+    """Return the groups with a row in the 7 days before the UTC day `day` or since it began.
+
+    `projects` are the ids of the projects to read; empty means all.
+    """
+    query = UsageQuery(kind, week_until(source.now), dimensions, projects)
+    buckets = source.queries.buckets(query, groups)
+    return sorted({group for bucket in buckets for group in bucket.groups})
+
+
+def listed_limits(source: Source, project: str) -> list[RateLimit]:
+    """Request the limit rows of one project; raises ApiFailure."""
+    return [rate_limit(row) for row in source.client.list("rate_limits", project_id=project)]
+
+
+def names(source: Source, directory: Directory, dimension: str) -> dict[str, str] | None:
+    """Return the known names by id (a model's is empty); None if the dimension has no list.
+
+    Raises ApiFailure if they could not be read completely.
+    """
+    if dimension == "model":
+        projects = tuple(directory.active()[:PROJECTS_WITH_MODELS])
+        return dict.fromkeys(source.once(models, projects), "")
+    return directory.names(dimension) if dimension in LISTED else None
+
+
+def models(source: Source, projects: Group) -> list[str]:
+    """Return the models in the usage of the last 7 days and in the limits of the projects.
+
+    Raises ApiFailure if one of them could not be read.
+    """
+    kinds = [name for name, kind in USAGE_KINDS.items() if "model" in kind.dimensions]
+    day = source.now // DAY
+    seen = source.client.together(
+        partial(source.shared, HOUR, seen_groups, kind, day, BY_MODEL, None) for kind in kinds
+    )
+    limits = source.client.together(
+        partial(source.shared, LIMITS_TO_LIVE, listed_limits, project) for project in projects
+    )
+    found: set[str] = set()
+    for groups in seen:
+        found.update(group[0] for group in _read(groups))
+    for rows in limits:
+        found.update(RateLimit(*row).model for row in _read(rows))
+    return sorted(found)
+
+
+def _read(outcome: list[Group] | list[RateLimit] | ApiFailure) -> list[Group] | list[RateLimit]:
+    """Return what was read; nothing for a kind or project that the API does not know any more."""
+    if not isinstance(outcome, ApiFailure):
+        return outcome
+    if outcome.kind in ("not_found", "archived"):
+        return []
+    raise outcome
