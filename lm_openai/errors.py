@@ -109,7 +109,13 @@ class ApiFailure(Failure):
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` with the nearest known word, or "" if none is near."""
+    near = closest(word, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return the nearest known word, or "" if none is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    return near[0] if near else ""

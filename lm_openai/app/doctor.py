@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from lm_openai.collect import datasource
+from lm_openai.collect import datasource, selection
+from lm_openai.collect.poll import Poll
+from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config import paths, threshold_files
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import api_probes
 from lm_openai.metrics.api_probes import Probes
 from lm_openai.metrics.billing_days import calendar
+from lm_openai.model.thresholds import Rules
 from lm_openai.timespans import DAY, HOUR, iso, newborn_day
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
     from lm_openai.app.session import Session
+    from lm_openai.model.definition import Definition
 
 MOST_SKEW = 60
 GOOD, NOTE, BAD = "ok", "note", "FAIL"
@@ -50,6 +54,7 @@ def findings(session: Session) -> Iterator[Finding]:
     costs = _costs(session.client, session.now)
     yield from _scopes(probes, costs)
     yield from _kinds(probes)
+    yield from _selectors(session)
     yield from _cover(session.client, probes, costs, session.now)
     yield _audit(probes)
     yield _newest(probes, session.now)
@@ -90,6 +95,29 @@ def _site_thresholds(session: Session) -> Iterator[Finding]:
     elif not faults:
         folders = " or ".join(paths.threshold_folders(session.around.environ))
         yield Finding("thresholds", GOOD, f"shipped thresholds; no files in {folders}")
+
+
+def _selectors(session: Session) -> Iterator[Finding]:
+    """Check that each filter, budget, approved model and override selects something."""
+    queries = UsageQueries(session.client, session.cache)
+    directory = session.directory()
+    sentences: list[str] = []
+    for known in datasource.definitions():
+        poll = Poll(
+            known, session.properties, session.now, session.client, session.cache, queries=queries
+        )
+        poll.directory = directory
+        found = selection.unmatched(poll, _rules(session, known), poll.filters)
+        sentences += (sentence for _, sentence in found)
+    yield from (Finding("settings", BAD, sentence) for sentence in dict.fromkeys(sentences))
+
+
+def _rules(session: Session, known: Definition) -> Rules:
+    """Return the thresholds of a DataSource; none if a file is wrong, see _site_thresholds."""
+    try:
+        return threshold_files.load(known, site=session.site, stamps=session.cache)
+    except WrongUsage:
+        return Rules(known.name, {})
 
 
 def _cache(session: Session) -> Finding:

@@ -8,7 +8,7 @@ from lm_openai.app import runner
 from lm_openai.app.options import Options
 from lm_openai.app.session import Session, Surroundings
 from lm_openai.collect import datasource
-from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.errors import Failure, WrongUsage
 from lm_openai.model.report import Gap, Report
 from lm_openai.output import registry
 
@@ -54,7 +54,7 @@ def polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list
     for source in sources:
         try:
             reports.append(session.report(source))
-        except (ApiFailure, WrongUsage) as failure:
+        except Failure as failure:
             gaps.append(session.gap(source.definition, str(failure)))
     return reports, gaps
 

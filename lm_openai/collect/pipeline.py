@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from lm_openai.api.client import Client
+from lm_openai.collect import selection
 from lm_openai.collect.datasource import DataSource
 from lm_openai.collect.evaluation import judge, unjudged
 from lm_openai.collect.poll import Poll, grouping
@@ -35,7 +36,7 @@ def report(
 
     `only` are wildvalues or globs over wildvalue and alias. Raises ApiFailure if no request
     succeeded, WrongUsage if an entry of `only` matches no instance of the last 7 days, and Failure
-    if the DataSource yields a datapoint that its definition lacks.
+    if a filter selects nothing or the DataSource yields a datapoint that its definition lacks.
     """
     definition = datasource.definition
     poll = Poll(definition, properties, now, client, cache, with_series, queries)
@@ -44,6 +45,7 @@ def report(
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
     instances = _instances(discovered, samples)
+    selection.check(poll, rules, instances)
     shown = names.told_apart(instances)
     chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only)]
     chosen.sort(key=lambda one: (one.alias.lower(), one.id))

@@ -441,3 +441,41 @@ def command(demo: Simulator, home: Path, key: str, status: int, *words: str) -> 
     )
     assert (ran.returncode, ran.stderr) == (status, "")
     return ran.stdout
+
+
+# Settings that select by id or name
+
+
+def test_settings_that_select_nothing_are_failures(
+    demo: Simulator, site: Callable[[str, object], Path]
+) -> None:
+    match = {"match": {"project": "Marketng"}, "datapoint": "tpm_utilization", "warning": 50}
+    path = site("site.json", {"datasource": "OpenAI_RateLimits_ByProject", "overrides": [match]})
+    settings = {
+        "LM_OPENAI_PROJECTS_INCLUDE": "Data*,Marketng",
+        "LM_OPENAI_MODELS_EXCLUDE": "gpt-4o*",
+    }
+
+    found = all_findings(demo.url, path.parents[2], **settings)
+
+    texts = [finding.text for finding in found if finding.subject == "settings"]
+    assert texts == [
+        "openai.projects.include: 'Marketng' matches no project; did you mean Marketing?",
+        f"{path}, override of tpm_utilization: 'Marketng' matches no project; "
+        "did you mean Marketing?",
+    ]
+
+
+def test_settings_that_select_something_are_not_mentioned(
+    demo: Simulator, examined: Examine
+) -> None:
+    found = examined(demo.url, LM_OPENAI_PROJECTS_INCLUDE="Data*")
+
+    assert "settings" not in found
+
+
+def all_findings(url: str, home: Path, **settings: str) -> list[Finding]:
+    """Return all findings, several of one subject too."""
+    environ = {**environment(url, home / "cache"), "LM_OPENAI_ETC": str(home / "etc"), **settings}
+    streams = io.StringIO(), io.StringIO(), io.StringIO()
+    return list(findings(Session(Options(), Surroundings(environ, *streams, WEDNESDAY))))
