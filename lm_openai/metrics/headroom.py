@@ -32,8 +32,11 @@ class Tally(NamedTuple):
 
 
 def idle(used: Tally) -> bool:
-    """Return True if every kind that matters could be read and shows no use in the minutes read."""
-    return not used.lost and not any(map(any, used.minutes.values()))
+    """Return True if every kind that matters could be read and no datapoint shows use.
+
+    That is no use in the minutes read and none in the UTC day so far, batches included.
+    """
+    return not used.lost and used.day == NOTHING and not any(map(any, used.minutes.values()))
 
 
 def tally(found: Mapping[str, Use], members: Iterable[Key]) -> Tally:

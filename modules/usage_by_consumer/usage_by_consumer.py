@@ -123,7 +123,8 @@ def _sample(found: Consumption, instance: Instance, groups: set[Group], budget: 
     if found.usual is not None:
         usual = sum((found.usual.get(group, Decimal(0)) for group in groups), Decimal(0))
         change = usage_by_consumer.change(int(values["tokens"]), usual)
-    idle = not found.use.failures and not any(values.values())
+    used = any(values.values()) or any(budget.values())
+    idle = not found.use.failures and not used
     return Sample(instance, {**values, **change, **budget}, idle=idle)
 
 

@@ -443,6 +443,53 @@ def test_pools_used_in_the_last_7_days_are_shown_and_idle_ones_have_used_0(poll:
     assert part(rows["Alpha / o1"]["datapoints"], "tpm") == (1000, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "levels"),
+    [({}, [2, 2, 2, 0]), ({"headroom_lookback": "5m"}, [2, 0, 0, 0])],
+    ids=["15m", "5m"],
+)
+def test_a_single_busy_minute_is_in_view_three_times_by_default(
+    poll: Poll, settings: dict[str, str], levels: list[int]
+) -> None:
+    """900 of 1,000 tokens at 12:21, 10 in every other minute, and a poll every 5 minutes."""
+    quiet = [text(f"12:{minute:02}", 10) for minute in range(5, 42)]
+    world = small(*quiet, text("12:21", 900), now=unix("12:42"))
+
+    outcomes = [
+        poll(world._replace(now=unix(at)), "nagios", at=unix(at), **settings)
+        for at in ("12:25", "12:30", "12:35", "12:40")
+    ]
+
+    assert [outcome.status for outcome in outcomes] == levels
+
+
+@pytest.mark.parametrize(
+    ("batch", "datapoint", "value"),
+    [
+        # 246 - 24 = 222 input tokens of 1,000 in the queue of the day
+        (True, "batch_tpd_utilization", 22.2),
+        # 3 requests of 20 a day, six hours ago
+        (False, "rpd_utilization", 15),
+    ],
+)
+@pytest.mark.parametrize("folder", ["rate_limits", "rate_limits_by_model"])
+def test_a_pool_with_use_of_the_day_alone_is_not_idle(
+    server: HTTPServer, folder: str, batch: bool, datapoint: str, value: float, tmp_path: Path
+) -> None:
+    row = limit("gpt-4o", 10, 1000, batch_1_day_max_input_tokens=1000, max_requests_per_1_day=20)
+    use = text("06:30", 246, 3, batch=batch)
+    url = serve(server, small(use, limits={"proj_a": [row]}))
+    record = replay.Record(NOW, {}, ())
+
+    outcome = replay.collected(folder, record, url, tmp_path)
+    nagios = replay.collected(folder, record, url, tmp_path, "nagios")
+
+    name = datapoint if folder == "rate_limits" else datapoint.replace("_util", "_ceiling_util")
+    (found,) = json.loads(outcome.stdout)["instances"]
+    assert (found["datapoints"][name], found["idle"]) == (value, False)
+    assert f"{name} {value}%" in nagios.stdout.splitlines()[1]
+
+
 def test_all_pools_are_shown_with_limits_unused(shown: Shown) -> None:
     limits = {"proj_a": [limit(name, 10, 1000) for name in ("o1", "gpt-4o", "default")]}
 

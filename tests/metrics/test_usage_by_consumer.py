@@ -364,6 +364,23 @@ def test_a_project_with_a_budget_is_listed_even_without_use(demo: Simulator, pol
     assert len(found) == 3
 
 
+def test_a_project_that_used_its_budget_before_the_window_is_not_idle(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """50 of 200 tokens were used at 06:00, and none in the last hour."""
+    counts = {"input_tokens": 40, "output_tokens": 10, "num_model_requests": 1}
+    now = unix("12:34:56")
+    use = Use("completions", unix("06:00"), "proj_a", "gpt-4o", counts)
+    small = Small(now, (use,), {}, (("proj_a", "Alpha", False),), {}, 1440, [])
+    record = replay.Record(now, {f"{BUDGET}proj_a": "200"}, ())
+
+    outcome = replay.collected(FOLDER, record, serve(httpserver, small), tmp_path)
+
+    rows = {row["id"]: row for row in json.loads(outcome.stdout)["instances"]}
+    assert rows["proj_a"]["datapoints"]["tokens_budget_percent"] == 25
+    assert rows["proj_a"]["idle"] is False
+
+
 def test_a_budget_that_is_used_up_is_critical(demo: Simulator, poll: Any) -> None:
     hot = project(demo, "hot")
     found = poll(budgets={hot: 1000})
