@@ -44,7 +44,7 @@ if __name__ == "__main__":
 from lm_openai.metrics import usage
 
 KIND = "{kind}"
-discover, collect, series, expects = usage.functions(KIND)
+discover, collect, series, dormant, expects = usage.functions(KIND)
 '''
 NEXT = """\
 modules/{folder} created for usage/{kind}. Next:

@@ -110,7 +110,7 @@ def test_a_kind_that_claims_a_total_has_its_fields_in_every_row(total: str) -> N
 def test_a_kind_is_in_exactly_the_totals_that_it_claims(name: str) -> None:
     kind = USAGE_KINDS[name]
     limits = {limit for limit, kinds in headroom_use.COUNTED.items() if name in kinds}
-    consumer = {query.kind for query in usage_by_consumer.queries(known_names.week_until(0), ())}
+    consumer = {query.kind for query in usage_by_consumer.queries(known_names.days_until(0), ())}
     row = dict.fromkeys(kind.required, 1)
     billed = dict(reconciliation.quantities(kind, row)) if kind.totals else {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
     from lm_openai.collect.usage_queries import UsageQuery
 
-FUNCTIONS = ("discover", "collect", "series", "expects")
+FUNCTIONS = ("discover", "collect", "series", "dormant", "expects")
 
 
 def _no_queries(poll: Poll) -> Iterable[UsageQuery]:
+    return ()
+
+
+def _none_dormant(poll: Poll, words: Sequence[str]) -> Iterable[Instance]:
     return ()
 
 
@@ -33,6 +37,8 @@ class DataSource(NamedTuple):
 
     `discover(poll)` yields instances and `collect(poll, instances)` the samples of the snapshot.
     `series(poll, instances)` yields the samples of the series, which never changes the snapshot.
+    `dormant(poll, words)` yields what discovery leaves out and one of the words may request: used
+    in the last 35 days, or in a list of the organization; `collect` accepts it.
     `expects(poll)` yields the usage queries that these will make, so that a run of several
     DataSources can merge them.
     """
@@ -41,6 +47,7 @@ class DataSource(NamedTuple):
     discover: Callable[[Poll], Iterable[Instance]]
     collect: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]]
     series: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]] = _no_series
+    dormant: Callable[[Poll, Sequence[str]], Iterable[Instance]] = _none_dormant
     expects: Callable[[Poll], Iterable[UsageQuery]] = _no_queries
 
 

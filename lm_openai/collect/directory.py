@@ -38,6 +38,10 @@ class Directory:
         """Return the ids of the projects that are not archived; raises ApiFailure."""
         return [entry["id"] for entry in self.projects() if not entry["archived"]]
 
+    def archived(self) -> set[str]:
+        """Return the ids of the archived projects; raises ApiFailure."""
+        return {entry["id"] for entry in self.projects() if entry["archived"]}
+
     def names(self, dimension: str) -> dict[str, str]:
         """Return the names by id of projects, users or API keys; raises ApiFailure."""
         return self._lists[dimension]()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from typing import TypeVar
 
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.records import RateLimit, rate_limit
@@ -12,17 +14,19 @@ from lm_openai.collect.usage_queries import Group, UsageQuery
 from lm_openai.errors import ApiFailure
 from lm_openai.timespans import DAY, HOUR, Window
 
-SEEN_DAYS = 7
+SEEN_DAYS, DORMANT_DAYS = 7, 35
+"""Days in which an instance was used to be discovered, and to be requested by its id."""
 LIMITS_TO_LIVE = 900
 PROJECTS_WITH_MODELS = 5
 """Number of projects whose limit rows are read for models; most projects list the same ones."""
 BY_MODEL = ("model",)
+T = TypeVar("T")
 LISTED = ("project_id", "user_id", "api_key_id")
 
 
-def week_until(now: int) -> Window:
-    """Return the 7 UTC days before the day of `now`, and that day until `now`."""
-    return Window(now // DAY * DAY - SEEN_DAYS * DAY, now, "1d")
+def days_until(now: int, days: int = SEEN_DAYS) -> Window:
+    """Return the UTC days before the day of `now`, and that day until `now`."""
+    return Window(now // DAY * DAY - days * DAY, now, "1d")
 
 
 def seen_groups(
@@ -32,14 +36,27 @@ def seen_groups(
     dimensions: Group,
     groups: int | None,
     projects: Group = (),
+    days: int = SEEN_DAYS,
 ) -> list[Group]:
-    """Return the groups with a row in the 7 days before the UTC day `day` or since it began.
+    """Return the groups with a row in the days before the UTC day `day` or since it began.
 
     `projects` are the ids of the projects to read; empty means all.
     """
-    query = UsageQuery(kind, week_until(source.now), dimensions, projects)
+    query = UsageQuery(kind, days_until(source.now, days), dimensions, projects)
     buckets = source.queries.buckets(query, groups)
     return sorted({group for bucket in buckets for group in bucket.groups})
+
+
+def dormant_groups(
+    source: Source, kinds: Iterable[str], dimensions: Group, groups: int | None = None
+) -> set[Group]:
+    """Return the groups with use of some kind in the last 35 days; raises ApiFailure."""
+    day = source.now // DAY
+    outcomes = source.client.together(
+        partial(source.shared, HOUR, seen_groups, kind, day, dimensions, groups, days=DORMANT_DAYS)
+        for kind in kinds
+    )
+    return {tuple(group) for outcome in outcomes for group in _read(outcome)}
 
 
 def listed_limits(source: Source, project: str) -> list[RateLimit]:
@@ -79,7 +96,7 @@ def models(source: Source, projects: Group) -> list[str]:
     return sorted(found)
 
 
-def _read(outcome: list[Group] | list[RateLimit] | ApiFailure) -> list[Group] | list[RateLimit]:
+def _read(outcome: list[T] | ApiFailure) -> list[T]:
     """Return what was read; nothing for a kind or project that the API does not know any more."""
     if not isinstance(outcome, ApiFailure):
         return outcome

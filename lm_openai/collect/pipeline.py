@@ -9,14 +9,17 @@ from lm_openai.api.client import Client
 from lm_openai.collect import selection
 from lm_openai.collect.datasource import DataSource
 from lm_openai.collect.evaluation import judge, unjudged
+from lm_openai.collect.known_names import DORMANT_DAYS
 from lm_openai.collect.poll import Poll, grouping
 from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config.properties import Properties
-from lm_openai.errors import ApiFailure, Failure, WrongUsage
+from lm_openai.errors import ApiFailure, Failure, WrongUsage, suggest
 from lm_openai.model import aggregation, names
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.storage.cache import Cache
+
+GLOB = frozenset("*?[")
 
 
 def report(
@@ -34,20 +37,23 @@ def report(
 ) -> Report:
     """Poll a DataSource once and return the report.
 
-    `only` are wildvalues or globs over wildvalue and alias. Raises ApiFailure if no request
-    succeeded, WrongUsage if an entry of `only` matches no instance of the last 7 days, and Failure
-    if a filter selects nothing or the DataSource yields a datapoint that its definition lacks.
+    `only` are ids, wildvalues, aliases, or globs over the last two. Raises ApiFailure if no request
+    succeeded, WrongUsage if an entry of `only` matches no instance, also none of the last 35 days,
+    and Failure if a filter selects nothing or the DataSource yields a datapoint that its definition
+    lacks.
     """
     definition = datasource.definition
     poll = Poll(definition, properties, now, client, cache, with_series, queries)
     discovered = tuple(datasource.discover(poll))
+    dormant = tuple(_dormant(datasource, poll, discovered, only))
+    discovered += tuple(one for one in dormant if any(_is(word, one) for word in only))
     samples = () if discover_only else tuple(_declared(poll, datasource.collect(poll, discovered)))
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
     instances = _instances(discovered, samples)
     selection.check(poll, rules, instances)
     shown = names.told_apart(instances)
-    chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only)]
+    chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only, dormant)]
     chosen.sort(key=lambda one: (one.alias.lower(), one.id))
     start, end = poll.covered or poll.window[:2]
     rows = tuple(_rows(poll, rules, chosen, samples))
@@ -69,6 +75,21 @@ def report(
         incomplete=poll.incomplete and not only,
         only=tuple(only),
     )
+
+
+def _dormant(
+    datasource: DataSource, poll: Poll, discovered: Iterable[Instance], only: Sequence[str]
+) -> Iterator[Instance]:
+    """Yield what the DataSource knows beyond the discovered, if a word names none of these."""
+    known = {instance.id: instance for instance in discovered}
+    absent = [
+        word
+        for word in only
+        if not GLOB.intersection(word) and not any(_is(word, one) for one in known.values())
+    ]
+    for instance in datasource.dormant(poll, absent) if absent else ():
+        if known.setdefault(instance.id, instance) is instance:
+            yield instance
 
 
 def _declared(poll: Poll, samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -94,11 +115,16 @@ def _instances(discovered: Iterable[Instance], samples: Iterable[Sample]) -> lis
 
 
 def _chosen(
-    poll: Poll, instances: Iterable[Instance], shown: Mapping[str, Instance], only: Sequence[str]
+    poll: Poll,
+    instances: Sequence[Instance],
+    shown: Mapping[str, Instance],
+    only: Sequence[str],
+    dormant: Iterable[Instance],
 ) -> Iterator[Instance]:
     """Yield the instances that filters and `only` select.
 
-    `only` may name twins by their own alias, which selects both, or as they are shown.
+    `only` may name twins by their own alias, which selects both, or as they are shown. `dormant`
+    are further instances whose names an error may suggest.
     """
     selected = [instance for instance in instances if poll.shows(instance)]
     for word in only:
@@ -108,18 +134,33 @@ def _chosen(
             raise Failure(
                 f"instance {word!r} was not found, and some data is missing: {poll.failures[0]}"
             )
-        raise WrongUsage(
-            f"{poll.definition.title} has no instance {word!r}: "
-            f"no such name was seen recently; --discover lists all instances"
-        )
+        excluded = any(_is_named(word, one, shown) for one in instances)
+        reason = _excluded(word) if excluded else _unknown(word, (*selected, *dormant))
+        raise WrongUsage(f"{poll.definition.title} {reason}")
     for one in selected:
         if not only or any(_is_named(word, one, shown) for word in only):
             yield one
 
 
+def _excluded(word: str) -> str:
+    return f"does not show instance {word!r}: a filter of projects or models excludes it"
+
+
+def _unknown(word: str, known: Iterable[Instance]) -> str:
+    """Return why a word names no instance, with the nearest name."""
+    texts = {text for one in known for text in (one.id, one.alias, one.wildvalue)}
+    near = suggest(word, sorted(texts)) or "; --discover lists the instances in use"
+    return f"has no instance {word!r}: no such name was seen in the last {DORMANT_DAYS} days{near}"
+
+
 def _is_named(word: str, instance: Instance, shown: Mapping[str, Instance]) -> bool:
-    texts = (instance.wildvalue, instance.alias, shown.get(instance.id, instance).alias)
-    return word in (*texts, instance.id) or any(fnmatchcase(text, word) for text in texts)
+    alias = shown.get(instance.id, instance).alias
+    texts = (instance.wildvalue, instance.alias, alias)
+    return word == alias or _is(word, instance) or any(fnmatchcase(text, word) for text in texts)
+
+
+def _is(word: str, instance: Instance) -> bool:
+    return word in (instance.wildvalue, instance.alias, instance.id)
 
 
 def _rows(
@@ -134,7 +175,17 @@ def _rows(
         values = aggregation.derived(definition, aggregation.folded(definition, own))
         idle = bool(own) and all(sample.idle for sample in own)
         unknown = unjudged(rules, instance, definition, values, _missing(poll, own))
-        yield Row(instance, judge(rules, instance, values), idle, unknown)
+        archived = idle and _archived(poll, instance)
+        yield Row(instance, judge(rules, instance, values), idle, unknown, archived)
+
+
+def _archived(poll: Poll, instance: Instance) -> bool:
+    """Return True if the instance belongs to an archived project; False if nobody knows."""
+    project = instance.dimensions.get("project_id")
+    try:
+        return project is not None and project in poll.once("archived", poll.directory.archived)
+    except ApiFailure:
+        return False
 
 
 def _missing(poll: Poll, samples: Sequence[Sample]) -> dict[str, Missing]:

@@ -32,7 +32,8 @@ class Poll:
     age in seconds by usage kind, to `failures` what is missing from the report and why, and to
     `notes` what is worth knowing and not a failure. `filters` are the dimensions with an include or
     exclude filter, `narrowed` those whose filter narrows the usage that is added up, and `selected`
-    holds by dimension and id whether its filter selects it.
+    holds by dimension and id whether its filter selects it. `seen` are ids by dimension that the
+    poll read although its instances do not have them.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Poll:
         )
         self.narrowed: set[str] = set()
         self.selected: dict[str, dict[str, bool]] = {}
+        self.seen: dict[str, set[str]] = {}
         self._values: dict[str, Any] = {}
 
     @property

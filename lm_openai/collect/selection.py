@@ -68,12 +68,18 @@ def unmatched(
     """
     wanted = dict.fromkeys((*_filters(poll, filters), *_others(poll, rules)))
     seen = _seen(poll, instances) if wanted else {}
+    unread: set[str] = set()
     for selector in wanted:
         known = {} if selector.is_id else seen.get(selector.dimension, {})
-        if not selector.matches(known):
+        if selector.dimension in unread or selector.matches(known):
+            continue
+        try:
             sentence = _fault(poll, selector, seen, instances)
-            if sentence:
-                yield selector, f"{selector.origin}: {sentence}"
+        except ApiFailure as failure:
+            unread.add(selector.dimension)
+            sentence = f"{selector.glob!r} could not be checked: {failure}"
+        if sentence:
+            yield selector, f"{selector.origin}: {sentence}"
 
 
 def _filters(poll: Poll, dimensions: Iterable[str]) -> Iterator[Selector]:
@@ -102,15 +108,15 @@ def _others(poll: Poll, rules: Rules) -> Iterator[Selector]:
 def _fault(
     poll: Poll, selector: Selector, seen: Mapping[str, Names], instances: Collection[Instance]
 ) -> str:
-    """Return why a selector that matches nothing seen has no effect; empty if nobody can tell."""
+    """Return why a selector that matches nothing seen has no effect; empty if nobody can tell.
+
+    Raises ApiFailure.
+    """
     known = seen.get(selector.dimension, {})
     if selector.needs_dimension and selector.dimension not in _dimensions(poll, instances):
         title, noun = poll.definition.title, _noun(selector.dimension)
         return f"no effect, since instances of {title} have no {noun}; see openai.group.by"
-    try:
-        listed = known_names.names(poll.source, poll.directory, selector.dimension)
-    except ApiFailure as failure:
-        return f"{selector.glob!r} could not be checked: {failure}"
+    listed = known_names.names(poll.source, poll.directory, selector.dimension)
     if listed is None:
         return _nothing(selector, known, " of this poll") if known else ""
     if selector.matches(listed):
@@ -138,6 +144,8 @@ def _seen(poll: Poll, instances: Iterable[Instance]) -> dict[str, dict[str, str]
     for dimension, asked in poll.selected.items():
         names = {key: poll.directory.name(dimension, key) or "" for key in asked}
         seen[dimension] = names
+    for dimension, ids in poll.seen.items():
+        seen.setdefault(dimension, {}).update(dict.fromkeys(ids, ""))
     for instance in instances:
         for dimension, key in instance.dimensions.items():
             name = instance.names.get(f"{short_name(dimension)}_name", "")

@@ -9,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.api.endpoints import COST_DIMENSIONS
+from lm_openai.collect.known_names import DORMANT_DAYS
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import cost_forecast
 from lm_openai.metrics.billing_days import (
@@ -20,7 +21,7 @@ from lm_openai.metrics.billing_days import (
     total,
 )
 from lm_openai.metrics.budgets import Budget
-from lm_openai.metrics.usage import grouping, instance
+from lm_openai.metrics.usage import grouping, instance, listed
 from lm_openai.model.aggregation import PLACES, dollar_percent
 from lm_openai.model.report import NONE, Instance, Missing, Sample, Values
 from lm_openai.timespans import DAY, iso, newborn_day
@@ -77,6 +78,17 @@ def discover(poll: Poll) -> Iterator[Instance]:
             yield in_currency(poll, instance(poll, dimensions, group), found.currency)
 
 
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield the groups with costs in the last 35 days, and all that a list has."""
+    dimensions, dates = dimensions_of(poll), calendar(poll.now)
+    start = dates.today - DORMANT_DAYS * DAY
+    if start < dates.earliest:
+        rows = expected_rows(poll.directory, dimensions)
+        for group in by_group(poll.client, start, dates.earliest, dimensions, rows).listed:
+            yield instance(poll, dimensions, group)
+    yield from listed(poll, dimensions)
+
+
 def _report_holes(poll: Poll, grouped: bool) -> None:
     """Report the days that the response lacks.
 
@@ -114,12 +126,22 @@ def collect(
     found = billed(poll)
     whole = month_to_date(found.groups, dates)
     for known in instances:
-        days = found.groups[_group(poll, known)]
+        days = found.groups.get(_group(poll, known))
+        idle = days is None
+        if days is None:
+            days = _nothing(dates, found)
         budget = budgets.get(known.id)
         compute = partial(figures, poll, dates=dates, budget=budget)
         share = dollar_percent(total(days, dates.this_month()), whole)
         values = compute(days) if share is None else {**compute(days), SHARE: share}
-        yield Sample(known, values, missing=missing_figures(found, days, budget, compute))
+        missing = missing_figures(found, days, budget, compute)
+        yield Sample(known, values, idle=idle, missing=missing)
+
+
+def _nothing(dates: Calendar, found: Billed) -> Days:
+    """Return the days of a group without costs."""
+    days = range(dates.earliest, dates.tomorrow, DAY)
+    return {day: Decimal(0) for day in days if day not in found.lacking}
 
 
 def series(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
-from lm_openai.collect.known_names import seen_groups, week_until
+from lm_openai.collect.known_names import days_until, dormant_groups, names, seen_groups
 from lm_openai.collect.poll import GROUP_BY, WHOLE, Poll
 from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery
 from lm_openai.errors import ApiFailure, WrongUsage
@@ -19,6 +19,7 @@ Functions = tuple[
     Callable[[Poll], Iterator[Instance]],
     Sampling,
     Sampling,
+    Callable[[Poll, Sequence[str]], Iterator[Instance]],
     Callable[[Poll], Iterator[UsageQuery]],
 ]
 
@@ -33,11 +34,11 @@ GROUPS_A_PROJECT = 8
 def functions(name: str) -> Functions:
     """Return the functions of a DataSource that shows one usage kind.
 
-    They are `discover`, `collect`, `series` and `expects`.
+    They are `discover`, `collect`, `series`, `dormant` and `expects`.
     """
     kind = USAGE_KINDS[name]
-    discovering, expecting = partial(discover, kind), partial(expects, kind)
-    return discovering, partial(collect, kind), partial(series, kind), expecting
+    sampling = partial(collect, kind), partial(series, kind)
+    return partial(discover, kind), *sampling, partial(dormant, kind), partial(expects, kind)
 
 
 def discover(kind: UsageKind, poll: Poll) -> Iterator[Instance]:
@@ -95,6 +96,35 @@ def series(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Iterat
             yield sample._replace(instance=known.get(sample.instance.id, sample.instance))
 
 
+def dormant(kind: UsageKind, poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield the instances with use in the last 35 days, and all that a list has."""
+    dimensions = grouping(poll, kind.name, kind.dimensions)
+    if dimensions and _seen(kind, poll, dimensions) is not None:
+        yield from used_lately(poll, (kind.name,), dimensions, kind.dimensions)
+
+
+def used_lately(
+    poll: Poll, kinds: Iterable[str], dimensions: Group, allowed: Group
+) -> Iterator[Instance]:
+    """Yield the instances with use of the kinds in the last 35 days, and all that a list has.
+
+    The filters narrow the use. `allowed` are the dimensions of the kinds.
+    """
+    read = narrowing.read_dimensions(poll, dimensions, allowed)
+    found = dormant_groups(poll.source, kinds, read, expected_groups(poll, read))
+    used = narrowing.folded(poll, dimensions, read, {group: {} for group in found})
+    for group in used:
+        yield instance(poll, dimensions, group)
+    yield from listed(poll, dimensions)
+
+
+def listed(poll: Poll, dimensions: Group) -> Iterator[Instance]:
+    """Yield what a list of the organization has: projects, users, keys or models; else nothing."""
+    if len(dimensions) == 1:
+        for key in names(poll.source, poll.directory, dimensions[0]) or ():
+            yield instance(poll, dimensions, (key,))
+
+
 def expects(kind: UsageKind, poll: Poll) -> Iterator[UsageQuery]:
     """Yield the queries that the other functions will make, so that a run can merge them."""
     dimensions = grouping(poll, kind.name, kind.dimensions)
@@ -121,7 +151,7 @@ def grouping(poll: Poll, what: str, allowed: Group) -> Group:
 
 def week(poll: Poll) -> Window:
     """Return the last 7 days and today so far, whose usage decides which instances exist."""
-    return week_until(poll.now)
+    return days_until(poll.now)
 
 
 def window(poll: Poll) -> Window:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, kinds_with
-from lm_openai.collect.known_names import week_until
+from lm_openai.collect.known_names import days_until
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import Group, UsageQuery
@@ -219,7 +219,7 @@ def week_requests(
 
     `hour` is part of the cache key. Raises ApiFailure.
     """
-    query = UsageQuery(kind, week_until(source.now), dimensions)
+    query = UsageQuery(kind, days_until(source.now), dimensions)
     sums, _ = _summed(source, query, groups)
     rows = [(0, group, fields["num_model_requests"]) for group, fields in sums.items()]
     return source.now, rows

@@ -101,14 +101,16 @@ class Unjudged(NamedTuple):
 class Row(NamedTuple):
     """One instance with its readings in the definition's order.
 
-    `idle` is True for an instance that was seen in the last days and has no use now. `unjudged`
-    holds the thresholds that could not be judged because data is missing.
+    `idle` is True for an instance that was seen in the last days and has no use now, `archived` for
+    an idle one whose project is archived. `unjudged` holds the thresholds that could not be judged
+    because data is missing.
     """
 
     instance: Instance
     readings: tuple[Reading, ...]
     idle: bool = False
     unjudged: tuple[Unjudged, ...] = ()
+    archived: bool = False
 
     @property
     def level(self) -> int:

@@ -84,6 +84,7 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         **_instance(row.instance),
         "idle": row.idle,
+        **({"archived": True} if row.archived else {}),
         "state": row.state,
         "datapoints": {reading.datapoint: reading.value for reading in row.readings},
         "breaches": [_breach(reading) for reading in row.readings if reading.breach],

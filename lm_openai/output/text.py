@@ -22,8 +22,8 @@ def row_word(definition: Definition, row: Row) -> str:
 
 
 def idle_word(definition: Definition, row: Row) -> str:
-    """Return the word for an instance without use: `blocked` if a limit is 0, else `idle`."""
-    return row_word(definition, row) or "idle"
+    """Return the word for an instance without use: `archived`, `blocked` or `idle`."""
+    return "archived" if row.archived else row_word(definition, row) or "idle"
 
 
 def poll_tags(report: Report | Gap) -> dict[str, str]:

@@ -14,15 +14,17 @@ if __name__ == "__main__":
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lm_openai.collect.known_names import DORMANT_DAYS
+from lm_openai.errors import ApiFailure
 from lm_openai.metrics import audit_events
 from lm_openai.model.report import Instance, Sample
 from lm_openai.resources import module_file
-from lm_openai.timespans import WIDTHS
+from lm_openai.timespans import DAY, HOUR, WIDTHS
 
 if TYPE_CHECKING:
     from lm_openai.api.records import Record
@@ -43,9 +45,43 @@ def discover(poll: Poll) -> Iterator[Instance]:
     counts = _counts(poll, poll.window)
     if not counts and not _any_event_ever(poll):
         poll.notes.append(NO_EVENT_EVER)
-    seen = sorted(event_type for _, event_type in counts)
+    seen = sorted({event_type for _, event_type in counts})
+    _remembered(poll, seen)
     for event_type in dict.fromkeys((*_watched(poll), *seen)):
         yield _instance(event_type)
+
+
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield the event types of the last 35 days that earlier polls or the words name."""
+    for event_type in _remembered(poll):
+        yield _instance(event_type)
+    for word in words:
+        if poll.source.shared(HOUR, occurred, word, poll.now // DAY - DORMANT_DAYS):
+            yield _instance(word)
+
+
+def _remembered(poll: Poll, seen: Iterable[str] = ()) -> dict[str, int]:
+    """Return the types of the last 35 days with their last day, the `seen` ones added."""
+    today = poll.now // DAY
+    known = poll.source.cache.get("event types") or {}
+    types = {name: day for name, day in known.items() if day >= today - DORMANT_DAYS}
+    types |= dict.fromkeys(seen, today)
+    if types != known:
+        poll.source.cache.put("event types", types, DORMANT_DAYS * DAY)
+    return types
+
+
+def occurred(source: Source, event_type: str, day: int) -> bool:
+    """Return True if the audit log has an event of the type since a UTC day; raises ApiFailure."""
+    try:
+        events = source.client.list(
+            "audit_logs", event_types=[event_type], effective_at={"gte": day * DAY}, limit=1
+        )
+        return any(audit_events.kind(event) == event_type for event in events)
+    except ApiFailure as failure:
+        if failure.kind == "refused":  # the API knows no such type
+            return False
+        raise
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:

@@ -12,6 +12,6 @@ if __name__ == "__main__":
 
     main("cost_by_api_key")
 
-from lm_openai.metrics.costs import collect, discover, series
+from lm_openai.metrics.costs import collect, discover, dormant, series
 
-__all__ = ["collect", "discover", "series"]
+__all__ = ["collect", "discover", "dormant", "series"]

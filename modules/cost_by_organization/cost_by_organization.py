@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
     main("cost_by_organization")
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -57,6 +57,11 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         compute = partial(_figures, poll, dates, budget)
         missing = costs.missing_figures(found, days, budget, compute)
         yield Sample(organization, compute(days), missing=missing)
+
+
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield what costs.dormant yields for the groups of openai.group.by."""
+    return costs.dormant(poll, words) if costs.dimensions_of(poll) else iter(())
 
 
 def series(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:

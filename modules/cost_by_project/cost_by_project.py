@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import budgets, costs
-from lm_openai.metrics.costs import discover, series
+from lm_openai.metrics.costs import discover, dormant, series
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
     from lm_openai.model.report import Instance, Sample
 
-__all__ = ["collect", "discover", "series"]
+__all__ = ["collect", "discover", "dormant", "series"]
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
     main("model_mix_by_project")
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lm_openai.config.properties import matches
@@ -33,13 +33,23 @@ def discover(poll: Poll) -> Iterator[Instance]:
         yield usage.instance(poll, _dimensions(poll), group)
 
 
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield the groups with requests in the last 35 days, and all that a list has."""
+    allowed = usage_by_consumer.DIMENSIONS
+    return usage.used_lately(poll, usage.MODEL_KINDS, _dimensions(poll), allowed)
+
+
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield the requests of the last 7 days and the number that went to approved models."""
     if not poll.properties.is_set(APPROVED):
         poll.notes.append(f"{APPROVED} is not set, so the approved share is unknown")
     dimensions = _dimensions(poll)
-    for group, models in _mix(poll).items():
+    mix = _mix(poll)
+    for group, models in mix.items():
         yield Sample(usage.instance(poll, dimensions, group), _values(poll, models))
+    for instance in instances:
+        if tuple(instance.dimensions.values()) not in mix:
+            yield Sample(instance, _values(poll, {}), idle=True)
 
 
 def expects(poll: Poll) -> Iterator[UsageQuery]:
@@ -54,6 +64,7 @@ def _mix(poll: Poll) -> dict[Group, dict[str, int]]:
         "mix", lambda: usage_by_consumer.week_by_model(poll, _dimensions(poll))
     )
     poll.covered = (usage.week(poll).start, requested_at)
+    poll.seen["model"] = {model for models in requests.values() for model in models}
     return requests
 
 

@@ -12,17 +12,20 @@ if __name__ == "__main__":
 
     main("rate_limits")
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lm_openai.collect.known_names import dormant_groups
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics import headroom, headroom_use
+from lm_openai.metrics import headroom, headroom_use, usage
 from lm_openai.metrics.headroom_use import Key, Use
 from lm_openai.metrics.limit_pools import Pool, Pools
 from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
+
+Read = tuple[dict[str, Use], dict[str, Pools | ApiFailure]]
 
 
 def discover(poll: Poll) -> Iterator[Instance]:
@@ -34,6 +37,19 @@ def discover(poll: Poll) -> Iterator[Instance]:
     for (project, _), member in sorted(_members(poll).items()):
         if member.keys or member.pool.blocked or show_all:
             yield _instance(poll, project, member.pool)
+
+
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield all pools with a limit row, and those used in the last 35 days."""
+    members, (_, limits) = _members(poll), _read(poll)
+    by = headroom_use.BY_POOL
+    for project, model in dormant_groups(poll.source, usage.MODEL_KINDS, by):
+        pools = limits.get(project, headroom_use.NO_POOLS)
+        if not isinstance(pools, ApiFailure) and poll.prints(project):
+            pool = pools.pool_for(model)
+            members.setdefault((project, pool.name), Member(pool, set()))
+    for (project, _), member in sorted(members.items()):
+        yield _instance(poll, project, member.pool)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
@@ -79,7 +95,11 @@ def _joined(poll: Poll) -> dict[Key, Member]:
     return members
 
 
-def _read(poll: Poll) -> tuple[dict[str, Use], dict[str, Pools | ApiFailure]]:
+def _read(poll: Poll) -> Read:
+    return poll.once("read", lambda: _request(poll))
+
+
+def _request(poll: Poll) -> Read:
     """Return the use by kind and the limits by project; raises ApiFailure if one is unknown.
 
     They are read at the same time: neither takes all the time of a poll, and limits are cached.

@@ -12,11 +12,12 @@ if __name__ == "__main__":
 
     main("rate_limits_by_model")
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from lm_openai.collect.known_names import dormant_groups
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics import headroom, headroom_rollup, headroom_use
+from lm_openai.metrics import headroom, headroom_rollup, headroom_use, usage
 from lm_openai.metrics.headroom_use import Key, Use
 from lm_openai.model.report import Instance, Sample
 
@@ -33,6 +34,16 @@ def discover(poll: Poll) -> Iterator[Instance]:
     for name, shared in sorted(_pools(poll).items()):
         if shared.keys or shared.pool.blocked or show_all:
             yield Instance(name, name, {"model": name})
+
+
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield all pools with a limit row, and those used in the last 35 days."""
+    groups = dormant_groups(poll.source, usage.MODEL_KINDS, headroom_use.BY_POOL)
+    pools, keys = _pools(poll), ((project, model) for project, model in groups)
+    for name in headroom_rollup.shared(_limits(poll), keys):
+        pools.setdefault(name, headroom_rollup.Shared({}, {}))
+    for name in sorted(pools):
+        yield Instance(name, name, {"model": name})
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:

@@ -12,15 +12,17 @@ if __name__ == "__main__":
 
     main("reconciliation_by_model")
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from lm_openai.collect.known_names import DORMANT_DAYS
 from lm_openai.metrics import reconciliation
 from lm_openai.metrics.costs import in_currency
 from lm_openai.metrics.reconciliation import Pair, Reconciliation
 from lm_openai.metrics.usage import ORGANIZATION
 from lm_openai.model.aggregation import dollar_percent
 from lm_openai.model.report import Instance, Sample, Values
+from lm_openai.timespans import DAY
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
@@ -34,9 +36,14 @@ def discover(poll: Poll) -> Iterator[Instance]:
     organization = Instance(ORGANIZATION, poll.properties.organization, {})
     yield in_currency(poll, organization, _reconciliation(poll).currency)
     for model, kind in _reconciliation(poll).pairs:
-        label = kind.replace("_", " ")
-        dimensions = {"model": model, "token_kind": kind}
-        yield Instance(f"{model}/{kind}", f"{model} / {label}", dimensions)
+        yield _instance(model, kind)
+
+
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield what was used in the last 35 days before those that are compared."""
+    start, end = reconciliation.window(poll.now)
+    for model, kind in reconciliation.used(poll, end - DORMANT_DAYS * DAY, start):
+        yield _instance(model, kind)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
@@ -48,7 +55,14 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
             yield Sample(instance, _unmatched(found))
         else:
             key = instance.dimensions["model"], instance.dimensions["token_kind"]
-            yield Sample(instance, _compared(found.pairs[key]))
+            pair = found.pairs.get(key, Pair(None, None))
+            yield Sample(instance, _compared(pair), idle=key not in found.pairs)
+
+
+def _instance(model: str, kind: str) -> Instance:
+    label = kind.replace("_", " ")
+    dimensions = {"model": model, "token_kind": kind}
+    return Instance(f"{model}/{kind}", f"{model} / {label}", dimensions)
 
 
 def _reconciliation(poll: Poll) -> Reconciliation:

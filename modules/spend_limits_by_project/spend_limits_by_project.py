@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from lm_openai.api.records import SpendLimit
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics import budgets, costs
+from lm_openai.metrics import budgets, costs, usage
 from lm_openai.metrics.billing_days import calendar, total
 from lm_openai.metrics.usage import ORGANIZATION, instance
 from lm_openai.model.aggregation import dollar_percent
@@ -39,6 +39,11 @@ def discover(poll: Poll) -> Iterator[Instance]:
             yield costs.in_currency(poll, instance(poll, BY_PROJECT, (project,)), limit.currency)
 
 
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield all projects, those without a spend limit and the archived ones too."""
+    return usage.listed(poll, BY_PROJECT)
+
+
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield each limit, the dollars spent this month, the enforcement and the alerts."""
     poll.covered = (calendar(poll.now).month, poll.now)
@@ -56,7 +61,8 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         if one.id in alerts:
             values["alerts_configured"] = alerts[one.id]
         shown = one if currency is None else costs.in_currency(poll, one, currency)
-        yield Sample(shown, values, missing=dict(_missing(values, limit, billed)))
+        missing = dict(_missing(values, limit, billed))
+        yield Sample(shown, values, idle=limit is None and own == 0, missing=missing)
 
 
 def _limited(limit: SpendLimit, spent: Decimal | None, currency: str) -> Values:
@@ -125,6 +131,8 @@ def _spent(
 
 def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:
     """Return the number of spend alerts by instance, requested in parallel."""
+    archived = poll.directory.archived() if len(known) > 1 else set()
+    known = [one for one in known if one.id not in archived]
     owners = [one.dimensions.get("project_id") for one in known]
     counts = poll.client.together(partial(budgets.alerts, poll, owner) for owner in owners)
     failed = {

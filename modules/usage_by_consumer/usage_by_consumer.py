@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
     main("usage_by_consumer")
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,12 +36,25 @@ def discover(poll: Poll) -> Iterator[Instance]:
         yield OTHER
 
 
+def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
+    """Yield the consumers in `other`, those of the last 35 days, and all that a list has."""
+    dimensions = _dimensions(poll)
+    if dimensions:
+        for group in _consumption(poll).rest or ():
+            yield usage.instance(poll, dimensions, group)
+        yield from usage.used_lately(poll, usage.MODEL_KINDS, dimensions, ())
+
+
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield each consumer's usage, its change and the share of its project's budget."""
     found = _consumption(poll)
     budgets = poll.properties.token_budgets() if "project_id" in _dimensions(poll) else {}
     shares = usage_by_consumer.budget_shares(poll, budgets) if budgets else {}
-    for instance, group in found.listed:
+    known = {instance.id: group for instance, group in found.listed}
+    for instance in instances:
+        if instance.id == OTHER.id:
+            continue
+        group = known.get(instance.id) or tuple(instance.dimensions.values())
         share = shares.get(instance.dimensions.get("project_id", ""))
         budget: Values = {} if share is None else {"tokens_budget_percent": share}
         sample = _sample(found, instance, {group}, budget)

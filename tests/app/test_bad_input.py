@@ -274,7 +274,7 @@ def test_instance_accepts_wildvalue_alias_and_id_and_refuses_unknown_names(
         nagios = started(FOLDER, ("--format", "nagios", *words, "gpt-0"), tmp_path, environ)
 
     assert (found[0].stdout, found[0].status) == ("", 2)
-    assert "has no instance 'gpt-0': no such name was seen recently" in found[0].stderr
+    assert "has no instance 'gpt-0': no such name was seen in the last 35 days" in found[0].stderr
     for outcome in found[1:]:
         assert [row["id"] for row in json.loads(outcome.stdout)["instances"]] == [one["id"]]
     assert nagios.status == 3
