@@ -213,7 +213,6 @@ def _series(
     except ApiFailure as failure:
         poll.report_failure(failure, "the series is left out", hides_instances=False)
         return ()
-    _report_holes(poll)
     return tuple(
         sample._replace(
             instance=shown.get(sample.instance.id) or names.cleaned(sample.instance),

@@ -188,8 +188,9 @@ def read(poll: Poll, start: int, end: int, group_by: Sequence[str] = ()) -> Bill
     found = by_group(poll.client, start, end, group_by, rows)
     first = min(found.received, default=start)
     empty = {*range(start, first, DAY), newborn_day(poll.now)}.difference(found.received)
-    if first > start:
-        poll.notes.append(f"the API lists no costs before {iso(first)[:10]}; they count as 0")
+    note = f"the API lists no costs before {iso(first)[:10]}; they count as 0"
+    if first > start and note not in poll.notes:
+        poll.notes.append(note)
     zeros = {day: Decimal(0) for day in range(start, end, DAY) if day in empty}
     lacking = sorted(set(range(start, end, DAY)).difference(found.received, zeros))
     _report_holes(poll, grouped=bool(group_by))
