@@ -17,33 +17,30 @@ def judge(rules: Rules, instance: Instance, values: Mapping[str, Number]) -> tup
     return tuple(_reading(name, value, thresholds.get(name)) for name, value in values.items())
 
 
+def absent(
+    definition: Definition, values: Values, missing: Mapping[str, Missing]
+) -> dict[str, Missing]:
+    """Return the missing datapoints and those that are derived from them, in definition order."""
+    found: dict[str, Missing] = {}
+    for datapoint in definition.datapoints if missing else ():
+        parts = [name for names in (datapoint.derived or {}).values() for name in names]
+        reasons = [missing.get(datapoint.name), *(found.get(part) for part in parts)]
+        reason = next((reason for reason in reasons if reason), None)
+        if reason and datapoint.name not in values:
+            found[datapoint.name] = reason
+    return found
+
+
 def unjudged(
-    rules: Rules,
-    instance: Instance,
-    definition: Definition,
-    values: Values,
-    missing: Mapping[str, Missing],
+    rules: Rules, instance: Instance, missing: Mapping[str, Missing]
 ) -> tuple[Unjudged, ...]:
-    """Return the thresholds in force whose datapoint is missing, in the definition's order."""
-    if not missing:
-        return ()
-    thresholds = effective(rules, instance)
-    names = [name for name in _with_derived(definition, missing) if name not in values]
+    """Return the thresholds in force of the missing datapoints."""
+    thresholds = effective(rules, instance) if missing else {}
     return tuple(
-        _unjudged(name, thresholds[name], missing.get(name) or next(iter(missing.values())))
-        for name in names
+        _unjudged(name, thresholds[name], reason)
+        for name, reason in missing.items()
         if name in thresholds and thresholds[name].on
     )
-
-
-def _with_derived(definition: Definition, missing: Mapping[str, Missing]) -> list[str]:
-    """Return the missing datapoints and those that are derived from them."""
-    found: list[str] = []
-    for datapoint in definition.datapoints:
-        parts = [name for names in (datapoint.derived or {}).values() for name in names]
-        if datapoint.name in missing or any(part in found for part in parts):
-            found.append(datapoint.name)
-    return found
 
 
 def _unjudged(name: str, threshold: Threshold, missing: Missing) -> Unjudged:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from lm_openai.api.client import Client
 from lm_openai.collect import selection
 from lm_openai.collect.datasource import DataSource
-from lm_openai.collect.evaluation import judge, unjudged
+from lm_openai.collect.evaluation import absent, judge, unjudged
 from lm_openai.collect.known_names import DORMANT_DAYS
 from lm_openai.collect.poll import Poll, grouping
 from lm_openai.collect.usage_queries import UsageQueries
@@ -174,9 +174,15 @@ def _rows(
         own = by_instance.get(instance.id, [])
         values = aggregation.derived(definition, aggregation.folded(definition, own))
         idle = bool(own) and all(sample.idle for sample in own)
-        unknown = unjudged(rules, instance, definition, values, _missing(poll, own))
-        archived = idle and _archived(poll, instance)
-        yield Row(instance, judge(rules, instance, values), idle, unknown, archived)
+        missing = absent(definition, values, _missing(poll, own))
+        yield Row(
+            instance,
+            judge(rules, instance, values),
+            idle,
+            unjudged(rules, instance, missing),
+            archived=idle and _archived(poll, instance),
+            missing=missing,
+        )
 
 
 def _archived(poll: Poll, instance: Instance) -> bool:

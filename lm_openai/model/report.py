@@ -102,8 +102,9 @@ class Row(NamedTuple):
     """One instance with its readings in the definition's order.
 
     `idle` is True for an instance that was seen in the last days and has no use now, `archived` for
-    an idle one whose project is archived. `unjudged` holds the thresholds that could not be judged
-    because data is missing.
+    an idle one whose project is archived. `missing` holds the datapoints that a failed or
+    incomplete response leaves out, `unjudged` the thresholds that could not be judged because of
+    it.
     """
 
     instance: Instance
@@ -111,6 +112,7 @@ class Row(NamedTuple):
     idle: bool = False
     unjudged: tuple[Unjudged, ...] = ()
     archived: bool = False
+    missing: Mapping[str, Missing] = {}
 
     @property
     def level(self) -> int:

@@ -89,6 +89,7 @@ def _row(row: Row) -> dict[str, Any]:
         "datapoints": {reading.datapoint: reading.value for reading in row.readings},
         "breaches": [_breach(reading) for reading in row.readings if reading.breach],
         "unjudged": [_unjudged(one) for one in row.unjudged],
+        **({"missing": _missing(row)} if row.missing else {}),
     }
 
 
@@ -108,6 +109,11 @@ def _unjudged(unjudged: Unjudged) -> dict[str, Any]:
     known = {} if missing.at_least is None else {"at_least": missing.at_least}
     level = {"level": LEVELS[breach.level], "limit": limit(breach)} if breach else {}
     return {"datapoint": unjudged.datapoint, "reason": missing.reason, **known, **level}
+
+
+def _missing(row: Row) -> dict[str, str]:
+    """Return the reason for each datapoint that a failed or incomplete response leaves out."""
+    return {name: missing.reason for name, missing in row.missing.items()}
 
 
 def _breach(reading: Reading) -> dict[str, Any]:

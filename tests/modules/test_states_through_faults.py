@@ -60,6 +60,8 @@ def test_a_failed_endpoint_improves_no_state(folder: str, path: str, tmp_path: P
             assert part["unjudged"] > 0, f"{row['id']} vanished and the report is not unknown"
         else:
             assert not improves(row["state"], after[row["id"]]["state"]), row["id"]
+            lost = row["datapoints"].keys() - after[row["id"]]["datapoints"].keys()
+            assert lost <= after[row["id"]].get("missing", {}).keys(), f"{row['id']}: not named"
             if folder in HISTORY:
                 continue
             doubted = {one["datapoint"] for one in after[row["id"]]["unjudged"]}
