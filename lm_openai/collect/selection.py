@@ -112,7 +112,7 @@ def _fault(
 
     Raises ApiFailure.
     """
-    known = seen.get(selector.dimension, {})
+    known = {} if selector.is_id else seen.get(selector.dimension, {})
     if selector.needs_dimension and selector.dimension not in _dimensions(poll, instances):
         title, noun = poll.definition.title, _noun(selector.dimension)
         return f"no effect, since instances of {title} have no {noun}; see openai.group.by"

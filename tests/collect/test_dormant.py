@@ -88,7 +88,7 @@ def test_an_instance_that_never_was_is_unknown_with_the_nearest_name(
 
     assert nagios.status == 3
     assert f"has no instance '{wildvalue}x'" in nagios.stdout
-    assert "; did you mean " in nagios.stdout
+    assert "did you mean " in nagios.stdout
     assert (document.status, document.stdout) == (2, "")
 
 
