@@ -157,9 +157,10 @@ def series(
         found = read(poll, first // DAY * DAY, dates.tomorrow, dimensions_of(poll))
     for one in instances:
         days = found.groups.get(_group(poll, one), {})
-        if dates.today in days:
-            for day in sorted(day for day in days if day >= first):
-                yield Sample(one, {"amount": days[day]}, day)
+        if dates.today in found.received:
+            for day in found.received:
+                if day in days and day >= first:
+                    yield Sample(one, {"amount": days[day]}, day)
 
 
 def dimensions_of(poll: Poll) -> Group:

@@ -374,7 +374,7 @@ def test_the_default_thresholds_are_on_ceiling_utilization(run: Run) -> None:
     found = json.loads(run(*SIXTY).stdout)
 
     assert demo_polls.breaches(found) == {
-        "gpt-4o": {"rpm_ceiling_utilization": "critical", "tpm_ceiling_utilization": "critical"}
+        "gpt-4o": {"rpm_ceiling_utilization": "warning", "tpm_ceiling_utilization": "warning"}
     }
 
 
