@@ -18,7 +18,7 @@ from werkzeug import Request, Response
 
 from tests.support.scripts import started
 
-NOON = "2024-11-01T12:00:00Z"
+SOON = "2024-11-01T00:30:00Z"
 MIDNIGHT = 1730419200
 KEY = "sk-admin-oracle"
 
@@ -59,7 +59,7 @@ USED: dict[str, float] = {
     "rpd_used": 13,
     "batch_tpd_used": 0,
     "limit_known": 0,
-    "peak_age_seconds": 43140,  # 12:00 - 00:01
+    "peak_age_seconds": 1740,  # 00:30 - 00:01
 }
 ADA: dict[str, float] = {
     "rpm_limit": 600,
@@ -123,7 +123,7 @@ def _before(request: Request, first: dict[str, Any]) -> Iterator[dict[str, Any]]
 
 def polled(folder: str, form: str, vendor: str, tmp_path: Path) -> str:
     """Return the output of the script for the examples."""
-    options = ("--format", form, "--at", NOON, "--set", "openai.limits.unused=true")
+    options = ("--format", form, "--at", SOON, "--set", "openai.limits.unused=true")
     outcome = started(
         folder, options, tmp_path, {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": vendor}
     )
