@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.errors import WrongUsage
-from lm_openai.metrics import costs
+from lm_openai.metrics import bill
 from lm_openai.metrics.billing_days import calendar
 from lm_openai.timespans import DAY
 
@@ -45,16 +45,16 @@ class Month(NamedTuple):
     organization: str
     rows: tuple[Row, ...]
     unfinished: str = ""
-    currency: str = costs.CURRENCY
+    currency: str = bill.CURRENCY
 
 
 def read(client: Client, directory: Directory, organization: str, text: str, now: int) -> Month:
     """Request a month by project, line item and day; raises WrongUsage and ApiFailure."""
     start, end = period(text, now)
-    rows = costs.expected_rows(directory, BY)
+    rows = bill.expected_rows(directory, BY)
     dates = calendar(now)
     complete = range(start, min(end, dates.today), DAY)
-    billed = costs.by_group(client, start, min(end, dates.tomorrow), BY, rows, complete)
+    billed = bill.by_group(client, start, min(end, dates.tomorrow), BY, rows, complete)
     result = [
         Row(directory.label("project_id", project), project, item, _date(day), amount)
         for (project, item), days in billed.groups.items()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind
 from lm_openai.api.records import Record, count
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics.costs import CURRENCY, FEWEST_ROWS, only_currency, refuse_gaps
+from lm_openai.metrics.bill import CURRENCY, FEWEST_ROWS, only_currency, refuse_gaps
 from lm_openai.metrics.limit_pools import family
 from lm_openai.metrics.line_items import billed
 from lm_openai.metrics.usage import MODEL_KINDS, not_offered

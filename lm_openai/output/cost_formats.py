@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from lm_openai.metrics.costs import CURRENCY
+from lm_openai.metrics.bill import CURRENCY
 from lm_openai.metrics.monthly_costs import BY, Month, Row, total
 from lm_openai.model.units import plain
 from lm_openai.output.text import one_line

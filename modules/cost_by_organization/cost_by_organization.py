@@ -17,7 +17,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lm_openai.metrics import budgets, costs
+from lm_openai.metrics import bill, budgets, cost_figures, costs
 from lm_openai.metrics.billing_days import Calendar, Days, calendar, daily_mean
 from lm_openai.metrics.costs import SHARE
 from lm_openai.metrics.usage import ORGANIZATION
@@ -35,7 +35,7 @@ def discover(poll: Poll) -> Iterator[Instance]:
         yield from costs.discover(poll)
     else:
         known = Instance(ORGANIZATION, poll.properties.organization, {})
-        yield costs.in_currency(poll, known, _billed(poll).currency)
+        yield bill.in_currency(poll, known, _billed(poll).currency)
 
 
 def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
@@ -55,7 +55,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     for organization in instances:
         budget = budgets.organization_budget(poll, found.currency)
         compute = partial(_figures, poll, dates, budget)
-        missing = costs.missing_figures(found, days, budget, compute)
+        missing = cost_figures.missing_figures(found, days, budget, compute)
         yield Sample(organization, compute(days), missing=missing)
 
 
@@ -69,16 +69,16 @@ def series(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     return costs.series(poll, instances, None if costs.dimensions_of(poll) else _billed(poll))
 
 
-def _billed(poll: Poll) -> costs.Billed:
+def _billed(poll: Poll) -> bill.Billed:
     """Return the costs since the first day that a figure or the balance needs."""
     dates = calendar(poll.now)
     read_at = poll.properties.date("openai.balance.date")
     first = min(dates.earliest, (read_at or dates.today) // DAY * DAY)
-    return poll.once("organization", lambda: costs.read(poll, first, dates.tomorrow))
+    return poll.once("organization", lambda: bill.read(poll, first, dates.tomorrow))
 
 
 def _figures(poll: Poll, dates: Calendar, budget: budgets.Budget | None, days: Days) -> Values:
-    return costs.figures(poll, days, dates, budget) | _balance(poll, days, dates)
+    return cost_figures.figures(poll, days, dates, budget) | _balance(poll, days, dates)
 
 
 def _balance(poll: Poll, days: Days, dates: Calendar) -> Values:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lm_openai.collect.known_names import DORMANT_DAYS
 from lm_openai.metrics import reconciliation
-from lm_openai.metrics.costs import in_currency
+from lm_openai.metrics.bill import in_currency
 from lm_openai.metrics.reconciliation import Pair, Reconciliation
 from lm_openai.metrics.usage import ORGANIZATION
 from lm_openai.model.aggregation import dollar_percent

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from lm_openai.api.records import SpendLimit
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics import budgets, costs, usage
+from lm_openai.metrics import bill, budgets, cost_figures, usage
 from lm_openai.metrics.billing_days import calendar, total
 from lm_openai.metrics.usage import ORGANIZATION, instance
 from lm_openai.model.aggregation import dollar_percent
@@ -36,7 +36,7 @@ def discover(poll: Poll) -> Iterator[Instance]:
     yield Instance(ORGANIZATION, poll.properties.organization, {})
     for project, limit in poll.once("limits", lambda: budgets.project_limits(poll)).items():
         if isinstance(limit, SpendLimit):
-            yield costs.in_currency(poll, instance(poll, BY_PROJECT, (project,)), limit.currency)
+            yield bill.in_currency(poll, instance(poll, BY_PROJECT, (project,)), limit.currency)
 
 
 def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
@@ -60,7 +60,7 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
             values |= _limited(limit, own, currency or limit.currency)
         if one.id in alerts:
             values["alerts_configured"] = alerts[one.id]
-        shown = one if currency is None else costs.in_currency(poll, one, currency)
+        shown = one if currency is None else bill.in_currency(poll, one, currency)
         missing = dict(_missing(values, limit, billed))
         yield Sample(shown, values, idle=limit is None and own == 0, missing=missing)
 
@@ -76,12 +76,14 @@ def _limited(limit: SpendLimit, spent: Decimal | None, currency: str) -> Values:
 
 
 def _missing(
-    values: Values, limit: SpendLimit | ApiFailure | None, billed: costs.Billed | ApiFailure
+    values: Values, limit: SpendLimit | ApiFailure | None, billed: bill.Billed | ApiFailure
 ) -> Iterator[tuple[str, Missing]]:
     """Yield the datapoints that an unread limit or unread costs leave out."""
     if isinstance(limit, ApiFailure):
         yield from ((name, Missing(str(limit))) for name in ("threshold", "enforcing"))
-    reason = str(billed) if isinstance(billed, ApiFailure) else costs.days_text(billed.lacking)
+    reason = (
+        str(billed) if isinstance(billed, ApiFailure) else cost_figures.days_text(billed.lacking)
+    )
     if "spent_month" not in values:
         yield "spent_month", Missing(reason)
     if isinstance(limit, ApiFailure):
@@ -102,11 +104,11 @@ def _organization(poll: Poll) -> dict[str, SpendLimit | ApiFailure]:
     return {} if limit is None else {ORGANIZATION: limit}
 
 
-def _billed(poll: Poll) -> costs.Billed | ApiFailure:
+def _billed(poll: Poll) -> bill.Billed | ApiFailure:
     """Return this month's costs by project, or the failure of the request, which is reported."""
     dates = calendar(poll.now)
     try:
-        return costs.read(poll, dates.month, dates.tomorrow, BY_PROJECT)
+        return bill.read(poll, dates.month, dates.tomorrow, BY_PROJECT)
     except ApiFailure as failure:
         poll.report_failure(
             failure, "spent_month and used_percent are left out", hides_instances=False
@@ -115,7 +117,7 @@ def _billed(poll: Poll) -> costs.Billed | ApiFailure:
 
 
 def _spent(
-    poll: Poll, billed: costs.Billed | ApiFailure, known: Sequence[Instance]
+    poll: Poll, billed: bill.Billed | ApiFailure, known: Sequence[Instance]
 ) -> dict[str, Decimal]:
     """Return this month's dollars by instance, the organization's as the sum of all projects.
 
@@ -126,7 +128,7 @@ def _spent(
     dates = calendar(poll.now)
     spent = {project: total(days, dates.this_month()) for (project,), days in billed.groups.items()}
     shown = {one.id: spent.get(one.id) or Decimal(0) for one in known}
-    return {**shown, ORGANIZATION: costs.month_to_date(billed.groups, dates) or Decimal(0)}
+    return {**shown, ORGANIZATION: cost_figures.month_to_date(billed.groups, dates) or Decimal(0)}
 
 
 def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_openai.api.endpoints import COST_DIMENSIONS
-from lm_openai.metrics import costs
+from lm_openai.metrics import bill, cost_figures
 from lm_openai.metrics.billing_days import Calendar, Days, calendar
 from lm_openai.metrics.budgets import Budget
 from lm_openai.metrics.cost_forecast import Forecast, forecast
@@ -88,7 +88,7 @@ def test_a_leap_february_has_29_days_and_none_after_the_29th() -> None:
 
 
 def figures(now: str, days: Days) -> dict[str, Any]:
-    return dict(costs.billed_figures(days, calendar(at(now)), FLOOR))
+    return dict(cost_figures.billed_figures(days, calendar(at(now)), FLOOR))
 
 
 def test_figures_of_an_ordinary_wednesday() -> None:
@@ -160,7 +160,7 @@ def test_credits_alone_have_no_mean() -> None:
 def test_a_mean_of_zero_gives_no_change_even_with_a_floor_of_zero() -> None:
     days = spent("2026-10-01", "2026-11-18", [0] * 7, d20261118=15)
 
-    found = costs.billed_figures(days, calendar(at("2026-11-18")), Decimal(0))
+    found = cost_figures.billed_figures(days, calendar(at("2026-11-18")), Decimal(0))
 
     assert "amount_change_percent" not in found
 
@@ -195,7 +195,7 @@ def test_a_change_is_computed_from_the_mean_before_it_is_rounded() -> None:
     days = spent("2026-10-01", "2026-11-18", [1] * 7)
     days = {day: Decimal("1.0000005") for day in days}
 
-    found = costs.billed_figures(days, calendar(at("2026-11-18")), Decimal(1))
+    found = cost_figures.billed_figures(days, calendar(at("2026-11-18")), Decimal(1))
 
     assert found["amount_7d_average"] == Decimal("1.0000005")
     assert found["amount_change_percent"] == 0
@@ -207,14 +207,14 @@ def test_a_budget_has_its_used_and_its_forecast_percent() -> None:
     shares = {"budget_used_percent": 49.8, "budget_forecast_percent": 88.8}
     own = {f"own_{name}": share for name, share in shares.items()}
 
-    assert costs.budget_figures(values, Budget(Decimal(500), own=True)) == {
+    assert cost_figures.budget_figures(values, Budget(Decimal(500), own=True)) == {
         "budget": 500,
         **shares,
         **own,
     }
-    assert costs.budget_figures(values, Budget(Decimal(500))) == {"budget": 500, **shares}
-    assert costs.budget_figures({}, Budget(Decimal(500), own=True)) == {"budget": 500}
-    assert costs.budget_figures(values, None) == {}
+    assert cost_figures.budget_figures(values, Budget(Decimal(500))) == {"budget": 500, **shares}
+    assert cost_figures.budget_figures({}, Budget(Decimal(500), own=True)) == {"budget": 500}
+    assert cost_figures.budget_figures(values, None) == {}
 
 
 # The forecast
@@ -656,9 +656,9 @@ def test_expected_rows_grow_with_the_projects_and_the_dimension() -> None:
 
     few: Any = Listed(12)
     many: Any = Listed(2000)
-    assert costs.expected_rows(few, ("project_id",)) == costs.FEWEST_ROWS
-    assert costs.expected_rows(many, ("project_id",)) == 2000
-    assert costs.expected_rows(many, ("project_id", "api_key_id")) == 6000
+    assert bill.expected_rows(few, ("project_id",)) == bill.FEWEST_ROWS
+    assert bill.expected_rows(many, ("project_id",)) == 2000
+    assert bill.expected_rows(many, ("project_id", "api_key_id")) == 6000
 
 
 def test_costs_of_many_projects_are_requested_in_small_pages(tmp_path: Path) -> None:
