@@ -23,8 +23,9 @@ class Fault(NamedTuple):
     `missing` removes, or `replace` sets to the JSON `value`, at every depth; `rows` the number of
     list rows that `missing` and `replace` change (None: all, and the fields around them);
     `location` the target of `redirect`; `code` the error code of `quota`. `rate` answers 429 beyond
-    `per_second` requests. `hole` removes the bucket that begins at `start`. `grouping` refuses
-    costs by user and project, or by the dimension `field`.
+    `per_second` requests. `hole` removes the bucket that begins at `start`, or without `start` all
+    buckets after the first `rows` (None: all). `grouping` refuses costs by user and project, or by
+    the dimension `field`.
     """
 
     kind: str
@@ -38,7 +39,7 @@ class Fault(NamedTuple):
     value: str = "null"
     rows: int | None = None
     per_second: float = 6.0
-    start: int = 0
+    start: int | None = None
     location: str = "/v1/elsewhere"
     code: str = "insufficient_quota"
 
@@ -158,7 +159,9 @@ def _missing(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -
 
 def _hole(fault: Fault, info: RequestInfo, respond: Callable[[], Response]) -> Response:
     def remove(page: dict[str, Any]) -> None:
-        page["data"] = [row for row in page["data"] if row.get("start_time") != fault.start]
+        first = page["data"][: fault.rows or 0]
+        others = [row for row in page["data"] if row.get("start_time") != fault.start]
+        page["data"] = first if fault.start is None else others
 
     return _edited(respond(), remove)
 

@@ -20,6 +20,7 @@ from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
 from lm_openai.output.registry import FORMATS
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.support.kinds import kinds_by_folder
 from tests.support.paths import ROOT
 from tests.support.replay import Outcome
 from tests.support.scripts import started
@@ -402,6 +403,23 @@ def test_a_missing_optional_field_costs_only_the_numbers_that_need_it(
     gone = {name for known, row in zip(whole, left) for name in known.keys() - row.keys()}
     assert gone == lost
     assert all(row.items() <= known.items() for known, row in zip(whole, left))
+
+
+@pytest.mark.parametrize("rows", [0, 10])
+@pytest.mark.parametrize("folder", kinds_by_folder())
+def test_a_window_with_none_or_few_of_its_buckets_is_not_idle(
+    folder: str, rows: int, running: Simulator, tmp_path: Path
+) -> None:
+    """Usage of 0 would be a wrong number; no part of it is printed and Nagios shows UNKNOWN."""
+    running.clear()
+    running.fault("hole", f"*/usage/{kinds_by_folder()[folder]}", rows=rows)
+
+    nagios = polled(folder, running, tmp_path / "1", "nagios")
+    document = polled(folder, running, tmp_path / "2")
+
+    assert nagios.status == 3
+    assert "the response lacks part of the requested time" in nagios.stdout
+    assert (document.stdout, document.status) == ("", 1)
 
 
 def test_a_key_that_was_never_used_may_say_so_with_a_zero(

@@ -648,6 +648,12 @@ class TestFaults:
         assert days == [MIDNIGHT - 3 * DAY, MIDNIGHT - DAY]
         assert parse_fault(f"hole:start={MIDNIGHT}").start == MIDNIGHT
 
+    @pytest.mark.parametrize("rows", [None, 2])
+    def test_a_hole_without_a_start_keeps_the_first_buckets(self, simulator, rows):
+        simulator.fault("hole", "*/costs", rows=rows)
+        page = get(simulator, "/organization/costs", start_time=MIDNIGHT - 5 * DAY, limit=5).json()
+        assert len(page["data"]) == (rows or 0)
+
     def test_a_fault_is_parsed_from_one_word(self):
         assert parse_fault("429:*/costs:times=2:retry_after=1") == Fault(
             "429", path="*/costs", times=2, retry_after="1"
