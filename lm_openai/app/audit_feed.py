@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lm_openai.api.client import Client
 
 MOST_EVENTS = 1000
+MOST_AHEAD = 60
+"""Seconds by which a cursor may be ahead of a clock."""
 Deliver = Callable[[Sequence[Record]], None]
 
 
@@ -82,8 +84,10 @@ def follow(form: str, since: str, session: Session, most: int) -> None:
     deliver = printer(FORMATS[form], settings.organization, around.stdout)
     overlap = settings.seconds("openai.audit.overlap")
     folder = paths.cache_folder(settings.text("openai.cache.dir"), around.environ)
-    with CursorFile(folder, identity) as cursors:
+    moves = not session.options.at
+    with CursorFile(folder, identity, moves) as cursors:
         cursor = begin(cursors, first_start(since, session.now), around.stderr)
+        refuse_ahead(cursors, cursor, session.now)
         printed = drain(Feed(session.client, cursors, deliver, session.now, overlap, most), cursor)
         for failure in session.client.refused():
             around.stderr.write(f"an event is left out: {failure}\n")
@@ -110,13 +114,13 @@ def first_start(since: str, now: int) -> int:
 
 
 def begin(cursors: CursorFile, first: int, stderr: TextIO) -> Cursor:
-    """Return the current cursor, else a new one that starts at `first`.
+    """Return the current cursor, else a new one that starts at `first`; with --at always a new one.
 
     A new cursor is saved before the first request, so that a feed whose first runs fail loses no
     event after `first`.
     """
     try:
-        cursor = cursors.load()
+        cursor = cursors.load() if cursors.moves else None
     except Damaged:
         cursor = None
         stderr.write(
@@ -128,6 +132,18 @@ def begin(cursors: CursorFile, first: int, stderr: TextIO) -> Cursor:
         cursors.prepare(cursor)
         cursors.commit()
     return cursor
+
+
+def refuse_ahead(cursors: CursorFile, cursor: Cursor, now: int | None) -> None:
+    """Raise Failure if a saved cursor is in the future, because no event would ever be printed.
+
+    `now` is the host's or the API's time in Unix seconds, None if it is unknown.
+    """
+    if cursors.moves and now is not None and cursor.start > now + MOST_AHEAD:
+        raise Failure(
+            f"the audit cursor is at {iso(cursor.start)}, but now is {iso(now)}, so a clock was "
+            f"wrong: correct the clock, then `rm {cursors.path}`; the next run starts at --since"
+        )
 
 
 def drain(feed: Feed, cursor: Cursor) -> int:
@@ -146,6 +162,7 @@ def drain(feed: Feed, cursor: Cursor) -> int:
         except Unread as unread:
             cursor = narrowed(feed, cursor, position, end, unread)
             continue
+        refuse_ahead(feed.cursors, cursor, feed.client.counters.server_date)
         fresh = [event for event in events if str(event["id"]) not in cursor.printed]
         cursor = widened(feed, advanced(feed, cursor, fresh, end), len(events))
         feed.cursors.prepare(cursor)

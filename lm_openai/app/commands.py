@@ -259,7 +259,8 @@ def audit(format: str, since: str, **given: Any) -> int:
 
     Each event is printed at least once: the cursor, in openai.cache.dir, moves only after a batch
     was written, so after a crash the last batch may be printed again, with the same ids. There is
-    one cursor per organization name and URL; a second feed needs its own openai.cache.dir.
+    one cursor per organization name and URL; a second feed needs its own openai.cache.dir. With
+    --at the events since --since are printed; no cursor is read or moved.
     """
     from lm_openai.app import audit_feed
 

@@ -35,11 +35,12 @@ class CursorFile:
     """Cursor of one feed in a private folder, locked during the `with` block.
 
     `prepare` writes the next cursor to disk and `commit` makes it current, so that a full disk is
-    found before anything is printed. Raises Failure for a folder that cannot be used and if
-    another feed holds the lock.
+    found before anything is printed; without `moves`, both do nothing. Raises Failure for a folder
+    that cannot be used and if another feed holds the lock.
     """
 
-    def __init__(self, folder: str, identity: str) -> None:
+    def __init__(self, folder: str, identity: str, moves: bool = True) -> None:
+        self.moves = moves
         self._folder = folder
         self.path = os.path.join(folder, identity + _SUFFIX)
         self._next = os.path.join(folder, identity + _NEXT)
@@ -83,6 +84,8 @@ class CursorFile:
 
     def prepare(self, cursor: Cursor) -> None:
         """Write the next cursor to disk; the current one stays valid. Raises Failure."""
+        if not self.moves:
+            return
         encoded = json.dumps(cursor._asdict(), separators=(",", ":")).encode()
         try:
             with open(_open_private(self._next, os.O_TRUNC), "wb") as file:
@@ -94,6 +97,8 @@ class CursorFile:
 
     def commit(self) -> None:
         """Replace the current cursor with the prepared one; raises Failure."""
+        if not self.moves:
+            return
         try:
             os.replace(self._next, self.path)
         except OSError as reason:

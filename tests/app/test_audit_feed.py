@@ -47,7 +47,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a separate process."""
     return subprocess.run(
-        [*COMMAND, "--at", str(AT), *words],
+        [*COMMAND, *words],
         env=process_environment(demo.url, folder),
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -264,6 +264,42 @@ def test_a_wrong_local_clock_loses_no_event(tmp_path: Path, drift: int) -> None:
     assert set(wanted) <= set(printed)
 
 
+def test_a_run_with_another_time_reads_and_moves_no_cursor(demo: Simulator, tmp_path: Path) -> None:
+    first = followed(demo.url, tmp_path, since="1h")
+    saved = cursor_of(demo.url, tmp_path).read_bytes()
+    for words in (("--at", "2030-01-01"), ("--at", str(AT), "--since", "2h")):
+        ran = command(demo, tmp_path, *words)
+        assert (ran.returncode, ran.stderr) == (0, "")
+    assert events(ran.stdout) == truth(demo, AT - 2 * HOUR)
+    assert events(first.stdout) == truth(demo, AT - HOUR)
+    assert cursor_of(demo.url, tmp_path).read_bytes() == saved
+
+
+def test_a_run_with_another_time_starts_no_cursor(demo: Simulator, tmp_path: Path) -> None:
+    command(demo, tmp_path, "--at", "2030-01-01")
+    ran = followed(demo.url, tmp_path)
+
+    assert events(ran.stdout) == truth(demo, AT - DAY)
+
+
+@pytest.mark.parametrize("host", [AT, AT + 4 * 365 * DAY], ids=["then right", "still wrong"])
+def test_a_cursor_from_a_wrong_clock_is_refused_with_the_command_that_resets_it(
+    demo: Simulator, tmp_path: Path, host: int
+) -> None:
+    """The first run fails while the host's clock is years ahead, and leaves a cursor there."""
+    future = AT + 4 * 365 * DAY
+    followed(demo.url, tmp_path, now=future, key=NO_AUDIT_KEY)
+
+    ran = followed(demo.url, tmp_path, now=host)
+
+    assert (ran.stdout, ran.status) == ("", 1)
+    assert "a clock was wrong" in ran.stderr
+    path = cursor_of(demo.url, tmp_path)
+    assert f"`rm {path}`" in ran.stderr
+    path.unlink()
+    assert events(followed(demo.url, tmp_path).stdout) == truth(demo, AT - DAY)
+
+
 # Failures
 
 
@@ -332,7 +368,7 @@ def test_a_full_disk_fails_before_a_batch_is_printed(demo: Simulator, tmp_path: 
     """The limit on file sizes fits the first cursor, but not the second, which is longer."""
     limit = 200
     ran = subprocess.run(
-        [*COMMAND, "--at", str(AT)],
+        [*COMMAND],
         env=process_environment(demo.url, tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
@@ -362,7 +398,7 @@ def test_a_reader_that_exits_is_reported_and_the_batch_is_printed_again(
     demo: Simulator, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "--at", str(AT), "--since", "30d"],
+        [*COMMAND, "--since", "30d"],
         env=process_environment(demo.url, tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -383,7 +419,7 @@ def test_a_reader_that_exits_is_reported_and_the_batch_is_printed_again(
 
 
 def test_a_closed_stdout_is_reported_before_any_request(demo: Simulator, tmp_path: Path) -> None:
-    words = shlex.join([*COMMAND, "--at", str(AT)])
+    words = shlex.join([*COMMAND])
     ran = subprocess.run(
         ["sh", "-c", f"{words} >&-"],
         env=process_environment(demo.url, tmp_path),
@@ -415,7 +451,7 @@ def test_characters_outside_the_locale_are_printed(httpserver: HTTPServer, tmp_p
         httpserver, event("audit_log-1", project={"id": "proj_1", "name": "Größe 中"})
     )
     ran = subprocess.run(
-        [*COMMAND, "--at", str(AT), "--format", "influx"],
+        [*COMMAND, "--format", "influx"],
         env=process_environment(api.url, tmp_path) | {"PYTHONIOENCODING": "latin-1"},
         capture_output=True,
     )

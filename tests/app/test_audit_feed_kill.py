@@ -20,6 +20,7 @@ from tests.support.audit_feed import (
     AT,
     COMMAND,
     HOUR,
+    STOPPED,
     events,
     followed,
     ids,
@@ -113,10 +114,10 @@ def started(
     most: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start the command in a separate process; `most` shrinks its slices."""
-    words = [*COMMAND, "--at", str(AT), "--since", since]
+    words = [*COMMAND, "--since", since]
     if most is not None:
         code = (
-            "from lm_openai.app import audit_feed, cli; "
+            f"{STOPPED}from lm_openai.app import audit_feed, cli; "
             f"audit_feed.run.__defaults__ = ({most},); cli.main()"
         )
         words[1:3] = ["-c", code]

@@ -28,7 +28,9 @@ from tests.support.surroundings import environment
 Event = dict[str, Any]
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
 HOUR, DAY = 3600, 86400
-COMMAND = (sys.executable, "-m", "lm_openai.app.cli", "audit")
+STOPPED = f"import time; time.time = lambda: {AT}.0; "
+COMMAND = (sys.executable, "-c", STOPPED + "from lm_openai.app import cli; cli.main()", "audit")
+"""The command in a process whose clock stands at AT; --at would move no cursor."""
 
 
 def followed(
