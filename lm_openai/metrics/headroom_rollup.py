@@ -120,7 +120,12 @@ def missing_values(poll: Poll, one: Shared, found: Found, complete: bool) -> dic
         unread = Missing("the limits of a project could not be read")
         return {datapoint.name: unread for datapoint in poll.definition.datapoints}
     lost = headroom.missing_values(poll, one.pool, used(one, found))
-    return {_renamed(name): missing for name, missing in lost.items()}
+    peaks = {
+        name.replace("used", "peak_sum"): Missing(lost[name].reason)
+        for name in (f"{short}_used" for short in PLACES)
+        if name in lost
+    }
+    return peaks | {_renamed(name): missing for name, missing in lost.items()}
 
 
 def used(one: Shared, found: Found) -> Tally:

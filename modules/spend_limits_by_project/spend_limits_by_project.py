@@ -58,10 +58,13 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         values: Values = {} if own is None else {"spent_month": own}
         if isinstance(limit, SpendLimit):
             values |= _limited(limit, own, currency or limit.currency)
-        if one.id in alerts:
-            values["alerts_configured"] = alerts[one.id]
-        shown = one if currency is None else bill.in_currency(poll, one, currency)
         missing = dict(_missing(values, limit, billed))
+        count = alerts.get(one.id)
+        if isinstance(count, ApiFailure):
+            missing["alerts_configured"] = Missing(str(count))
+        elif count is not None:
+            values["alerts_configured"] = count
+        shown = one if currency is None else bill.in_currency(poll, one, currency)
         yield Sample(shown, values, idle=limit is None and own == 0, missing=missing)
 
 
@@ -131,8 +134,11 @@ def _spent(
     return {**shown, ORGANIZATION: cost_figures.month_to_date(billed.groups, dates) or Decimal(0)}
 
 
-def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:
-    """Return the number of spend alerts by instance, requested in parallel."""
+def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int | ApiFailure]:
+    """Return the number of spend alerts by instance, requested in parallel.
+
+    A failure, which is reported, takes the place of a number.
+    """
     archived = poll.directory.archived() if len(known) > 1 else set()
     known = [one for one in known if one.id not in archived]
     owners = [one.dimensions.get("project_id") for one in known]
@@ -146,4 +152,4 @@ def _alerts(poll: Poll, known: Sequence[Instance]) -> dict[str, int]:
             f"alerts_configured of {budgets.some([*failed])} is left out",
             hides_instances=False,
         )
-    return {one.id: count for one, count in zip(known, counts) if not isinstance(count, ApiFailure)}
+    return {one.id: count for one, count in zip(known, counts)}
