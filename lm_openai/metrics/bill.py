@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics.billing_days import AVERAGED_DAYS, Days, calendar
+from lm_openai.metrics.billing_days import RHYTHM_DAYS, Days, calendar
 from lm_openai.model.report import NONE, Instance
 from lm_openai.timespans import DAY, iso, newborn_day
 
@@ -61,10 +61,10 @@ def _report_holes(poll: Poll, grouped: bool) -> None:
     """Report the days that the response lacks.
 
     Groups may be missing if one of the days counts in a figure that has a threshold: those of this
-    month and of the last 7 days.
+    month and of the last 28 days.
     """
     dates = calendar(poll.now)
-    judged = min(dates.month, *dates.complete(AVERAGED_DAYS))
+    judged = min(dates.month, *dates.complete(RHYTHM_DAYS))
     holes, poll.client.holes = poll.client.holes, []
     for hole in holes:
         if hole.start != newborn_day(poll.now):

@@ -75,13 +75,21 @@ def total(days: Mapping[int, Decimal], wanted: Iterable[int]) -> Decimal | None:
 def daily_mean(days: Days, dates: Calendar) -> Decimal | None:
     """Return the mean of the 7 complete days before today, without days before the first spend.
 
-    None if one of these days is missing, or without any spend before today.
+    None without any spend before today, or if one of these days is missing, also one that may be
+    the first spend.
     """
     wanted = dates.complete(AVERAGED_DAYS)
     first = first_spend(days, (day for day in sorted(days) if day < dates.today))
     if first is None or _amounts(days, wanted) is None:
         return None
+    if first > wanted[0] and lacks(days, range(min(days), first, DAY)):
+        return None
     return mean(days[day] for day in wanted if day >= first)
+
+
+def lacks(days: Days, wanted: range) -> bool:
+    """Return True if a wanted day is missing that is not before the first day of all."""
+    return any(day not in days for day in wanted if days and day > min(days))
 
 
 def first_spend(days: Days, wanted: Iterable[int]) -> int | None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import cost_forecast
 from lm_openai.metrics.bill import Billed, Group
-from lm_openai.metrics.billing_days import Calendar, Days, daily_mean, total
+from lm_openai.metrics.billing_days import (
+    AVERAGED_DAYS,
+    RHYTHM_DAYS,
+    Calendar,
+    Days,
+    daily_mean,
+    first_spend,
+    total,
+)
 from lm_openai.metrics.budgets import Budget
 from lm_openai.model.aggregation import PLACES, dollar_percent
 from lm_openai.model.report import Missing, Values
@@ -19,12 +27,13 @@ if TYPE_CHECKING:
 
 MONTH_TO_DATE = "amount_month_to_date"
 BUDGET = ("budget", "budget_used_percent", "budget_forecast_percent")
-MEANS = (
-    "amount_7d_average",
+FORECAST = (
     "amount_month_forecast",
     "amount_month_forecast_low",
     "amount_month_forecast_high",
 )
+MEANS = ("amount_7d_average", *FORECAST)
+SHARE = "share_percent"
 
 
 def month_to_date(groups: Mapping[Group, Days], dates: Calendar) -> Decimal | None:
@@ -45,18 +54,44 @@ def figures(poll: Poll, days: Days, dates: Calendar, budget: Budget | None) -> V
 
 
 def missing_figures(
-    found: Billed, days: Days, budget: Budget | None, compute: Callable[[Days], Values]
+    values: Values, days: Days, found: Billed, dates: Calendar, budget: Budget | None
 ) -> dict[str, Missing]:
     """Return the figures of one group that a missing day or an unread budget leaves out.
 
-    `compute` returns all figures of the group's days.
+    `values` are the figures that it has.
     """
     unread = dict.fromkeys(BUDGET, Missing(budget.unread)) if budget and budget.unread else {}
-    if not found.lacking:
-        return unread
-    filled = {**dict.fromkeys(found.lacking, Decimal(0)), **days}
     reason = Missing(days_text(found.lacking))
-    return unread | dict.fromkeys(compute(filled).keys() - compute(days).keys(), reason)
+    lost = {
+        name: reason
+        for name, needed in _needs(values, days, dates, budget)
+        if name not in values and not needed.isdisjoint(found.lacking)
+    }
+    return unread | lost
+
+
+def _needs(
+    values: Values, days: Days, dates: Calendar, budget: Budget | None
+) -> Iterator[tuple[str, frozenset[int]]]:
+    """Yield each figure that can exist, with the days without which it is left out."""
+    today, month = frozenset([dates.today]), frozenset(dates.this_month())
+    week = frozenset(dates.complete(AVERAGED_DAYS))
+    if first_spend(days, (day for day in sorted(week) if day in days)) is not None:
+        week |= frozenset(range(dates.earliest, dates.today, DAY))
+    rhythm = frozenset(dates.complete(RHYTHM_DAYS)) | month
+    yield "amount", today
+    yield "amount_yesterday", frozenset([dates.today - DAY])
+    yield "amount_last_month", frozenset(range(dates.last_month, dates.month, DAY))
+    yield "amount_7d_average", week
+    # With a mean, the change may be absent because of openai.cost.floor.
+    yield "amount_change_percent", today if "amount_7d_average" in values else week | today
+    yield from ((name, month) for name in (MONTH_TO_DATE, SHARE))
+    yield from ((name, rhythm) for name in FORECAST)
+    if budget and budget.amount:
+        for name, needed in zip(BUDGET[1:], (month, rhythm)):
+            yield name, needed
+            if budget.own:
+                yield f"own_{name}", needed
 
 
 def days_text(lacking: Iterable[int]) -> str:

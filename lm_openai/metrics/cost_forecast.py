@@ -12,6 +12,7 @@ from lm_openai.metrics.billing_days import (
     Calendar,
     Days,
     first_spend,
+    lacks,
     total,
 )
 from lm_openai.model.aggregation import mean
@@ -49,8 +50,11 @@ def forecast(days: Days, dates: Calendar) -> Forecast | None:
     typical day is the mean (low: the minimum, high: the maximum) of that weekday among the last 28
     complete days; days before the first spend and days with a negative amount are not used.
 
-    None with fewer than 7 such days, or if a day of this month through today is missing.
+    None with fewer than 7 such days, or if one of the 28 days or of this month through today is
+    missing.
     """
+    if lacks(days, dates.complete(RHYTHM_DAYS)):
+        return None
     billed = total(days, range(dates.month, dates.today, DAY))
     typical = _typical_days(days, dates)
     if billed is None or dates.today not in days or len(typical) < AVERAGED_DAYS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.api.endpoints import COST_DIMENSIONS
@@ -13,7 +12,7 @@ from lm_openai.errors import ApiFailure
 from lm_openai.metrics.bill import Billed, Group, by_group, expected_rows, in_currency, read
 from lm_openai.metrics.billing_days import Calendar, Days, calendar, total
 from lm_openai.metrics.budgets import Budget
-from lm_openai.metrics.cost_figures import figures, missing_figures, month_to_date
+from lm_openai.metrics.cost_figures import SHARE, figures, missing_figures, month_to_date
 from lm_openai.metrics.usage import grouping, instance, listed
 from lm_openai.model.aggregation import dollar_percent
 from lm_openai.model.report import Instance, Sample
@@ -22,7 +21,6 @@ from lm_openai.timespans import DAY
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
 
-SHARE = "share_percent"
 NOT_EVERYWHERE = {"api_key_id": "API key", "user_id": "user", "api_source": "API source"}
 """Names of the dimensions by which some organizations cannot group their costs."""
 
@@ -80,10 +78,11 @@ def collect(
         if days is None:
             days = _nothing(dates, found)
         budget = budgets.get(known.id)
-        compute = partial(figures, poll, dates=dates, budget=budget)
+        values = figures(poll, days, dates, budget)
         share = dollar_percent(total(days, dates.this_month()), whole)
-        values = compute(days) if share is None else {**compute(days), SHARE: share}
-        missing = missing_figures(found, days, budget, compute)
+        if share is not None:
+            values[SHARE] = share
+        missing = missing_figures(values, days, found, dates, budget)
         yield Sample(known, values, idle=idle, missing=missing)
 
 

@@ -14,15 +14,14 @@ if __name__ == "__main__":
 
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import bill, budgets, cost_figures, costs
 from lm_openai.metrics.billing_days import Calendar, Days, calendar, daily_mean
-from lm_openai.metrics.costs import SHARE
+from lm_openai.metrics.cost_figures import SHARE
 from lm_openai.metrics.usage import ORGANIZATION
 from lm_openai.model.aggregation import CENT, PLACES
-from lm_openai.model.report import Instance, Sample, Values
+from lm_openai.model.report import Instance, Missing, Sample, Values
 from lm_openai.timespans import DAY
 
 if TYPE_CHECKING:
@@ -54,9 +53,13 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     days = found.groups[()]
     for organization in instances:
         budget = budgets.organization_budget(poll, found.currency)
-        compute = partial(_figures, poll, dates, budget)
-        missing = cost_figures.missing_figures(found, days, budget, compute)
-        yield Sample(organization, compute(days), missing=missing)
+        values = cost_figures.figures(poll, days, dates, budget)
+        missing = cost_figures.missing_figures(values, days, found, dates, budget)
+        yield Sample(
+            organization,
+            values | _balance(poll, days, dates),
+            missing=missing | _missing_balance(poll, days, dates, found),
+        )
 
 
 def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
@@ -73,12 +76,9 @@ def _billed(poll: Poll) -> bill.Billed:
     """Return the costs since the first day that a figure or the balance needs."""
     dates = calendar(poll.now)
     read_at = poll.properties.date("openai.balance.date")
-    first = min(dates.earliest, (read_at or dates.today) // DAY * DAY)
+    # The day before the reading, so that a missing first day does not look like a start of history.
+    first = min(dates.earliest, (read_at or dates.today) // DAY * DAY - DAY)
     return poll.once("organization", lambda: bill.read(poll, first, dates.tomorrow))
-
-
-def _figures(poll: Poll, dates: Calendar, budget: budgets.Budget | None, days: Days) -> Values:
-    return cost_figures.figures(poll, days, dates, budget) | _balance(poll, days, dates)
 
 
 def _balance(poll: Poll, days: Days, dates: Calendar) -> Values:
@@ -98,3 +98,12 @@ def _balance(poll: Poll, days: Days, dates: Calendar) -> Values:
     if daily is None or daily < CENT:
         return {"balance": balance}
     return {"balance": balance, "balance_days": round(max(balance, Decimal(0)) / daily, PLACES)}
+
+
+def _missing_balance(
+    poll: Poll, days: Days, dates: Calendar, found: bill.Billed
+) -> dict[str, Missing]:
+    """Return the datapoints of the balance that a missing day leaves out."""
+    whole = {**dict.fromkeys(found.lacking, Decimal(0)), **days}
+    lost = _balance(poll, whole, dates).keys() - _balance(poll, days, dates).keys()
+    return dict.fromkeys(lost, Missing(cost_figures.days_text(found.lacking)))

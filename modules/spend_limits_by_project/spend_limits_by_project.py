@@ -108,10 +108,13 @@ def _organization(poll: Poll) -> dict[str, SpendLimit | ApiFailure]:
 
 
 def _billed(poll: Poll) -> bill.Billed | ApiFailure:
-    """Return this month's costs by project, or the failure of the request, which is reported."""
+    """Return the costs by project, or the failure of the request, which is reported.
+
+    Last month is read too, so that a missing first day does not look like a start of history.
+    """
     dates = calendar(poll.now)
     try:
-        return bill.read(poll, dates.month, dates.tomorrow, BY_PROJECT)
+        return bill.read(poll, dates.last_month, dates.tomorrow, BY_PROJECT)
     except ApiFailure as failure:
         poll.report_failure(
             failure, "spent_month and used_percent are left out", hides_instances=False
@@ -126,9 +129,9 @@ def _spent(
 
     Empty if the costs are unknown or if a day of the month is missing.
     """
-    if isinstance(billed, ApiFailure) or billed.lacking:
-        return {}
     dates = calendar(poll.now)
+    if isinstance(billed, ApiFailure) or set(billed.lacking).intersection(dates.this_month()):
+        return {}
     spent = {project: total(days, dates.this_month()) for (project,), days in billed.groups.items()}
     shown = {one.id: spent.get(one.id) or Decimal(0) for one in known}
     return {**shown, ORGANIZATION: cost_figures.month_to_date(billed.groups, dates) or Decimal(0)}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from lm_openai.api.endpoints import COST_DIMENSIONS
 from lm_openai.metrics import bill, cost_figures
-from lm_openai.metrics.billing_days import Calendar, Days, calendar
+from lm_openai.metrics.billing_days import Calendar, Days, calendar, daily_mean
 from lm_openai.metrics.budgets import Budget
 from lm_openai.metrics.cost_forecast import Forecast, forecast
 from lm_openai.model.report import Values
@@ -998,6 +998,106 @@ def test_groups_may_be_missing_only_if_a_judged_day_is(
 
     assert len(document["partial_failures"]) == 1
     assert (document["unjudged"] > 0) == unknown
+
+
+def spending(**days: float) -> dict[int, Decimal]:
+    """Return 10 dollars for each day of October and November, and other amounts as given."""
+    usual = dict.fromkeys(range(at("2026-10-01"), at("2026-11-19"), DAY), Decimal(10))
+    given = {at(day.replace("_", "-")[1:]): Decimal(str(each)) for day, each in days.items()}
+    return usual | given
+
+
+def without(days: dict[int, Decimal], *dates: str) -> dict[int, Decimal]:
+    return {day: spent for day, spent in days.items() if day not in map(at, dates)}
+
+
+def test_a_forecast_needs_each_of_the_28_days() -> None:
+    days = spending(d2026_10_24=1000)
+    dates = calendar(at("2026-11-18"))
+
+    assert forecast(days, dates)
+    assert forecast(without(days, "2026-10-24"), dates) is None
+
+
+def test_a_mean_needs_a_day_that_may_be_the_first_spend() -> None:
+    """$100 yesterday and on 2026-10-29: the mean is 100 / 7, without the earlier day it is 100."""
+    days = {day: Decimal(0) for day in spending()}
+    days |= {at("2026-10-29"): Decimal(100), at("2026-11-17"): Decimal(100)}
+    dates = calendar(at("2026-11-18"))
+
+    mean = daily_mean(days, dates)
+    assert mean is not None
+    assert round(mean, 4) == Decimal("14.2857")
+    assert daily_mean(without(days, "2026-10-29"), dates) is None
+    assert daily_mean(without(days, "2026-10-02"), dates) == mean
+
+
+@pytest.mark.parametrize(
+    ("folder", "date", "lost"),
+    [
+        ("spend_limits_by_project", "2026-11-01", "used_percent"),
+        ("cost_by_organization", "2026-11-16", "balance_days"),
+    ],
+)
+def test_the_first_day_that_counts_is_no_start_of_history(
+    folder: str, date: str, lost: str, tmp_path: Path
+) -> None:
+    """The month's first day, and the day of the balance's reading."""
+    record = replay.Record.of(folder)
+    (bill,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
+    days = [bucket["start_time"] for bucket in bill.answer["data"]]
+    record = without_days(record, days.index(at(date)))
+
+    with replay.answering(record) as url:
+        outcome = replay.collected(folder, record, url, tmp_path)
+
+    rows = json.loads(outcome.stdout)["instances"]
+    assert any(lost in row.get("missing", {}) for row in rows)
+    assert not any(lost in row["datapoints"] for row in rows)
+
+
+def test_a_balance_read_before_all_other_days_needs_its_first_day(tmp_path: Path) -> None:
+    record = replay.Record.of("cost_by_organization")
+    dated = {**record.properties, "openai.balance.date": "2026-10-01"}
+    (bill,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
+    eve = at("2026-09-30")
+    empty = {"object": "bucket", "start_time": eve, "end_time": eve + DAY, "results": []}
+    bill = bill._replace(
+        query={**bill.query, "start_time": [str(eve)]},
+        answer={**bill.answer, "data": [empty, *bill.answer["data"][1:]]},
+    )
+
+    with replay.answering(record._replace(properties=dated, answers=(bill,))) as url:
+        outcome = replay.collected(
+            "cost_by_organization", record._replace(properties=dated), url, tmp_path
+        )
+
+    (row,) = json.loads(outcome.stdout)["instances"]
+    assert "the costs of 2026-10-01 could not be read" in row["missing"]["balance_days"]
+
+
+@pytest.mark.parametrize("folder", ["cost_by_organization", "cost_by_project"])
+def test_each_figure_that_a_missing_day_leaves_out_is_named(folder: str, tmp_path: Path) -> None:
+    """Each of the 49 days is missing in turn; shares are figures of projects."""
+    record = replay.Record.of(folder)
+    with replay.answering(record) as url:
+        whole = json.loads(replay.collected(folder, record, url, tmp_path / "whole").stdout)
+    (bill,) = [entry for entry in record.answers if entry.path.endswith("/costs")]
+    for place in range(1, len(bill.answer["data"])):
+        part = without_days(replay.Record.of(folder), place)
+        with replay.answering(part) as url:
+            text = replay.collected(folder, part, url, tmp_path / str(place)).stdout
+        document = json.loads(text)
+        after = {row["id"]: row for row in document["instances"]}
+        for row in whole["instances"]:
+            if row["id"] not in after:
+                assert document["unjudged"] > 0
+                continue
+            found = after[row["id"]]
+            lost = row["datapoints"].keys() - found["datapoints"].keys()
+            assert lost <= found.get("missing", {}).keys(), (place, row["id"])
+            same = row["datapoints"].items() & found["datapoints"].items()
+            assert len(same) == len(found["datapoints"]), (place, row["id"])
 
 
 def test_days_before_the_start_of_the_history_count_as_0_with_a_note(tmp_path: Path) -> None:
