@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from lm_openai.api.records import Record, project
@@ -16,12 +17,14 @@ SECONDS_TO_LIVE = 900
 class Directory:
     """Names by dimension; if a list cannot be read, a note says so and ids are printed instead.
 
-    `emails` prints e-mail addresses instead of users' names.
+    `emails` prints e-mail addresses instead of users' names. `unread` are the dimensions of which
+    some names could not be read.
     """
 
     def __init__(self, source: Source, emails: bool = False) -> None:
         self._source, self._emails = source, emails
         self.notes: list[str] = []
+        self.unread: set[str] = set()
         self._names: dict[str, dict[str, str]] = {}
         self._projects: list[Record] | None = None
 
@@ -58,11 +61,20 @@ class Directory:
         """Return the name of an id, or the id if it has none."""
         return self.name(dimension, identifier) or identifier
 
+    def shared_names(self) -> dict[str, set[str]]:
+        """Return by dimension the names, of those read so far, that belong to several ids."""
+        counted = {dimension: Counter(names.values()) for dimension, names in self._names.items()}
+        return {
+            dimension: {name for name, ids in counts.items() if ids > 1}
+            for dimension, counts in counted.items()
+        }
+
     def _read(self, dimension: str) -> dict[str, str]:
         try:
             return self._lists[dimension]()
         except ApiFailure as failure:
             self.notes.append(f"no names for {dimension}, ids are printed instead: {failure}")
+            self.unread.add(dimension)
             return {}
 
     @property
@@ -79,6 +91,7 @@ class Directory:
         names, reasons = self._source.shared(SECONDS_TO_LIVE, key_names, self.active())
         if reasons:
             self.notes.append(f"no names for some API keys, ids are printed instead: {reasons[0]}")
+            self.unread.add("api_key_id")
         return names
 
 

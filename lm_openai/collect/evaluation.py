@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from lm_openai.model.definition import Definition
@@ -43,6 +43,43 @@ def unjudged(
     )
 
 
+def doubted(
+    rules: Rules, instance: Instance, values: Values, unread: Collection[str]
+) -> tuple[Unjudged, ...]:
+    """Return the thresholds that an override by an unread name might change.
+
+    `unread` are the dimensions whose names could not be read. A level that the threshold reaches
+    without the override stays.
+    """
+    thresholds = effective(rules, instance) if unread else {}
+    found: dict[str, Unjudged] = {}
+    for override in rules.overrides if unread else ():
+        name, nameless = override.datapoint, _nameless(override, instance, unread)
+        if name in values and nameless and not _matches(override, instance):
+            base = thresholds.get(name)
+            threshold = merged(base, name, override.change)
+            reason = f"the names of {nameless} could not be read, and an override needs them"
+            found[name] = Unjudged(name, threshold, Missing(reason))
+    return tuple(found.values())
+
+
+def _nameless(override: Override, instance: Instance, unread: Collection[str]) -> str:
+    """Return a dimension in which only an unread name can match; empty if another part differs."""
+    doubtful = ""
+    for dimension, glob in override.match:
+        if _fits(glob, _texts(instance, dimension)):
+            continue
+        named = short_name(dimension) + "_name" in instance.names
+        if dimension not in unread or named or dimension not in instance.dimensions:
+            return ""
+        doubtful = dimension
+    return doubtful
+
+
+def _fits(glob: str, texts: Iterable[str]) -> bool:
+    return any(text == glob or fnmatchcase(text, glob) for text in texts)
+
+
 def _unjudged(name: str, threshold: Threshold, missing: Missing) -> Unjudged:
     """Return a threshold without a judgement, or with the level that the known part reaches."""
     level = OK
@@ -65,10 +102,7 @@ def effective(rules: Rules, instance: Instance) -> dict[str, Threshold]:
 
 
 def _matches(override: Override, instance: Instance) -> bool:
-    return all(
-        any(text == glob or fnmatchcase(text, glob) for text in _texts(instance, dimension))
-        for dimension, glob in override.match
-    )
+    return all(_fits(glob, _texts(instance, dimension)) for dimension, glob in override.match)
 
 
 def _texts(instance: Instance, dimension: str) -> Iterator[str]:

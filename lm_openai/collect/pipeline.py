@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from lm_openai.api.client import Client
 from lm_openai.collect import selection
 from lm_openai.collect.datasource import DataSource
-from lm_openai.collect.evaluation import absent, judge, unjudged
+from lm_openai.collect.evaluation import absent, doubted, judge, unjudged
 from lm_openai.collect.known_names import DORMANT_DAYS
 from lm_openai.collect.poll import Poll, grouping
 from lm_openai.collect.usage_queries import UsageQueries
@@ -18,8 +18,6 @@ from lm_openai.model import aggregation, names
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.storage.cache import Cache
-
-GLOB = frozenset("*?[")
 
 
 def report(
@@ -46,13 +44,16 @@ def report(
     poll = Poll(definition, properties, now, client, cache, with_series, queries)
     discovered = tuple(datasource.discover(poll))
     dormant = tuple(_dormant(datasource, poll, discovered, only))
-    discovered += tuple(one for one in dormant if any(_is(word, one) for word in only))
+    hidden = names.told_apart(map(names.cleaned, dormant), poll.directory.shared_names())
+    discovered += tuple(
+        one for one in dormant if any(_is_exactly(word, one, hidden) for word in only)
+    )
     samples = () if discover_only else tuple(_declared(poll, datasource.collect(poll, discovered)))
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
     instances = _instances(discovered, samples)
     selection.check(poll, rules, instances)
-    shown = names.told_apart(instances)
+    shown = names.told_apart(instances, poll.directory.shared_names())
     chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only, dormant)]
     chosen.sort(key=lambda one: (one.alias.lower(), one.id))
     start, end = poll.covered or poll.window[:2]
@@ -72,9 +73,15 @@ def report(
         failures=tuple(map(names.one_line, poll.failures)),
         notes=tuple(map(names.one_line, poll.notes + poll.directory.notes)),
         with_series=poll.with_series,
-        incomplete=poll.incomplete and not only,
+        incomplete=poll.incomplete and not _all_present(only, chosen),
         only=tuple(only),
     )
+
+
+def _all_present(only: Sequence[str], chosen: Sequence[Instance]) -> bool:
+    """Return True if each word is the id of a chosen instance; a name may have others as well."""
+    ids = {text for one in chosen for text in (one.id, one.wildvalue)}
+    return bool(only) and ids.issuperset(only)
 
 
 def _dormant(
@@ -83,9 +90,7 @@ def _dormant(
     """Yield what the DataSource knows beyond the discovered, if a word names none of these."""
     known = {instance.id: instance for instance in discovered}
     absent = [
-        word
-        for word in only
-        if not GLOB.intersection(word) and not any(_is(word, one) for one in known.values())
+        word for word in only if not any(_is_named(word, one, known) for one in known.values())
     ]
     for instance in datasource.dormant(poll, absent) if absent else ():
         if known.setdefault(instance.id, instance) is instance:
@@ -154,9 +159,12 @@ def _unknown(word: str, known: Iterable[Instance]) -> str:
 
 
 def _is_named(word: str, instance: Instance, shown: Mapping[str, Instance]) -> bool:
-    alias = shown.get(instance.id, instance).alias
-    texts = (instance.wildvalue, instance.alias, alias)
-    return word == alias or _is(word, instance) or any(fnmatchcase(text, word) for text in texts)
+    texts = (instance.wildvalue, instance.alias, shown.get(instance.id, instance).alias)
+    return _is_exactly(word, instance, shown) or any(fnmatchcase(text, word) for text in texts)
+
+
+def _is_exactly(word: str, instance: Instance, shown: Mapping[str, Instance]) -> bool:
+    return word == shown.get(instance.id, instance).alias or _is(word, instance)
 
 
 def _is(word: str, instance: Instance) -> bool:
@@ -166,7 +174,7 @@ def _is(word: str, instance: Instance) -> bool:
 def _rows(
     poll: Poll, rules: Rules, chosen: Iterable[Instance], samples: Iterable[Sample]
 ) -> Iterator[Row]:
-    definition = poll.definition
+    definition, unread = poll.definition, poll.directory.unread
     by_instance: dict[str, list[Sample]] = {}
     for sample in samples:
         by_instance.setdefault(sample.instance.id, []).append(sample)
@@ -179,7 +187,7 @@ def _rows(
             instance,
             judge(rules, instance, values),
             idle,
-            unjudged(rules, instance, missing),
+            unjudged(rules, instance, missing) + doubted(rules, instance, values, unread),
             archived=idle and _archived(poll, instance),
             missing=missing,
         )

@@ -156,11 +156,13 @@ def change(tokens: int, mean: Decimal) -> Values:
     return {} if value is None else {"change_percent": value}
 
 
-def budget_shares(poll: Poll, budgets: Mapping[str, int]) -> dict[str, float]:
+def budget_shares(
+    poll: Poll, budgets: Mapping[str, int]
+) -> tuple[dict[str, float], ApiFailure | None]:
     """Return each project's tokens of the UTC day so far in percent of its budget.
 
-    The tokens are the sum over all consumers of the project. Empty if a kind failed, which is
-    reported.
+    The tokens are the sum over all consumers of the project. If a kind failed, which is reported,
+    the shares are lower bounds and the failure is returned with them.
     """
     end = poll.properties.window(poll.now).end
     window = Window((end - 1) // DAY * DAY, end, "1d")
@@ -169,14 +171,13 @@ def budget_shares(poll: Poll, budgets: Mapping[str, int]) -> dict[str, float]:
         used = use(poll, requested)
     except ApiFailure as failure:
         used = Use({}, {}, {failure.endpoint: failure})
-    if used.failures:
-        first = next(iter(used.failures.values()))
+    first = next(iter(used.failures.values()), None)
+    if first:
         poll.report_failure(first, "tokens_budget_percent is left out", hides_instances=False)
-        return {}
     shares = {
         project: percent(used.tokens((project,)), budget) for project, budget in budgets.items()
     }
-    return {project: share for project, share in shares.items() if share is not None}
+    return {project: share for project, share in shares.items() if share is not None}, first
 
 
 def week_by_model(poll: Poll, dimensions: Group) -> tuple[int, dict[Group, dict[str, int]]]:

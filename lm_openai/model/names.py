@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from lm_openai.model.report import Instance
 
@@ -30,21 +30,35 @@ def cleaned(instance: Instance) -> Instance:
     )
 
 
-def told_apart(instances: Iterable[Instance]) -> dict[str, Instance]:
+def told_apart(
+    instances: Iterable[Instance], shared: Mapping[str, Collection[str]] = {}
+) -> dict[str, Instance]:
     """Return the instances by id; equal aliases have a piece of their ids appended.
 
     `Prod` of two projects becomes `Prod (3kQx9a)` and `Prod (Zw81bc)`. The piece depends on the
-    instance alone unless two pieces are equal.
+    instance alone unless two pieces are equal. `shared` are names of several ids by dimension: an
+    instance with such names has its piece even while its twin is absent, so that the name by which
+    a host knows it stays.
     """
     found = {instance.id: instance for instance in instances}
     plain = {identifier: instance.alias for identifier, instance in found.items()}
     for length in PIECES:
         number = Counter(_seen(instance) for instance in found.values())
         for identifier, instance in found.items():
-            if number[_seen(instance)] > 1:
+            if number[_seen(instance)] > 1 or (length == PIECES[0] and _shares(instance, shared)):
                 alias = f"{plain[identifier]} ({_piece(instance, length)})"
                 found[identifier] = instance._replace(alias=alias)
     return found
+
+
+def _shares(instance: Instance, shared: Mapping[str, Collection[str]]) -> bool:
+    """Return True if each name in the alias belongs to several ids."""
+    named = [
+        instance.names[field] in shared.get(dimension, ())
+        for dimension in instance.dimensions
+        if (field := dimension.removesuffix("_id") + "_name") in instance.names
+    ]
+    return bool(named) and all(named)
 
 
 def shortened(text: str, length: int) -> str:

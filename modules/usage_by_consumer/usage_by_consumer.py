@@ -12,10 +12,11 @@ if __name__ == "__main__":
 
     main("usage_by_consumer")
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from lm_openai.api.endpoints import TOTALS, kinds_with
 from lm_openai.metrics import usage, usage_by_consumer
 from lm_openai.model.report import Instance, Missing, Sample, Values
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
     from lm_openai.collect.usage_queries import Group, UsageQuery
 
+SHARE = "tokens_budget_percent"
 OTHER = Instance("other", "other", {})
 BY_PROJECT = ("project_id",)
 
@@ -49,16 +51,20 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield each consumer's usage, its change and the share of its project's budget."""
     found = _consumption(poll)
     budgets = poll.properties.token_budgets() if "project_id" in _dimensions(poll) else {}
-    shares = usage_by_consumer.budget_shares(poll, budgets) if budgets else {}
+    shares, failure = usage_by_consumer.budget_shares(poll, budgets) if budgets else ({}, None)
     known = {instance.id: group for instance, group in found.listed}
     for instance in instances:
         if instance.id == OTHER.id:
             continue
         group = known.get(instance.id) or tuple(instance.dimensions.values())
         share = shares.get(instance.dimensions.get("project_id", ""))
-        budget: Values = {} if share is None else {"tokens_budget_percent": share}
-        sample = _sample(found, instance, {group}, budget)
-        yield sample._replace(missing=_missing(poll, sample, budgets))
+        missing = _missing(poll, found)
+        budget: Values = {}
+        if share is not None and failure:
+            missing[SHARE] = Missing(str(failure), at_least=share)
+        elif share is not None:
+            budget = {SHARE: share}
+        yield _sample(found, instance, {group}, budget)._replace(missing=missing)
     if found.rest is not None:
         yield _sample(found, OTHER, found.rest, {})
 
@@ -141,14 +147,16 @@ def _sample(found: Consumption, instance: Instance, groups: set[Group], budget: 
     return Sample(instance, {**values, **change, **budget}, idle=idle)
 
 
-def _missing(poll: Poll, sample: Sample, budgets: Mapping[str, int]) -> dict[str, Missing]:
-    """Return the datapoints that failures leave out; without a budget its share cannot exist."""
-    if not poll.failures:
-        return {}
-    names = {datapoint.name for datapoint in poll.definition.datapoints}
-    if sample.instance.dimensions.get("project_id") not in budgets:
-        names.discard("tokens_budget_percent")
-    return dict.fromkeys(names - sample.values.keys(), Missing(poll.failures[0]))
+def _missing(poll: Poll, found: Consumption) -> dict[str, Missing]:
+    """Return the totals and the change that failed requests leave out."""
+    lost = {}
+    for name in TOTALS:
+        failed = sorted(found.use.failures.keys() & kinds_with(name))
+        if failed:
+            lost[name] = Missing(str(found.use.failures[failed[0]]))
+    if found.usual is None and poll.failures:
+        lost["change_percent"] = Missing(poll.failures[0])
+    return lost
 
 
 def _dimensions(poll: Poll) -> Group:
