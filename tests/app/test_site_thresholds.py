@@ -100,3 +100,23 @@ def test_of_several_datasources_only_the_named_one_has_no_report(
     assert json.loads(out.getvalue())["datasource"]["name"] == "OpenAI_Organization"
     assert "OpenAI Cost By Organization: " in err.getvalue()
     assert '"80%" is not a number' in err.getvalue()
+
+
+@pytest.mark.parametrize("folder", ["usage_by_consumer", "cost_by_project"])
+def test_an_override_by_a_name_that_could_not_be_read_leaves_its_datapoint_unknown(
+    folder: str, demo: Simulator, tmp_path: Path
+) -> None:
+    datapoint = "tokens" if folder == "usage_by_consumer" else "amount_yesterday"
+    override = {"match": {"project": "Data Plat*"}, "datapoint": datapoint, "operator": ">"}
+    site = json.dumps({"datasource": folder, "overrides": [{**override, "critical": 1}]})
+    for cache in (tmp_path / "1", tmp_path / "2"):
+        cache.mkdir()
+        write(cache, "a.json", site)
+
+    usual = polled(folder, demo, tmp_path / "1", "nagios")
+    demo.fault("500", "*/organization/projects")
+    part = polled(folder, demo, tmp_path / "2", "nagios")
+    demo.clear()
+
+    assert usual.status == 2
+    assert part.status == 3

@@ -118,3 +118,22 @@ def test_instance_selects_twins_by_their_own_alias_and_one_by_the_alias_shown(
 
     assert {row["id"]: row["alias"] for row in rows} == {one: ALIASES[one] for one in found}
     assert {row["names"]["project_name"] for row in rows} == {"Prod"}
+
+
+def test_a_twin_keeps_its_name_while_the_other_is_absent(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """Its label and the name by which a service requests it must not depend on its twin."""
+    counts = {"input_tokens": 90, "output_tokens": 10, "num_model_requests": 1}
+    uses = (Use("completions", NOW - 300, "proj_bbb222", "gpt-4o", counts),)
+    limits = {one: [limit("gpt-4o", 10, 1000)] for one, *_ in PROJECTS}
+    url = serve(httpserver, Small(NOW, uses, limits, PROJECTS, {}, 1440, []))
+    poll = Poll(url, tmp_path)
+
+    aliases = [row["alias"] for row in json.loads(poll("json"))["instances"]]
+    named = json.loads(poll("json", False, "Prod / gpt-4o (bbb222)"))["instances"]
+    silent = json.loads(poll("json", False, "Prod / gpt-4o (aaa111)"))["instances"]
+
+    assert aliases == ["Prod / gpt-4o (bbb222)"]
+    assert [row["id"] for row in named] == ["proj_bbb222/gpt-4o"]
+    assert [(row["id"], row["idle"]) for row in silent] == [("proj_aaa111/gpt-4o", True)]

@@ -187,3 +187,21 @@ def test_an_event_type_of_the_last_35_days_has_0_events(demo: Simulator, tmp_pat
     for found in (by_id, by_wildvalue):
         (row,) = found["instances"]
         assert (row["id"], row["datapoints"], row["idle"]) == (quiet["id"], {"events": 0}, True)
+
+
+def test_a_name_that_looks_like_a_glob_is_a_name_too(
+    httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    projects = (("proj_a", "Chat", False), ("proj_b", "[ext] Prod", False))
+    limits = {one: [limit("gpt-4o", 10, 1000)] for one, *_ in projects}
+    now, counts = unix("12:34:56"), {"input_tokens": 9, "output_tokens": 1, "num_model_requests": 1}
+    use = Use("completions", now - 300, "proj_a", "gpt-4o", counts)
+    url = serve(httpserver, Small(now, (use,), limits, projects, {}, 1440, []))
+    record = replay.Record(now, {}, ())
+
+    outcome = replay.collected(
+        "rate_limits", record, url, tmp_path, "nagios", instances=("[ext] Prod / gpt-4o",)
+    )
+
+    assert outcome.status == 0
+    assert "idle" in outcome.stdout

@@ -388,6 +388,18 @@ def test_a_budget_that_is_used_up_is_critical(demo: Simulator, poll: Any) -> Non
     assert demo_polls.breaches(found)["Data Platform"] == {"tokens_budget_percent": "critical"}
 
 
+def test_a_token_budget_that_the_known_part_exceeds_stays_critical(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    budget = {f"{BUDGET}{project(demo, 'hot')}": "1000"}
+    demo.fault("500", "*/usage/embeddings")
+
+    outcome = demo_polls.polled(FOLDER, demo, tmp_path, "nagios", budget)
+
+    assert outcome.status == 2
+    assert "tokens_budget_percent at least " in outcome.stdout
+
+
 # Model mix
 
 

@@ -68,6 +68,23 @@ def test_a_failed_endpoint_improves_no_state(folder: str, path: str, tmp_path: P
             assert doubted <= row["datapoints"].keys(), f"{row['id']}: what cannot exist is unknown"
 
 
+@pytest.mark.parametrize("word", ["*", "R*", "Research"])
+def test_rows_that_vanish_leave_unknown_if_a_name_was_requested(word: str, tmp_path: Path) -> None:
+    """The lost row may be one that the name means; with its id the state is that of the rows."""
+    path = "/organization/projects/proj_beta/spend_limit"
+    folder = "spend_limits_by_project"
+    usual = replay.replayed(folder, tmp_path / "1", "nagios", instances=(word,))
+    assert usual.status == 2
+
+    part = replay.replayed(folder, tmp_path / "2", "nagios", failing=path, instances=(word,))
+    other = replay.replayed(
+        folder, tmp_path / "3", "nagios", failing=path, instances=("organization",)
+    )
+
+    assert part.status == 3
+    assert other.status < 3
+
+
 @pytest.mark.parametrize(("folder", "path"), list(faults()))
 def test_the_exit_status_for_nagios_follows_the_states(
     folder: str, path: str, tmp_path: Path

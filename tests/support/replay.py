@@ -96,12 +96,17 @@ def expected(folder: str, form: str, discover: bool) -> Path:
 
 
 def replayed(
-    folder: str, cache: Path, form: str = "json", discover: bool = False, failing: str = ""
+    folder: str,
+    cache: Path,
+    form: str = "json",
+    discover: bool = False,
+    failing: str = "",
+    **options: Any,
 ) -> Outcome:
-    """Run a DataSource against its record and return the outcome."""
+    """Run a DataSource against its record and return the outcome; `options` are of Options."""
     record = Record.of(folder)
     with answering(record, failing) as url:
-        return collected(folder, record, url, cache, form, discover, clock=Ticks())
+        return collected(folder, record, url, cache, form, discover, clock=Ticks(), **options)
 
 
 def collected(
