@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from lm_openai import __version__
+from lm_openai import __version__, files
 from lm_openai.api.endpoints import endpoint_name
 from lm_openai.errors import ApiFailure, WrongUsage
 
@@ -21,6 +21,7 @@ Pairs = Iterable[tuple[str, str]]
 LARGEST_RESPONSE = 64 * 1024 * 1024
 LONGEST_CONNECT = 10.0
 CHUNK_BYTES = 16 * 1024
+LARGEST_CA_FILE = 16 * 1024 * 1024
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 HASHED_FOLDERS = ("/etc/ssl/certs",)
 PROXY_REFUSALS = ("Tunnel connection failed: 40", "Tunnel connection failed: 511")
@@ -155,12 +156,17 @@ def tls_context(ca_file: str, environ: Mapping[str, str] = os.environ) -> ssl.SS
 def _with_ca(context: ssl.SSLContext, name: str, path: str) -> ssl.SSLContext:
     folder = os.path.isdir(path)
     try:
+        if folder:
+            files.refuse(files.distrust_folder(path))
+        else:
+            files.check(path, LARGEST_CA_FILE)
         context.load_verify_locations(
             cafile=None if folder else path, capath=path if folder else None
         )
     except OSError as error:
+        cure = "" if isinstance(error, files.Refused) else "; set it to a PEM file"
         reason = error.strerror or "it contains no certificate"
-        raise WrongUsage(f"{name}: {path} cannot be used: {reason}; set it to a PEM file") from None
+        raise WrongUsage(f"{name}: {path} cannot be used: {reason}{cure}") from None
     return context
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from lm_openai import files
 from lm_openai.collect import datasource, selection
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config import paths, threshold_files
+from lm_openai.config.registry import KEY_FILE
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import api_probes
 from lm_openai.metrics.api_probes import Probes
@@ -43,6 +46,7 @@ class Finding(NamedTuple):
 def findings(session: Session) -> Iterator[Finding]:
     """Run all checks in turn; if the API cannot be reached, no later check runs."""
     yield key_kind(session.properties.admin_key())
+    yield from _files(session)
     yield from _site_thresholds(session)
     yield _cache(session)
     reached = _reach(session)
@@ -77,6 +81,33 @@ def key_kind(key: str) -> Finding:
         "does not look like an OpenAI key (sk-admin-…): copy the whole key again, unless a gateway "
         "issues its own keys",
     )
+
+
+def _files(session: Session) -> Iterator[Finding]:
+    """List the files that are in force, and what another user could change."""
+    environ = session.around.environ
+    folders = paths.threshold_folders(environ)
+    trusted = []
+    for path in filter(os.path.exists, dict.fromkeys((*_named(session), *folders))):
+        problem = files.distrust(path, os.stat(path))
+        if problem:
+            yield Finding("files", BAD, f"{path} is refused: {problem}")
+        else:
+            trusted.append(path)
+    if trusted:
+        shown = ", ".join(trusted)
+        yield Finding("files", GOOD, f"no other user can change {shown} or the folders above")
+    taken = paths.taken(environ)
+    if taken and not session.properties.is_set("openai.cache.dir"):
+        yield Finding("files", NOTE, f"another user created {taken}, so it is not used")
+
+
+def _named(session: Session) -> Iterator[str]:
+    """Yield the paths of the files of properties and of those that properties name."""
+    yield from map(os.path.expanduser, session.options.properties)
+    for name in (KEY_FILE, "openai.ca.file"):
+        if session.properties.is_set(name):
+            yield session.properties.text(name)
 
 
 def _site_thresholds(session: Session) -> Iterator[Finding]:

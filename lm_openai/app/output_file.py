@@ -7,16 +7,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from lm_openai import files
 from lm_openai.errors import Failure, WrongUsage
-
-KINDS = {
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
 
 
 def check(path: str) -> None:
@@ -72,26 +64,15 @@ def _folder(path: str) -> str:
 
 
 def _refuse_folder(path: str, status: os.stat_result) -> None:
-    writers = _other_writers(status)
+    writers = files.writers(status)
     if writers:
         raise WrongUsage(
             f"--output {path}: {writers} can write in the folder {_folder(path)} and could replace "
             f"the file; name a file in a folder that only this user can write"
         )
-
-
-def _other_writers(status: os.stat_result) -> str:
-    """Return who else can write in a folder, besides this user and root; "" if nobody can.
-
-    The sticky bit does not help: another user may have created the name before. The group of a
-    folder of root is accepted, since an administrator chose it.
-    """
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & stat.S_IWOTH:
-        return "every user of this host"
-    if mode & stat.S_IWGRP and status.st_uid != 0:
-        return "a whole group"
-    return "its owner, another user," if status.st_uid not in (0, os.geteuid()) else ""
+    problem = files.distrust_way(_folder(path))
+    if problem:
+        raise WrongUsage(f"--output {path}: {problem}, or name another folder")
 
 
 def _refuse_file(path: str, folder: int) -> None:
@@ -105,8 +86,8 @@ def _refuse_file(path: str, folder: int) -> None:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
         if not stat.S_ISREG(found):
             raise WrongUsage(
-                f"--output {path} is {KINDS.get(stat.S_IFMT(found), 'no file')}, not a regular "
-                f"file; remove it, or name another file"
+                f"--output {path} is {files.KINDS.get(stat.S_IFMT(found), 'no file')}, not a "
+                f"regular file; remove it, or name another file"
             )
 
 

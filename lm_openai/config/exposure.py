@@ -1,10 +1,11 @@
-"""Files that contain a secret: who can read them, and the command that fixes it."""
+"""Files with properties or a key: who else can access them, and the command that fixes it."""
 
 from __future__ import annotations
 
 import os
 import stat
 
+from lm_openai import files
 from lm_openai.config.registry import KEY_SHARED
 from lm_openai.errors import WrongUsage
 
@@ -14,18 +15,21 @@ _OTHERS = stat.S_IROTH | stat.S_IWOTH
 _GROUP = stat.S_IRGRP | stat.S_IWGRP
 
 
-def refuse(subject: str, path: str, status: os.stat_result) -> None:
-    """Raise WrongUsage if more users than necessary can read or change a file with a secret.
+def refuse(subject: str, path: str, status: os.stat_result, *, secret: bool) -> None:
+    """Raise WrongUsage if another user could change a file, or read it although it has a secret.
 
-    Its group may if root owns the file (root:nagios 0640). Files on a secrets mount are accepted.
-    `subject` begins the sentence and names the file.
+    Its group may read a secret if root owns the file (root:nagios 0640). Files on a secrets mount
+    may be read by everybody. `subject` begins the sentence and names the file.
     """
-    readers = _readers(status)
+    readers = _readers(status) if secret else ""
     if readers and not on_secrets_mount(os.path.realpath(path), status):
         raise WrongUsage(
             f"{subject} can be accessed by {readers}; {_fix(path, status)}, "
             f"or set {KEY_SHARED}=true"
         )
+    problem = files.distrust(path, status)
+    if problem and not on_secrets_mount(os.path.realpath(path), status):
+        raise WrongUsage(f"{subject} is refused: {problem}")
 
 
 def unreadable(subject: str, path: str, reason: OSError) -> WrongUsage:
@@ -36,8 +40,8 @@ def unreadable(subject: str, path: str, reason: OSError) -> WrongUsage:
     closed = _closed_folder(os.path.abspath(path))
     if closed:
         return WrongUsage(
-            f"{sentence}; this process runs as user {_user()}, who cannot enter {closed}: move the "
-            f"file to a folder that this user can enter"
+            f"{sentence}; this process runs as user {files.user_name(os.geteuid())}, who cannot "
+            f"enter {closed}: move the file to a folder that this user can enter"
         )
     return WrongUsage(f"{sentence}; {_fix(path, os.stat(path))}")
 
@@ -100,16 +104,7 @@ def _fix(path: str, status: os.stat_result) -> str:
     else:
         command = f"chown root:{_group()} {target} && chmod 640 {target}"
     as_root = "" if user in (0, owner) else " as root"
-    return f"this process runs as user {_user()}; run{as_root}: {command}"
-
-
-def _user() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    return f"this process runs as user {files.user_name(os.geteuid())}; run{as_root}: {command}"
 
 
 def _group() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from lm_openai import __version__
+from lm_openai import __version__, files
 from lm_openai.errors import WrongUsage, suggest
 from lm_openai.resources import schema
 from lm_openai.timespans import DAY
@@ -72,9 +72,7 @@ def read(path: str) -> File:
     """
     place = Place(path)
     try:
-        with open(path, "rb") as opened:
-            status = os.fstat(opened.fileno())
-            text = opened.read()
+        text, status = files.read(path)
     except OSError as error:
         raise place.wrong(f"cannot be read ({error.strerror})") from None
     return File(place, parse(text, place), f"{status.st_mtime_ns} {status.st_size} {__version__}")

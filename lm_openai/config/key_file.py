@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from lm_openai import files
 from lm_openai.config import exposure
 from lm_openai.config.registry import KEY_FILE
 from lm_openai.config.value_types import TYPES
@@ -15,17 +14,14 @@ _LARGEST = 4096
 def read(path: str, *, shared: bool) -> str:
     """Return the key in the file without surrounding white space; raises WrongUsage.
 
-    A file that too many users can access is refused, see `exposure`, unless `shared` is set.
+    A file that too many users can access is refused, see `exposure`.
     """
     subject = f"{KEY_FILE}: {path}"
     try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            text = file.read(_LARGEST + 1)
+        text, status = files.read(path, trusted=False)
     except OSError as reason:
         raise exposure.unreadable(subject, path, reason) from None
-    if not shared:
-        exposure.refuse(subject, path, status)
+    exposure.refuse(subject, path, status, secret=not shared)
     form = TYPES["key"]
     try:
         key: str = form.parse(text.decode("ascii").strip() if len(text) <= _LARGEST else "")

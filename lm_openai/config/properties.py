@@ -187,16 +187,15 @@ def load(
 
     The file `-` is `stdin`. An empty value and a token that LogicMonitor did not replace
     (`##openai.window##`) count as unset. A later key file replaces an earlier key, and a later key
-    an earlier key file. A file with a secret that too many users can access is refused, see
-    `exposure`. Raises WrongUsage.
+    an earlier key file. A file that too many users can access is refused, see `exposure`. Raises
+    WrongUsage.
     """
     opened = [sources.read(path, stdin) for path in files]
     written = [tuple(sources.settings(file)) for file in opened]
     layers = [sources.environment(environ), *written, sources.sets(sets)]
     properties = _merged(layers)
-    if not properties.flag(KEY_SHARED):
-        for file, layer in zip(opened, written):
-            _refuse_exposed(file, layer)
+    for file, layer in zip(opened, written):
+        _refuse_exposed(file, layer, shared=properties.flag(KEY_SHARED))
     return properties
 
 
@@ -223,17 +222,19 @@ def _merged(layers: Iterable[Iterable[Setting]]) -> Properties:
     return Properties(texts, values)
 
 
-def _refuse_exposed(file: sources.File, settings: Iterable[Setting]) -> None:
-    """Raise WrongUsage for a file that contains a secret and that too many users can access."""
+def _refuse_exposed(file: sources.File, settings: Iterable[Setting], *, shared: bool) -> None:
+    """Raise WrongUsage for a file that others can change, or read although it has a secret."""
+    if file.status is None:
+        return
     secret = [
         entry.name
         for entry in settings
         if not sources.unset(entry.text) and sources.is_secret(row(entry.name), entry.text)
     ]
-    if secret and file.status is not None:
-        from lm_openai.config.exposure import refuse
+    from lm_openai.config.exposure import refuse
 
-        refuse(f"{file.origin}, which contains {secret[0]},", file.path, file.status)
+    subject = f"{file.origin}, which contains {secret[0]}," if secret else file.origin
+    refuse(subject, file.path, file.status, secret=bool(secret) and not shared)
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from lm_openai import files
 from lm_openai.config.json_files import File, Place, check, read
 from lm_openai.errors import WrongUsage
 
@@ -66,6 +67,7 @@ def _paths(folders: Iterable[str], faults: list[str]) -> Iterator[str]:
         if not os.path.isdir(folder):
             continue
         try:
+            files.refuse(files.distrust_folder(folder))
             names = sorted(os.listdir(folder))
         except OSError as error:
             faults.append(

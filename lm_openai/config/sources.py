@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
-from lm_openai import resources
+from lm_openai import files, resources
 from lm_openai.config.registry import FAMILY, KEY, Property, row, scalar_text, table
 from lm_openai.errors import WrongUsage, suggest
 
@@ -54,17 +54,26 @@ def read(path: str, stdin: TextIO | None) -> File:
     path = os.path.expanduser(path)
     try:
         if path == "-":
-            if stdin is None:
-                raise WrongUsage("properties from standard input: no standard input is available")
-            return File(origin, stdin.read())
-        with open(path, encoding="utf-8") as opened:
-            return File(origin, opened.read(), path, os.fstat(opened.fileno()))
+            return File(origin, _standard_input(stdin))
+        data, status = files.read(path, trusted=False)
+        return File(origin, data.decode(), path, status)
     except OSError as reason:
         from lm_openai.config.exposure import unreadable
 
         raise unreadable(f"properties from {origin}", path, reason) from None
     except UnicodeDecodeError:
         raise WrongUsage(f"properties from {origin} are not UTF-8 text") from None
+
+
+def _standard_input(stdin: TextIO | None) -> str:
+    """Return all of standard input; raises WrongUsage, OSError and UnicodeDecodeError."""
+    if stdin is None or not stdin.readable():
+        raise WrongUsage("properties from standard input: no standard input is available")
+    try:
+        descriptor = stdin.fileno()
+    except OSError:  # a stream in memory
+        return stdin.read()
+    return files.stream(descriptor).decode()
 
 
 def settings(file: File) -> Iterator[Setting]:

@@ -9,9 +9,11 @@ from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from lm_openai.errors import Failure
-from lm_openai.storage.private_folder import privacy_problem
+from lm_openai.files import Refused
+from lm_openai.storage.private_folder import PrivateFolder
 
 WHOLE = 10**9
+_LARGEST = 16 * 1024 * 1024
 _SUFFIX, _NEXT, _LOCK = ".cursor", ".cursor.next", ".cursor.lock"
 
 
@@ -41,27 +43,28 @@ class CursorFile:
 
     def __init__(self, folder: str, identity: str, moves: bool = True) -> None:
         self.moves = moves
-        self._folder = folder
+        self._folder = PrivateFolder(folder)
+        self._identity = identity
         self.path = os.path.join(folder, identity + _SUFFIX)
-        self._next = os.path.join(folder, identity + _NEXT)
-        self._lock_path = os.path.join(folder, identity + _LOCK)
         self._lock: BinaryIO | None = None
 
     def __enter__(self) -> CursorFile:
         try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            problem = privacy_problem(os.lstat(self._folder))
-            if problem:
-                raise Failure(f"{self._folder} cannot hold the audit cursor: {problem}")
-            self._lock = open(_open_private(self._lock_path), "wb")
+            self._folder.descriptor(create=True)
+            self._lock = open(self._folder.open(self._identity + _LOCK), "wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except Refused as reason:
+            raise Failure(
+                f"{self._folder.path} cannot hold the audit cursor: {reason.strerror}; or set "
+                f"openai.cache.dir to a private folder of this user"
+            ) from None
         except BlockingIOError:
             raise Failure(
-                f"another audit feed of this organization is running ({self._lock_path} is "
+                f"another audit feed of this organization is running ({self._lock_path()} is "
                 f"locked); wait until it ends, or set a different openai.cache.dir for each feed"
             ) from None
         except OSError as reason:
-            raise _unwritable(self._folder, reason) from None
+            raise _unwritable(self._folder.path, reason) from None
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -71,8 +74,7 @@ class CursorFile:
     def load(self) -> Cursor | None:
         """Return the current cursor, or None before the first commit; raises Damaged, Failure."""
         try:
-            with open(self.path, "rb") as file:
-                return _cursor(json.loads(file.read()))
+            return _cursor(json.loads(self._folder.read(self._identity + _SUFFIX, _LARGEST)))
         except FileNotFoundError:
             return None
         except OSError as reason:
@@ -88,30 +90,26 @@ class CursorFile:
             return
         encoded = json.dumps(cursor._asdict(), separators=(",", ":")).encode()
         try:
-            with open(_open_private(self._next, os.O_TRUNC), "wb") as file:
+            with open(self._folder.open(self._identity + _NEXT, os.O_TRUNC), "wb") as file:
                 file.write(encoded)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as reason:
-            raise _unwritable(self._folder, reason) from None
+            raise _unwritable(self._folder.path, reason) from None
 
     def commit(self) -> None:
         """Replace the current cursor with the prepared one; raises Failure."""
         if not self.moves:
             return
         try:
-            os.replace(self._next, self.path)
+            self._folder.rename(self._identity + _NEXT, self._identity + _SUFFIX)
         except OSError as reason:
-            raise _unwritable(self._folder, reason) from None
+            raise _unwritable(self._folder.path, reason) from None
         with suppress(OSError):
-            folder = os.open(self._folder, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            os.fsync(self._folder.descriptor())
 
-
-def _open_private(path: str, flags: int = 0) -> int:
-    flags |= os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o600)
+    def _lock_path(self) -> str:
+        return self.path.removesuffix(_SUFFIX) + _LOCK
 
 
 def _unwritable(folder: str, reason: OSError) -> Failure:

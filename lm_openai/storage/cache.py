@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from lm_openai.errors import ApiFailure
-from lm_openai.storage.private_folder import privacy_problem
+from lm_openai.files import Refused
+from lm_openai.storage.private_folder import PrivateFolder
 from lm_openai.timespans import DAY
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ _SCANNED_AT_ONCE, _PRUNED_AT_ONCE = 2000, 200
 _NOT_CACHED = ("deadline", "throttled", "down", "unreachable", "tls")
 """Failures that end with the notes on the API, or that only concern the caller's deadline."""
 _KEPT_IN_MEMORY = 4096
+_LARGEST = 256 * 1024 * 1024
 _TOLERANCE = 120
 """Seconds that an entry may be newer than `now`: a run's time stands still while others write."""
 
@@ -55,6 +57,7 @@ class Cache:
         self, folder: str | None, identity: str, now: Callable[[], float], prunes: bool = True
     ) -> None:
         self.folder = (folder or "").rstrip(os.sep)
+        self._private = PrivateFolder(self.folder)
         self.identity, self.now = identity, now
         self.trouble = ""
         self._lock = threading.Lock()
@@ -78,7 +81,7 @@ class Cache:
                 self._unwritten.pop(name, None)
         with suppress(OSError):
             if self._trusted():
-                os.unlink(self._path(name))
+                self._private.remove(self._file(name))
 
     def remember(self, name: str, ttl: float, fetch: Callable[[], T]) -> T:
         """Return the cached value, or call `fetch` and cache its result for `ttl` seconds.
@@ -104,13 +107,10 @@ class Cache:
                 import fcntl
 
                 with suppress(OSError):
-                    file = stack.enter_context(open(self._lock_file(name), "wb"))
+                    lock = self._file(name).removesuffix(_SUFFIX) + _LOCK
+                    file = stack.enter_context(open(self._private.open(lock), "wb"))
                     fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-    def _lock_file(self, name: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(self._path(name).removesuffix(_SUFFIX) + _LOCK, flags, 0o600)
 
     def _fetched(self, name: str, ttl: float, fetch: Callable[[], T]) -> T:
         try:
@@ -143,8 +143,7 @@ class Cache:
         if unwritten or not self._trusted():
             return unwritten
         try:
-            with open(self._path(name), "rb") as file:
-                return _read(file.read())
+            return _read(self._private.read(self._file(name), _LARGEST))
         except OSError:
             return None
         except (ValueError, TypeError, LookupError, RecursionError):
@@ -159,7 +158,7 @@ class Cache:
             self._keep_in_memory(name, _read(encoded))
             return
         try:
-            _replace(self._path(name), encoded, entry.made + entry.ttl)
+            self._private.write(self._file(name), encoded, entry.made + entry.ttl)
         except OSError as reason:
             self.trouble = f"{self.folder}: {reason.strerror}"
             self._keep_in_memory(name, _read(encoded))
@@ -176,28 +175,24 @@ class Cache:
                 )
             self._unwritten[name] = entry
 
-    def _path(self, name: str) -> str:
+    def _file(self, name: str) -> str:
         digest = blake2b(f"{self.identity}\0{name}".encode(), digest_size=16).hexdigest()
-        return os.path.join(self.folder, digest + _SUFFIX)
+        return digest + _SUFFIX
 
     def _trusted(self, create: bool = False) -> bool:
-        """Return True if the folder exists and nobody else can write in it.
+        """Return True if the folder exists and nobody else can change it.
 
         A folder that is not private, or that `create` cannot create, sets `trouble`.
         """
         if not self.folder:
             return False
         try:
-            if create:
-                os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            problem = privacy_problem(os.lstat(self.folder))
+            self._private.descriptor(create)
         except OSError as reason:
-            problem = f"{reason.strerror}"
-            if not create:
-                return False
-        if problem:
-            self.trouble = f"{self.folder}: {problem}"
-        return not problem
+            if create or isinstance(reason, Refused):
+                self.trouble = f"{self.folder}: {reason.strerror}"
+            return False
+        return True
 
     def _prune(self) -> None:
         """Delete files that expired a day ago, once per process and a limited number at a time."""
@@ -205,11 +200,11 @@ class Cache:
             return
         self._pruned = True
         latest = self.now() - _PRUNED_AFTER
-        with suppress(OSError), os.scandir(self.folder) as files:
-            old = (file.path for file in islice(files, _SCANNED_AT_ONCE) if _expired(file, latest))
-            for path in islice(old, _PRUNED_AT_ONCE):
+        with suppress(OSError), os.scandir(self._private.descriptor()) as files:
+            old = (file.name for file in islice(files, _SCANNED_AT_ONCE) if _expired(file, latest))
+            for name in islice(old, _PRUNED_AT_ONCE):
                 with suppress(OSError):
-                    os.unlink(path)
+                    self._private.remove(name)
 
 
 class SharedNotes:
@@ -254,21 +249,6 @@ def _read(encoded: bytes) -> Entry:
     if entry.failure:
         ApiFailure(*entry.failure)
     return entry
-
-
-def _replace(path: str, encoded: bytes, until: float) -> None:
-    """Write a temporary file and rename it; its modification time is when the entry expires."""
-    unfinished = f"{path}.{os.urandom(6).hex()}{_UNFINISHED}"
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(encoded)
-        os.utime(unfinished, (until, until))
-        os.replace(unfinished, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(unfinished)
-        raise
 
 
 def _expired(file: os.DirEntry[str], latest: float) -> bool:

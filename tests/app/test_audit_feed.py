@@ -352,7 +352,7 @@ def test_an_unwritable_cursor_fails_before_any_request_or_output(
     ran = command(demo, tmp_path / "file")
 
     assert (ran.stdout, ran.returncode) == ("", 1)
-    assert "the cursor cannot be saved" in ran.stderr
+    assert "cannot hold the audit cursor: not a folder" in ran.stderr
     assert demo.requests == []
 
 

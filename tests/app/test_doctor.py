@@ -343,6 +343,50 @@ def test_a_file_instead_of_a_cache_folder_is_a_note(
     assert examined(demo.url)["cache"].verdict == NOTE
 
 
+def test_a_cache_below_a_folder_that_all_can_write_to_is_a_note_with_the_fix(
+    demo: Simulator, examined: Examine, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o777)
+
+    cache = examined(demo.url)["cache"]
+
+    assert cache.verdict == NOTE
+    assert f"every user of this host can change the folder {tmp_path}; " in cache.text
+    assert f"run: chmod go-w {tmp_path}" in cache.text
+    assert not (tmp_path / "cache").exists()
+
+
+# Files and folders that others could change
+
+
+def test_files_in_force_are_listed_as_trusted(
+    demo: Simulator, examined: Examine, site: Callable[[str, object], Path], tmp_path: Path
+) -> None:
+    folder = site("costs.json", GOOD_FILE).parent
+    key = tmp_path / "key"
+    key.write_text(ADMIN_KEY)
+    key.chmod(0o600)
+
+    found = examined(demo.url, key="", LM_OPENAI_ADMIN_KEY_FILE=str(key))
+
+    assert found["files"] == Finding(
+        "files", GOOD, f"no other user can change {key}, {folder} or the folders above"
+    )
+
+
+def test_a_folder_of_thresholds_that_all_can_write_to_is_a_failure_with_the_fix(
+    demo: Simulator, examined: Examine, site: Callable[[str, object], Path]
+) -> None:
+    folder = site("costs.json", GOOD_FILE).parent
+    folder.chmod(0o777)
+
+    found = examined(demo.url)
+
+    assert found["files"].verdict == found["thresholds"].verdict == BAD
+    assert found["files"].text.endswith(f"run: chmod go-w {folder}")
+    assert f"every user of this host can change the folder {folder}" in found["thresholds"].text
+
+
 # The site's thresholds
 
 

@@ -180,26 +180,6 @@ def test_a_folder_that_every_user_can_write_is_refused_also_if_it_is_sticky(
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize(
-    ("mode", "owner", "writers"),
-    [
-        (0o755, 1000, ""),
-        (0o755, 0, ""),
-        (0o775, 0, ""),  # root:node-exp, as an administrator sets it up
-        (0o775, 1000, "a whole group"),
-        (0o755, 1001, "its owner, another user,"),
-        (0o1777, 0, "every user of this host"),
-    ],
-)
-def test_who_else_can_write_in_a_folder(
-    mode: int, owner: int, writers: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    status = os.stat_result((stat.S_IFDIR | mode, 1, 1, 2, owner, 1000, 0, 0, 0, 0))
-
-    assert output_file._other_writers(status) == writers
-
-
 def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,7 +257,7 @@ class TestFiles:
 
     def test_files_that_cannot_be_read_are_refused_with_path_and_reason(self, tmp_path):
         assert "No such file" in refusal({}, [str(tmp_path / "none")])
-        assert "directory" in refusal({}, [str(tmp_path)])
+        assert "it is a folder, not a regular file" in refusal({}, [str(tmp_path)])
         binary = tmp_path / "binary"
         binary.write_bytes(b"openai.top=\xff\xfe")
         assert "UTF-8" in refusal({}, [str(binary)])
@@ -598,7 +598,7 @@ class TestKeyFile:
     def test_a_missing_file_or_a_folder_is_refused_with_the_reason(self, path, tmp_path):
         with pytest.raises(WrongUsage, match="No such file"):
             self.load(tmp_path / "none").admin_key()
-        with pytest.raises(WrongUsage, match="directory"):
+        with pytest.raises(WrongUsage, match="it is a folder, not a regular file; name a file"):
             self.load(tmp_path).admin_key()
 
 

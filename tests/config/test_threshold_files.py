@@ -592,8 +592,8 @@ def test_a_file_that_cannot_be_read_is_a_fault(probe, tmp_path):
     (tmp_path / "folder.json").mkdir()
     found = read_site([str(tmp_path)], unknown)
     assert found.faults == (
-        f"{tmp_path}/folder.json: cannot be read (Is a directory); the file has no effect on any "
-        "threshold",
+        f"{tmp_path}/folder.json: cannot be read (it is a folder, not a regular file; name a "
+        "file); the file has no effect on any threshold",
     )
     assert limits(load(probe, site=found)) == (80, 90, 95)
 
