@@ -39,6 +39,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     return home
 
 
+@pytest.fixture(autouse=True)
+def no_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep runs inside the tests' own process from ending it; child processes have theirs."""
+    monkeypatch.setattr("lm_openai.app.watchdog.Watchdog.arm", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def outside() -> Mapping[str, str]:
     """Environment in which the tests were started; pip needs its index, proxy and cache."""

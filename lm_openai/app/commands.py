@@ -240,7 +240,8 @@ def age(length: str, **given: Any) -> int:
     from lm_openai.app import age
 
     age.duration(length)
-    session = Session(parameters.options(given), Surroundings.real())
+    around = Surroundings.real()._replace(watchdog=None)  # it runs for hours
+    session = Session(parameters.options(given), around)
     return age.run(length, session, lambda: int(time.time()), time.sleep)
 
 

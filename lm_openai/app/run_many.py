@@ -62,12 +62,14 @@ def polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list
 def _show(reports: Sequence[Report], gaps: Sequence[Gap], session: Session) -> int:
     form = registry.named(session.options.format)
     writer = form.writer()
+    text = writer.write_all(reports, gaps) if reports or form.errors_on_stdout else ""
+    runner.claim(session.around)
     if not form.errors_on_stdout:
         session.around.stderr.write("".join(_missing(reports, gaps)))
         if not reports:
             runner.replace_by_failure(gaps, session.options, session.around)
             return runner.FAILED
-    runner.deliver(writer.write_all(reports, gaps), session.options, session.around)
+    runner.deliver(text, session.options, session.around)
     return int(writer.status_all(reports, gaps)) if form.exit_is_state else runner.DONE
 
 

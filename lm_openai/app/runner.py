@@ -53,6 +53,27 @@ def guarded(
     output file the failure replaces, if the format wants that.
     """
     opened: list[Session] = []
+
+    def report(reason: Failure) -> int:
+        with suppress(Failure):  # that of the file itself, which is the reason already
+            replace_by_failure(_gaps(polled, reason, opened), options, around)
+        return fail(reason, folder, options, around, opened)
+
+    if around.watchdog is not None:
+        around.watchdog.guard(report, status(Failure(), registry.named(options.format)))
+    found = _guarded(options, around, work, opened, report)
+    if around.watchdog is not None:
+        around.watchdog.finish(found)
+    return found
+
+
+def _guarded(
+    options: Options,
+    around: Surroundings,
+    work: Callable[[list[Session]], int],
+    opened: list[Session],
+    report: Callable[[Failure], int],
+) -> int:
     try:
         _refuse_unwritable(options, around)
         return work(opened)
@@ -62,9 +83,14 @@ def guarded(
         reason = unexpected(error, options, around, opened)
     if opened and options.verbose:
         opened[0].print_counters()
-    with suppress(Failure):  # that of the file itself, which is the reason already
-        replace_by_failure(_gaps(polled, reason, opened), options, around)
-    return fail(reason, folder, options, around, opened)
+    claim(around)
+    return report(reason)
+
+
+def claim(around: Surroundings) -> None:
+    """Wait for the right to print; never return if the watchdog has begun to end the process."""
+    if around.watchdog is not None:
+        around.watchdog.claim()
 
 
 def show(report: Report, options: Options, around: Surroundings) -> int:
@@ -84,6 +110,7 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
         text = writer.write(report)
         if report.failures and not text:
             raise Failure(report.failures[0])
+    claim(around)
     deliver(text, options, around)
     if not form.errors_on_stdout:
         for sentence in report.failures:

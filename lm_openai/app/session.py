@@ -18,6 +18,7 @@ from lm_openai.output import registry
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
     from lm_openai.api.notes import Notes
+    from lm_openai.app.watchdog import Watchdog
     from lm_openai.collect.datasource import DataSource
     from lm_openai.collect.directory import Directory
     from lm_openai.collect.usage_queries import UsageQueries, UsageQuery
@@ -37,7 +38,8 @@ EARLIEST, LATEST = 946684800, 4102444799
 class Surroundings(NamedTuple):
     """Environment, streams and time of a run.
 
-    `now` is Unix seconds, `clock` a monotonic clock in seconds.
+    `now` is Unix seconds, `clock` a monotonic clock in seconds. `watchdog` ends a process when
+    openai.timeout is over; None if the process does not belong to the run.
     """
 
     environ: Mapping[str, str]
@@ -46,6 +48,7 @@ class Surroundings(NamedTuple):
     stderr: TextIO
     now: int
     clock: Callable[[], float] = time.monotonic
+    watchdog: Watchdog | None = None
 
     @classmethod
     def real(cls) -> Surroundings:
@@ -54,12 +57,19 @@ class Surroundings(NamedTuple):
         If the process was started with a stream closed, stdin is empty, stderr is discarded and
         stdout is a stream that is not writable. Half a surrogate is printed as its escape.
         """
+        from lm_openai.app.watchdog import Watchdog
+
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 written = "strict" if stream is sys.stdin else "backslashreplace"
                 stream.reconfigure(encoding="utf-8", errors=written)
         streams = sys.stdin or _null("r"), sys.stdout or _null("r"), sys.stderr or _null("w")
-        return cls(os.environ, *streams, int(time.time()))
+        return cls(os.environ, *streams, int(time.time()), watchdog=Watchdog())
+
+    def limit(self, seconds: float) -> None:
+        """End the process, if it belongs to the run, that many seconds after its start."""
+        if self.watchdog is not None:
+            self.watchdog.arm(seconds)
 
 
 class Session:
@@ -69,9 +79,12 @@ class Session:
         from lm_openai.config import properties
 
         check(options)
+        if options.timeout:
+            around.limit(_timeout(options.timeout))
         sets = (*options.sets, *([f"openai.timeout={options.timeout}"] if options.timeout else []))
         self.options, self.around = options, around
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
+        around.limit(self.properties.seconds("openai.timeout"))
         self.now = moment(options.at) if options.at else around.now
         self.queries: UsageQueries | None = None
 
@@ -182,7 +195,7 @@ def check(options: Options) -> None:
     Raises WrongUsage.
     """
     if options.timeout:
-        _refuse_timeout(options.timeout)
+        _timeout(options.timeout)
     if options.series and registry.named(options.format).series is None:
         allowed = [row for row in registry.FORMATS.values() if row.series is not None]
         raise WrongUsage(f"--series works with {registry.names(allowed)}, not {options.format}")
@@ -302,12 +315,13 @@ def _part(options: Options) -> Part | None:
         raise WrongUsage(f"--part {options.part!r}: {reason}") from None
 
 
-def _refuse_timeout(text: str) -> None:
+def _timeout(text: str) -> float:
+    """Return the seconds of --timeout; raises WrongUsage."""
     from lm_openai.config import value_types
     from lm_openai.config.registry import row
 
     entry = row("openai.timeout")
     try:
-        value_types.parse(entry.kind, text, entry.bounds)
+        return float(value_types.parse(entry.kind, text, entry.bounds))
     except ValueError as error:
         raise WrongUsage(f"--timeout {text!r}: {error}") from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lm_openai import resources
 from lm_openai.app import run_many
 from lm_openai.app.options import Options
-from lm_openai.app.runner import DONE, FAILED, guarded, put
+from lm_openai.app.runner import DONE, FAILED, claim, guarded, put
 from lm_openai.app.session import Session, Surroundings
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def run(
         moment = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(opened[0].now))
         title = f"Organization {opened[0].properties.organization} on {moment}"
         text = tables.write(title, reports, gaps, following, screen(around, everything))
+        claim(around)
         put(text, around.stdout)
         return FAILED if gaps or any(report.failures for report in reports) else DONE
 

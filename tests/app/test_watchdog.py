@@ -1,0 +1,209 @@
+"""A run ends when openai.timeout is over, whatever hangs, and says so where its host reads it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from lm_openai.output.registry import FORMATS
+from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.support.demo_polls import WEDNESDAY
+from tests.support.paths import ROOT
+
+FOLDER = "images_by_model"
+SCRIPT = f"from lm_openai.start import main; main({FOLDER!r})"
+SUITE = "from lm_openai.start import suite; suite()"
+SECONDS = 20
+"""Seconds after which a run counts as hanging; its own limit is 1 second."""
+ENDED = "the run was ended after 1 s, the limit of openai.timeout: "
+
+HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+Talk = Callable[[socket.socket], None]
+
+
+def silent(client: socket.socket) -> None:
+    """Send nothing."""
+
+
+def trickled_header(client: socket.socket) -> None:
+    """Send a byte of a header, so that no single read takes long."""
+    client.sendall(b"x")
+
+
+def trickled_body(client: socket.socket) -> None:
+    """Send a byte of a body."""
+    client.sendall(b" ")
+
+
+@contextmanager
+def served(first: bytes, further: Talk) -> Iterator[int]:
+    """Serve `first` to each client and then call `further` 5 times a second; yield the port."""
+    stop = threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.sendall(first)
+            while not stop.wait(0.2):
+                further(client)
+
+    def accept(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                threading.Thread(target=talk, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        yield server.getsockname()[1]
+        stop.set()
+
+
+def ran(
+    url: str,
+    home: Path,
+    words: Sequence[str] = (),
+    before: str = "",
+    command: str = SCRIPT,
+    stdout: int = subprocess.PIPE,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with a limit of 1 s after the statements `before`."""
+    return subprocess.run(
+        [sys.executable, "-c", f"{before}\n{command}", *words],
+        cwd=ROOT,
+        env={
+            "HOME": str(home),
+            "LM_OPENAI_ETC": str(home / "etc"),
+            "LM_OPENAI_TIMEOUT": "1",
+            "OPENAI_ADMIN_KEY": ADMIN_KEY,
+            "OPENAI_BASE_URL": url,
+        },
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_trickled_body_ends_in_one_sentence_where_the_host_reads_it(
+    form: str, tmp_path: Path
+) -> None:
+    with served(HEADER + b"\r\n", trickled_body) as port:
+        outcome = ran(f"http://127.0.0.1:{port}", tmp_path, ("--format", form))
+
+    on_stdout = FORMATS[form].errors_on_stdout
+    printed, other = outcome.stdout, outcome.stderr
+    if not on_stdout:
+        printed, other = other, printed
+    assert other == ""
+    assert printed.count(ENDED) == 1
+    assert printed.count("\n") == 1
+    assert outcome.returncode == (3 if form == "nagios" else 1)
+
+
+HANGING = {
+    "name resolution": "import socket, threading\n"
+    "socket.getaddrinfo = lambda *_, **__: threading.Lock().acquire() and threading.Event().wait()",
+    "a computation": "from lm_openai.collect import pipeline\n"
+    "def report(*_, **__):\n"
+    "    while True: pass\n"
+    "pipeline.report = report",
+    "a file system": "import threading\n"
+    "from lm_openai import files\n"
+    "files.distrust_way = lambda *_: threading.Event().wait()",
+}
+
+
+@pytest.mark.parametrize("what", HANGING)
+def test_whatever_hangs_in_the_process_ends(what: str, tmp_path: Path) -> None:
+    (tmp_path / "etc" / "thresholds.d").mkdir(parents=True)
+    with served(b"", silent) as port:
+        outcome = ran(f"http://localhost:{port}", tmp_path, before=HANGING[what])
+
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith(ENDED)
+    assert outcome.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "further", "scheme"),
+    [
+        (HEADER, trickled_header, "http"),
+        (b"", trickled_header, "http"),
+        (b"", trickled_header, "https"),
+    ],
+    ids=["header", "status line", "TLS"],
+)
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(SCRIPT, ()), (SUITE, ("doctor",)), (SUITE, ("audit",)), (SUITE, ("collect", "all"))],
+    ids=["script", "doctor", "audit", "all"],
+)
+def test_whatever_trickles_ends(
+    first: bytes, further: Talk, scheme: str, command: str, words: Sequence[str], tmp_path: Path
+) -> None:
+    with served(first, further) as port:
+        url = f"{scheme}://127.0.0.1:{port}"
+        outcome = ran(url, tmp_path, words, command=command)
+
+    # 0: a DataSource about the collection itself has a result although the API has none
+    assert outcome.returncode in (0, 1)
+    assert outcome.stdout + outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_a_reader_that_does_not_read_cannot_hold_the_run(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b" " * 512)
+    os.set_blocking(writing, True)
+    with Simulator(at=WEDNESDAY, projects=2, models=3) as demo:
+        outcome = ran(demo.url, tmp_path, ("--at", str(WEDNESDAY)), stdout=writing)
+    os.close(reading)
+    os.close(writing)
+
+    assert f"{ENDED}the reader of the output does not read it; " in outcome.stderr
+    assert outcome.returncode == 1
+
+
+def test_the_file_of_a_run_that_is_ended_reports_the_failure_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "openai.prom"
+    target.write_text("the output of an earlier poll\n")
+    with served(HEADER + b"\r\n", trickled_body) as port:
+        words = ("--format", "prometheus", "--output", str(target))
+        outcome = ran(f"http://127.0.0.1:{port}", tmp_path, words)
+
+    assert outcome.returncode == 1
+    assert f'openai_poll_success{{datasource="{FOLDER}",' in target.read_text()
+    assert target.read_text().endswith(" 0\n")
+
+
+def test_threads_that_hang_do_not_hold_a_run_that_has_printed(tmp_path: Path) -> None:
+    stuck = "import threading; threading.Thread(target=threading.Event().wait).start()"
+    with Simulator(at=WEDNESDAY, projects=2, models=3) as demo:
+        outcome = ran(demo.url, tmp_path, ("--at", str(WEDNESDAY), "--timeout", "50"), stuck)
+
+    assert outcome.stderr == ""
+    assert outcome.stdout
+    assert outcome.returncode == 0
+
+
+def test_a_start_without_a_poll_imports_nothing_for_it(tmp_path: Path) -> None:
+    after = (
+        "import atexit, sys\n"
+        "names = ('lm_openai.files', 'lm_openai.app.watchdog', 'requests', 'select')\n"
+        "atexit.register(lambda: print([name for name in names if name in sys.modules]))"
+    )
+    outcome = ran("http://127.0.0.1:9", tmp_path, ("--version",), after)
+
+    assert outcome.stdout.splitlines()[1:] == ["[]"]
