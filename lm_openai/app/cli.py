@@ -66,7 +66,7 @@ def _fail(failure: Failure, command: click.Command, argv: Sequence[str]) -> int:
     name = command.name or ""
     folder = name.removesuffix(".py") if name.endswith(".py") else ""
     wanted = Options(format=wanted_format(argv))
-    return runner.fail(failure, folder, wanted, session.Surroundings.real())
+    return runner.fail(failure, folder, wanted, session.Surroundings.real(polls=False))
 
 
 if __name__ == "__main__":

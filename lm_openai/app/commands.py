@@ -81,7 +81,7 @@ def thresholds(folder: str, **given: Any) -> int:
     from lm_openai.model.thresholds import LEVELS, describe
 
     definition = datasource.definition(datasource.folder_of(folder))
-    site = sessions.read_site(Surroundings.real().environ)
+    site = sessions.read_site(Surroundings.real(polls=False).environ)
     rules = threshold_files.load(definition, parameters.options(given).thresholds, site)
     lines = list(describe(rules))
     click.echo(threshold_files.reason(definition))
@@ -240,7 +240,7 @@ def age(length: str, **given: Any) -> int:
     from lm_openai.app import age
 
     age.duration(length)
-    around = Surroundings.real()._replace(watchdog=None)  # it runs for hours
+    around = Surroundings.real(polls=False)  # it runs for hours
     session = Session(parameters.options(given), around)
     return age.run(length, session, lambda: int(time.time()), time.sleep)
 

@@ -51,20 +51,25 @@ class Surroundings(NamedTuple):
     watchdog: Watchdog | None = None
 
     @classmethod
-    def real(cls) -> Surroundings:
+    def real(cls, polls: bool = True) -> Surroundings:
         """Return the surroundings of this process; its streams become UTF-8.
+
+        Without `polls` it has no watchdog.
 
         If the process was started with a stream closed, stdin is empty, stderr is discarded and
         stdout is a stream that is not writable. Half a surrogate is printed as its escape.
         """
-        from lm_openai.app.watchdog import Watchdog
-
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 written = "strict" if stream is sys.stdin else "backslashreplace"
                 stream.reconfigure(encoding="utf-8", errors=written)
         streams = sys.stdin or _null("r"), sys.stdout or _null("r"), sys.stderr or _null("w")
-        return cls(os.environ, *streams, int(time.time()), watchdog=Watchdog())
+        around = cls(os.environ, *streams, int(time.time()))
+        if not polls:
+            return around
+        from lm_openai.app.watchdog import Watchdog
+
+        return around._replace(watchdog=Watchdog())
 
     def limit(self, seconds: float) -> None:
         """End the process, if it belongs to the run, that many seconds after its start."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from lm_openai import __version__, files
+from lm_openai import __version__
 from lm_openai.errors import WrongUsage, suggest
 from lm_openai.resources import schema
 from lm_openai.timespans import DAY
@@ -70,6 +70,8 @@ def read(path: str) -> File:
 
     Raises WrongUsage, which names the path.
     """
+    from lm_openai import files
+
     place = Place(path)
     try:
         text, status = files.read(path)

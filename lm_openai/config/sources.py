@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
-from lm_openai import files, resources
+from lm_openai import resources
 from lm_openai.config.registry import FAMILY, KEY, Property, row, scalar_text, table
 from lm_openai.errors import WrongUsage, suggest
 
@@ -50,6 +50,8 @@ class File(NamedTuple):
 
 def read(path: str, stdin: TextIO | None) -> File:
     """Read a `--properties` file; `-` is `stdin`. Raises WrongUsage."""
+    from lm_openai import files
+
     origin = "standard input" if path == "-" else path
     path = os.path.expanduser(path)
     try:
@@ -67,6 +69,8 @@ def read(path: str, stdin: TextIO | None) -> File:
 
 def _standard_input(stdin: TextIO | None) -> str:
     """Return all of standard input; raises WrongUsage, OSError and UnicodeDecodeError."""
+    from lm_openai import files
+
     if stdin is None or not stdin.readable():
         raise WrongUsage("properties from standard input: no standard input is available")
     try:

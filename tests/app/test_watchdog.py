@@ -198,12 +198,13 @@ def test_threads_that_hang_do_not_hold_a_run_that_has_printed(tmp_path: Path) ->
     assert outcome.returncode == 0
 
 
-def test_a_start_without_a_poll_imports_nothing_for_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["--version", "--critcal"])
+def test_a_start_without_a_poll_imports_nothing_for_it(word: str, tmp_path: Path) -> None:
     after = (
         "import atexit, sys\n"
         "names = ('lm_openai.files', 'lm_openai.app.watchdog', 'requests', 'select')\n"
         "atexit.register(lambda: print([name for name in names if name in sys.modules]))"
     )
-    outcome = ran("http://127.0.0.1:9", tmp_path, ("--version",), after)
+    outcome = ran("http://127.0.0.1:9", tmp_path, (word,), after)
 
-    assert outcome.stdout.splitlines()[1:] == ["[]"]
+    assert outcome.stdout.splitlines()[-1] == "[]"
