@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from lm_openai import redaction
+
 
 class FailureKind(NamedTuple):
     """One kind of API failure: its meaning and its cure, as the README's table shows them."""
@@ -97,14 +99,16 @@ class Unwritable(Failure):
 class ApiFailure(Failure):
     """A request to the API failed; `kind` is a key of FAILURES.
 
-    `endpoint` is the endpoint's name; `scope` is the missing scope if `kind` is "scope".
+    `endpoint` is the endpoint's name; `scope` is the missing scope if `kind` is "scope". Their
+    text and `detail` may come from the network, so they are made safe here, for every failure.
     """
 
     def __init__(self, kind: str, endpoint: str, detail: str = "", scope: str = "") -> None:
-        self.kind, self.endpoint, self.detail, self.scope = kind, endpoint, detail, scope
         meaning, cure = FAILURES[kind]
-        sentence = f"{meaning} ({detail})" if detail else meaning
-        super().__init__(f"{endpoint}: {sentence}; {cure}")
+        self.kind, self.endpoint = kind, redaction.sentence(endpoint)
+        self.detail, self.scope = redaction.sentence(detail), redaction.sentence(scope)
+        sentence = f"{meaning} ({self.detail})" if self.detail else meaning
+        super().__init__(f"{self.endpoint}: {sentence}; {cure}")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from lm_openai.redaction import guard_streams
+
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell reports it: 128 and the number of SIGINT."""
 
@@ -16,6 +18,7 @@ def main(folder: str, argv: Sequence[str] | None = None) -> NoReturn:
 
     A plain poll runs without click. Help, wrong usage and click's own forms go through click.
     """
+    guard_streams()
     try:
         status = _run(folder, list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:

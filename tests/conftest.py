@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 import hypothesis
 import pytest
 
+from lm_openai import redaction
+
 OUTSIDE = dict(os.environ)
 OWN_PREFIXES = ("OPENAI_", "LM_OPENAI_", "PYTHON", "XDG_")
 OWN_SUFFIXES = ("_PROXY", "_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -43,6 +45,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 def no_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep runs inside the tests' own process from ending it; child processes have theirs."""
     monkeypatch.setattr("lm_openai.app.watchdog.Watchdog.arm", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a process that has read no secret yet."""
+    monkeypatch.setattr(redaction, "_known", set())
 
 
 @pytest.fixture(scope="session")

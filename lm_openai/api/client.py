@@ -21,6 +21,8 @@ from lm_openai.errors import ApiFailure
 if TYPE_CHECKING:
     from lm_openai.api.transport import Transport
 
+MOST_REFUSED = 20
+"""Refused rows of a list that are reported by name."""
 T = TypeVar("T")
 Outcomes = list[Union[T, ApiFailure]]  # noqa: UP007
 Day = tuple[int, list[Cost]]
@@ -161,18 +163,24 @@ class Client:
     def _good_rows(
         self, rows: Iterable[Any], listing: endpoints.Listing, endpoint: str
     ) -> Iterator[Record]:
-        good, refused = False, []
+        good, first, more = False, None, 0
+        details: dict[str, None] = {}
         for raw in rows:
             try:
                 row = records.listed(raw, listing, endpoint)
             except ApiFailure as failure:
-                refused.append(failure)
+                first = first or failure
+                if len(details) < MOST_REFUSED:
+                    details[failure.detail] = None
+                more += failure.detail not in details
                 continue
             good = True
             yield row
-        if refused and not good:
-            raise refused[0]
-        self.refuse((endpoint, failure.detail) for failure in refused)
+        if first and not good:
+            raise first
+        self.refuse((endpoint, detail) for detail in details)
+        if more:
+            self.refuse([(endpoint, f"{more} more rows")])
 
     def _refusals(self) -> Refusals:
         found: Refusals = getattr(self._thread, "refusals", self._refused)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from lm_openai.api.records import Record
 from lm_openai.api.transport import HttpResponse
 from lm_openai.errors import ApiFailure
+from lm_openai.redaction import sentence
 
 NEVER, ONCE, ALWAYS = range(3)
 LONGEST_REASON = 200
@@ -46,8 +47,7 @@ def classify(
 ) -> Record | Rejection:
     """Return the record in a response, or a Rejection; `exact` reads fractions as Decimal.
 
-    `key` is the key of the request: its form reveals a project key, and it is removed from all
-    texts.
+    `key` is the key of the request, whose form reveals a project key.
     """
     if response.status != 200:
         return _refusal(response, endpoint, key)
@@ -64,7 +64,7 @@ def classify(
 
 
 def _refusal(response: HttpResponse, endpoint: str, key: str) -> Rejection:
-    error = _error_body(response.body, key)
+    error = _error_body(response.body)
     status = response.status
     if status == 429:
         return _too_many_requests(response, error, endpoint)
@@ -121,7 +121,7 @@ def _is_project_key(key: str) -> bool:
     return key.startswith("sk-") and not key.startswith("sk-admin-")
 
 
-def _error_body(body: bytes, key: str) -> ErrorBody:
+def _error_body(body: bytes) -> ErrorBody:
     """Read `{"error": {...}}`, or the bare `{"code", "message"}` of some responses."""
     try:
         parsed: Any = json.loads(body)
@@ -129,16 +129,15 @@ def _error_body(body: bytes, key: str) -> ErrorBody:
         return ErrorBody("", "")
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
     if not isinstance(error, dict):
-        return ErrorBody("", _redacted(str(error), key))
+        return ErrorBody("", _safe(str(error)))
     code = error.get("code") or error.get("type") or ""
-    return ErrorBody(str(code), _redacted(str(error.get("message") or code), key))
+    return ErrorBody(sentence(str(code), LONGEST_REASON), _safe(str(error.get("message") or code)))
 
 
-def _redacted(text: str, key: str) -> str:
-    """Return the text on one line and without keys: the API quotes a wrong key, poorly masked."""
-    text = re.sub(r"\bsk-[^\s,;]*\w", "sk-…", text.replace(key, "sk-…") if key else text)
-    text = " ".join(text.split()).rstrip(".")
-    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
+def _safe(text: str) -> str:
+    """Return the API's text as a part of a sentence; the API quotes a wrong key, poorly masked."""
+    masked = re.sub(r"\bsk-[^\s,;]*\w", "sk-…", text)
+    return sentence(masked.strip().rstrip("."), LONGEST_REASON)
 
 
 def _content(response: HttpResponse) -> str:

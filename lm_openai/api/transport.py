@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -10,20 +11,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from lm_openai import __version__, files
+from lm_openai.api import bodies
 from lm_openai.api.endpoints import endpoint_name
 from lm_openai.errors import ApiFailure, WrongUsage
+from lm_openai.redaction import learn, sentence, strike, user_info
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
 
 Pairs = Iterable[tuple[str, str]]
 
-LARGEST_RESPONSE = 64 * 1024 * 1024
 LONGEST_CONNECT = 10.0
+LONGEST_TARGET = 200
 CHUNK_BYTES = 16 * 1024
 LARGEST_CA_FILE = 16 * 1024 * 1024
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 HASHED_FOLDERS = ("/etc/ssl/certs",)
+LOOPBACK = ("localhost", "::1")
 PROXY_REFUSALS = ("Tunnel connection failed: 40", "Tunnel connection failed: 511")
 
 
@@ -32,6 +36,7 @@ class Connection(NamedTuple):
 
     `proxy` may contain user info; a `proxy_password` replaces the password in it. If `proxy` is
     empty, the usual environment variables apply. `ca_file` is a PEM file or a hashed folder.
+    `insecure` allows plain http beyond this machine.
     """
 
     url: str
@@ -40,6 +45,7 @@ class Connection(NamedTuple):
     proxy_password: str = ""
     ca_file: str = ""
     concurrency: int = 16
+    insecure: bool = False
 
     def __repr__(self) -> str:
         return "Connection(…)"
@@ -50,7 +56,10 @@ class NotConnected(ApiFailure):
 
 
 class HttpResponse(NamedTuple):
-    """One HTTP response; header names are lower case, the body is decompressed."""
+    """One HTTP response without secrets.
+
+    Header names are lower case, the body is decompressed.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -69,13 +78,16 @@ class Transport:
         *,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
-        largest: int = LARGEST_RESPONSE,
+        largest: int = bodies.LARGEST,
     ) -> None:
         self.connection = connection
-        self._url = _checked_url(connection.url)
-        self._clock, self._largest = clock, largest
+        learn((connection.key, connection.proxy_password, *user_info(connection.proxy)))
         proxy = _proxy(connection)
-        self._proxies = {"http": proxy, "https": proxy} if proxy else None
+        self._url = _checked_url(connection, proxy)
+        self._clock, self._largest = clock, largest
+        # A proxy of the environment would carry the key of a plain request off this machine.
+        direct = {"http": ""} if on_loopback(connection.url) else None
+        self._proxies = {"http": proxy, "https": proxy} if proxy else direct
         self._session = _session(connection, tls_context(connection.ca_file, environ))
 
     def __repr__(self) -> str:
@@ -85,7 +97,7 @@ class Transport:
         """Send a GET and return the response, whatever its status, within `timeout` seconds.
 
         Redirects are refused. Raises ApiFailure of kind unreachable, proxy, tls, deadline,
-        too_large or redirect.
+        too_large, contract or redirect.
         """
         from urllib3.exceptions import LocationValueError
 
@@ -118,17 +130,26 @@ class Transport:
     def _read(self, response: Response, endpoint: str, until: float) -> HttpResponse:
         if response.is_redirect:
             raise ApiFailure("redirect", endpoint, _target(response))
+        body = self._body(response, endpoint, until)
+        bodies.check(body, endpoint)
+        headers = {name.lower(): strike(value) for name, value in response.headers.items()}
+        return HttpResponse(response.status_code, headers, bodies.struck(body))
+
+    def _body(self, response: Response, endpoint: str, until: float) -> bytearray:
+        """Return the decompressed body; raises ApiFailure."""
         # The oldest supported urllib3 would treat a broken connection as a short response.
         response.raw.enforce_content_length = True
+        # Without the header, requests does not decompress.
+        encoding = ", ".join(response.raw.headers.getlist("content-encoding")).strip().lower()
+        response.raw.headers.discard("content-encoding")
         body = bytearray()
-        for chunk in response.iter_content(CHUNK_BYTES):
-            body += chunk
+        for piece in bodies.pieces(response.iter_content(CHUNK_BYTES), encoding, endpoint):
+            body += piece
             if len(body) > self._largest:
                 raise ApiFailure("too_large", endpoint, f"over {self._largest} bytes")
             if self._clock() > until:
                 raise ApiFailure("deadline", endpoint, "the response arrived too slowly")
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return HttpResponse(response.status_code, headers, bytes(body))
+        return body
 
 
 def tls_context(ca_file: str, environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
@@ -204,12 +225,24 @@ def _session(connection: Connection, context: ssl.SSLContext) -> Session:
         def cert_verify(self, *_: Any) -> None:
             """Do nothing: the context verifies."""
 
-    session = requests.Session()
+    class Direct(requests.Session):
+        """Session that does not look at redirects; requests would read the whole body of each."""
+
+        def get_redirect_target(self, resp: Response) -> None:
+            """Return None: there is no redirect to follow."""
+
+    session = Direct()
     size = connection.concurrency
     adapter = Adapter(pool_connections=2, pool_maxsize=size, pool_block=True)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
-    session.headers.update({"User-Agent": f"lm-openai/{__version__}", "Accept": "application/json"})
+    session.headers.update(
+        {
+            "User-Agent": f"lm-openai/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+        }
+    )
     session.auth = _bearer(connection.key)
     return session
 
@@ -229,11 +262,25 @@ def _bearer(key: str) -> Any:
     return sign
 
 
-def _checked_url(url: str) -> str:
-    parts = _split("openai.api.url", url)
+def on_loopback(url: str) -> bool:
+    """Return True if the URL's host is this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in LOOPBACK or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+
+
+def _checked_url(connection: Connection, proxy: str) -> str:
+    """Return the API's URL without a slash at its end; raises WrongUsage."""
+    parts = _split("openai.api.url", connection.url)
     if parts.username is not None:
         raise WrongUsage("openai.api.url: remove the user name; the admin key is the only login")
-    return url.rstrip("/")
+    local = on_loopback(connection.url) and (not proxy or on_loopback(proxy))
+    if parts.scheme == "http" and not local and not connection.insecure:
+        raise WrongUsage(
+            f"openai.api.url: {parts.scheme}://{parts.netloc} would send the admin key "
+            f"unencrypted; use https, or set openai.api.url.insecure=true if nobody else can read "
+            f"that network"
+        )
+    return connection.url.rstrip("/")
 
 
 def _proxy(connection: Connection) -> str:
@@ -268,9 +315,12 @@ def _target(response: Response) -> str:
     """Return the target of a redirect without user info and query, which may be secret."""
     from urllib.parse import urljoin
 
-    target = urlsplit(urljoin(response.url, response.headers["location"]))
+    try:
+        target = urlsplit(urljoin(response.url, response.headers["location"]))
+    except ValueError:
+        return "to an address that is not a URL"
     host = target.netloc.rpartition("@")[2]
-    return f"to {target.scheme}://{host}{target.path}"
+    return sentence(f"to {target.scheme}://{host}{target.path}", LONGEST_TARGET)
 
 
 def _failure(error: Exception, endpoint: str, late: bool) -> ApiFailure:

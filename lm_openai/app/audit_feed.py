@@ -240,7 +240,7 @@ def printer(line: Callable[[Record, str], str], organization: str, out: TextIO) 
     Each line is flushed separately: a write of up to 4 kB to a pipe is atomic, so that `kill -9`
     leaves no broken line.
     """
-    if isinstance(out, io.TextIOWrapper):
+    if hasattr(out, "reconfigure"):
         out.reconfigure(encoding="utf-8", newline="\n")
 
     def deliver(events: Sequence[Record]) -> None:

@@ -13,6 +13,7 @@ from lm_openai.app.options import OPTIONS, Options
 from lm_openai.app.parameters import KEY, SETTINGS, options, parameter, version
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.output import registry
+from lm_openai.redaction import guard_streams
 
 
 def script(folder: str, argv: Sequence[str]) -> int:
@@ -44,6 +45,10 @@ def invoke(command: click.Command, argv: Sequence[str]) -> int:
         return _fail(runner.unwritable(sys.stdout, error), command, argv)
     except click.Abort:  # click's word for an interrupt
         raise KeyboardInterrupt from None
+    except Exception as error:
+        wanted = Options(format=wanted_format(argv), verbose="-v" in argv)
+        reason = runner.unexpected(error, wanted, session.Surroundings.real())
+        return _fail(reason, command, argv)
     return int(status or 0)
 
 
@@ -57,6 +62,7 @@ def wanted_format(argv: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the suite command and exit."""
+    guard_streams()
     from lm_openai.app.commands import suite
 
     sys.exit(invoke(suite, sys.argv[1:] if argv is None else argv))

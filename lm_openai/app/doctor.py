@@ -32,7 +32,6 @@ NEEDED_FOR = {
     "api.usage.read": "usage, costs and headroom",
     "api.audit_logs.read": "the audit feed and its counts",
 }
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Finding(NamedTuple):
@@ -181,13 +180,15 @@ def _reach(session: Session) -> Finding:
 
 def _connection(session: Session) -> tuple[str, str]:
     """Return the connection to the API in words, and its verdict: a note if it exposes the key."""
+    from lm_openai.api import transport
+
     url = urlsplit(session.properties.text("openai.api.url"))
     text = f"{url.hostname} responds"
     if session.properties.is_set("openai.proxy.url"):
         text += " through the proxy"
     if url.scheme == "https":
         return f"{text} over TLS", GOOD
-    if url.hostname in LOOPBACK:
+    if transport.on_loopback(url.geturl()):
         return f"{text} on this machine, without TLS", GOOD
     return f"{text} without TLS: anyone on the network path can read the key; use https", NOTE
 

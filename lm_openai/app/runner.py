@@ -12,6 +12,7 @@ from lm_openai.app.session import Session, Surroundings
 from lm_openai.errors import Failure, Unwritable, WrongUsage
 from lm_openai.output import registry
 from lm_openai.output.registry import Format
+from lm_openai.redaction import lines, one_line, redact, sentence, strike
 
 if TYPE_CHECKING:
     from lm_openai.model.report import Gap, Report
@@ -57,7 +58,7 @@ def guarded(
     def report(reason: Failure) -> int:
         with suppress(Failure):  # that of the file itself, which is the reason already
             replace_by_failure(_gaps(polled, reason, opened), options, around)
-        return fail(reason, folder, options, around, opened)
+        return fail(reason, folder, options, around)
 
     if around.watchdog is not None:
         around.watchdog.guard(report, status(Failure(), registry.named(options.format)))
@@ -80,7 +81,7 @@ def _guarded(
     except Failure as failure:
         reason = failure
     except Exception as error:
-        reason = unexpected(error, options, around, opened)
+        reason = unexpected(error, options, around)
     if opened and options.verbose:
         opened[0].print_counters()
     claim(around)
@@ -113,11 +114,11 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
     claim(around)
     deliver(text, options, around)
     if not form.errors_on_stdout:
-        for sentence in report.failures:
-            around.stderr.write(f"{sentence}\n")
+        for failure in report.failures:
+            around.stderr.write(f"{failure}\n")
     if options.verbose and form.stderr:
-        for sentence in (*_ages(report), *report.notes):
-            around.stderr.write(f"{sentence}\n")
+        for note in (*_ages(report), *report.notes):
+            around.stderr.write(f"{note}\n")
     if form.exit_is_state and not options.discover:
         return int(writer.status(report))
     return DONE
@@ -130,7 +131,7 @@ def deliver(text: str, options: Options, around: Surroundings) -> None:
     else:
         from lm_openai.app import output_file
 
-        output_file.replace(options.output, text, registry.named(options.format).mode)
+        output_file.replace(options.output, strike(text), registry.named(options.format).mode)
 
 
 def replace_by_failure(gaps: Iterable[Gap], options: Options, around: Surroundings) -> None:
@@ -168,23 +169,17 @@ def unwritable(stream: TextIO, reason: OSError) -> Unwritable:
     return Unwritable(f"the output cannot be written: {reason.strerror}")
 
 
-def fail(
-    failure: Failure,
-    folder: str,
-    options: Options,
-    around: Surroundings,
-    opened: Sequence[Session] = (),
-) -> int:
+def fail(failure: Failure, folder: str, options: Options, around: Surroundings) -> int:
     """Print a failure where the format's host reads it and return the exit status."""
     form = registry.named(options.format)
-    sentence = _redacted(str(failure), around, opened)
+    reason = one_line(redact(str(failure)))
     try:
         if form.errors_on_stdout and not isinstance(failure, Unwritable):
-            put(form.writer().failed(sentence, title_of(folder)), around.stdout)
+            put(form.writer().failed(reason, title_of(folder)), around.stdout)
         else:
-            around.stderr.write(f"{sentence}\n")
+            around.stderr.write(f"{reason}\n")
     except Unwritable as unprinted:
-        around.stderr.write(f"{sentence}; {unprinted}\n")
+        around.stderr.write(f"{reason}; {unprinted}\n")
     return status(failure, form)
 
 
@@ -205,18 +200,15 @@ def status(failure: Failure, form: Format) -> int:
     return WRONG if isinstance(failure, WrongUsage) else FAILED
 
 
-def unexpected(
-    error: Exception, options: Options, around: Surroundings, opened: Sequence[Session]
-) -> Failure:
+def unexpected(error: Exception, options: Options, around: Surroundings) -> Failure:
     """Return an unexpected exception as a failure; -v prints the traceback without secrets."""
     if options.verbose and registry.named(options.format).stderr:
         import traceback
 
-        text = "".join(traceback.format_exception(error))
-        around.stderr.write(_redacted(text, around, opened))
+        around.stderr.write(lines("".join(traceback.format_exception(error))))
     return Failure(
-        f"a fault in lm-openai ({type(error).__name__}: {error}); please report it with the output "
-        f"of -v"
+        f"a fault in lm-openai ({type(error).__name__}: {sentence(str(error))}); please report it "
+        f"with the output of -v"
     )
 
 
@@ -246,11 +238,3 @@ def _ages(report: Report) -> Iterator[str]:
     if report.ages:
         ages = ", ".join(f"{kind} {seconds} s" for kind, seconds in report.ages.items())
         yield f"age of the newest data: {ages}"
-
-
-def _redacted(text: str, around: Surroundings, opened: Sequence[Session]) -> str:
-    from lm_openai.config.sources import secrets
-    from lm_openai.redaction import redact
-
-    known = [*secrets(around.environ), *(opened[0].properties.secrets() if opened else ())]
-    return redact(text, known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 from lm_openai.app.options import Options
 from lm_openai.errors import WrongUsage
 from lm_openai.output import registry
+from lm_openai.redaction import learn
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
@@ -60,7 +60,7 @@ class Surroundings(NamedTuple):
         stdout is a stream that is not writable. Half a surrogate is printed as its escape.
         """
         for stream in (sys.stdin, sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
+            if hasattr(stream, "reconfigure"):
                 written = "strict" if stream is sys.stdin else "backslashreplace"
                 stream.reconfigure(encoding="utf-8", errors=written)
         streams = sys.stdin or _null("r"), sys.stdout or _null("r"), sys.stderr or _null("w")
@@ -81,8 +81,9 @@ class Session:
     """Settings, client and cache of one run; raises WrongUsage for options that do not fit."""
 
     def __init__(self, options: Options, around: Surroundings) -> None:
-        from lm_openai.config import properties
+        from lm_openai.config import properties, sources
 
+        learn(sources.secrets(around.environ))
         check(options)
         if options.timeout:
             around.limit(_timeout(options.timeout))
@@ -236,6 +237,7 @@ def connect(
         proxy_password=properties.text("openai.proxy.pass"),
         ca_file=properties.text("openai.ca.file"),
         concurrency=concurrency,
+        insecure=properties.flag("openai.api.url.insecure"),
     )
     return Client(
         Transport(connection),

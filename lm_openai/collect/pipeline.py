@@ -17,6 +17,7 @@ from lm_openai.errors import ApiFailure, Failure, WrongUsage, suggest
 from lm_openai.model import aggregation, names
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
+from lm_openai.redaction import one_line
 from lm_openai.storage.cache import Cache
 
 
@@ -70,8 +71,8 @@ def report(
         rows=rows,
         series=series,
         ages=poll.ages,
-        failures=tuple(map(names.one_line, poll.failures)),
-        notes=tuple(map(names.one_line, poll.notes + poll.directory.notes)),
+        failures=tuple(map(one_line, poll.failures)),
+        notes=tuple(map(one_line, poll.notes + poll.directory.notes)),
         with_series=poll.with_series,
         incomplete=poll.incomplete and not _all_present(only, chosen),
         only=tuple(only),

@@ -7,6 +7,7 @@ from lm_openai.config import exposure
 from lm_openai.config.registry import KEY_FILE
 from lm_openai.config.value_types import TYPES
 from lm_openai.errors import WrongUsage
+from lm_openai.redaction import learn
 
 _LARGEST = 4096
 
@@ -27,4 +28,5 @@ def read(path: str, *, shared: bool) -> str:
         key: str = form.parse(text.decode("ascii").strip() if len(text) <= _LARGEST else "")
     except ValueError:
         raise WrongUsage(f"{subject} must contain {form.allowed}") from None
+    learn([key])
     return key

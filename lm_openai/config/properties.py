@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -19,6 +18,7 @@ from lm_openai.config.registry import (
 )
 from lm_openai.config.sources import Setting
 from lm_openai.errors import WrongUsage
+from lm_openai.redaction import learn
 from lm_openai.timespans import WIDTHS, Window
 
 NO_KEY = (
@@ -153,16 +153,6 @@ class Properties:
         self._key = self._key or self.text(KEY) or self._key_in_file()
         return self._key
 
-    def secrets(self) -> tuple[str, ...]:
-        """Return all secrets, longest first, for redaction."""
-        found = {text for name, text in self._texts.items() if row(name).secret}
-        for name, text in self._texts.items():
-            found.update(sources.user_info(text) if row(name).kind == "url" else ())
-        if self.is_set(KEY_FILE) and not self.is_set(KEY):
-            with contextlib.suppress(WrongUsage):
-                found.add(self.admin_key())
-        return tuple(sorted(found, key=len, reverse=True))
-
     def _key_in_file(self) -> str:
         if not self.is_set(KEY_FILE):
             raise WrongUsage(NO_KEY)
@@ -217,6 +207,7 @@ def _merged(layers: Iterable[Iterable[Setting]]) -> Properties:
                 texts.pop(name, None)
                 values.pop(name, None)
         for setting in found.values():
+            learn(sources.secrets_in(row(setting.name), setting.text))
             texts[setting.name] = setting.text
             values[setting.name] = _checked(setting)
     return Properties(texts, values)

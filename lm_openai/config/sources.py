@@ -11,6 +11,7 @@ from typing import NamedTuple, TextIO
 from lm_openai import resources
 from lm_openai.config.registry import FAMILY, KEY, Property, row, scalar_text, table
 from lm_openai.errors import WrongUsage, suggest
+from lm_openai.redaction import user_info
 
 PREFIX = "LM_OPENAI_"
 VARIABLES = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": "openai.api.url"}
@@ -116,7 +117,7 @@ def sets(pairs: Sequence[str]) -> Iterator[Setting]:
 
 def is_secret(entry: Property, text: str) -> bool:
     """Return True for a secret property and for a URL with user info."""
-    return entry.secret or (entry.kind == "url" and any(user_info(text)))
+    return any(secrets_in(entry, text))
 
 
 def unset(text: str) -> bool:
@@ -129,21 +130,18 @@ def variable_of(name: str) -> str:
     return PREFIX + name.removeprefix(FAMILY).replace(".", "_").upper()
 
 
+def secrets_in(entry: Property, text: str) -> Iterator[str]:
+    """Yield what a property's text must not show: a secret, or the user info of a URL."""
+    if entry.secret:
+        yield text
+    elif entry.kind == "url":
+        yield from user_info(text)
+
+
 def shown_text(entry: Property, text: str) -> str:
     """Return the quoted text, or `(not shown)` for a secret and for a URL that may hold one."""
     hidden = entry.secret or (entry.kind == "url" and any(sign in text for sign in "@?#"))
     return "(not shown)" if hidden else repr(text)
-
-
-def user_info(url: str) -> Iterator[str]:
-    """Yield the secrets in a URL, as written and as sent."""
-    from urllib.parse import unquote
-
-    authority = url.partition("://")[2].partition("/")[0]
-    user, at, _ = authority.rpartition("@")
-    if at:
-        for part in (user, user.partition(":")[2] or user):
-            yield from filter(None, (part, unquote(part)))
 
 
 def _property_of(variable: str) -> str:

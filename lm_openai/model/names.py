@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from lm_openai.model.report import Instance
+from lm_openai.redaction import one_line
 
 PIECES = (6, 12, 0)
 """Last characters of an id that tell twins apart, 0 for all of them; the next if two are equal."""
-
-
-def one_line(text: str) -> str:
-    """Return text with control characters, line ends and lone surrogates replaced by spaces."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", text)
 
 
 def cleaned(instance: Instance) -> Instance:

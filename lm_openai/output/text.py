@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from lm_openai.errors import Failure
 from lm_openai.model.definition import Definition
-from lm_openai.model.names import one_line as one_line
 from lm_openai.model.report import Breach, Gap, Instance, Reading, Report, Row
+from lm_openai.redaction import one_line as one_line
 
 
 def value_word(definition: Definition, reading: Reading) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,10 @@ ITEMS = 29_999
 
 ALIAS_LENGTH = 180
 """Characters of an alias; the server rejects an item whose name is longer than 255."""
+
+
+_MACRO = re.compile(r"\{(?=[{$#?%A-Z])")
+"""Begin of a macro, which the server would resolve in a name: `{$…}`, `{#…}`, `{HOST.NAME}`."""
 
 
 def write(report: Report) -> str:
@@ -92,7 +97,7 @@ def _macros(instance: Instance, organization: str) -> dict[str, str]:
         **instance.names,
         "organization": organization,
     }
-    return {f"{{#{key.upper()}}}": value for key, value in values.items()}
+    return {f"{{#{key.upper()}}}": _MACRO.sub("{ ", value) for key, value in values.items()}
 
 
 def _fitting(report: Report, document: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from lm_openai.errors import Failure
 from lm_openai.files import Refused
+from lm_openai.redaction import strike
 from lm_openai.storage.private_folder import PrivateFolder
 
 WHOLE = 10**9
@@ -88,7 +89,7 @@ class CursorFile:
         """Write the next cursor to disk; the current one stays valid. Raises Failure."""
         if not self.moves:
             return
-        encoded = json.dumps(cursor._asdict(), separators=(",", ":")).encode()
+        encoded = strike(json.dumps(cursor._asdict(), separators=(",", ":"))).encode()
         try:
             with open(self._folder.open(self._identity + _NEXT, os.O_TRUNC), "wb") as file:
                 file.write(encoded)

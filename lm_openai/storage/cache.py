@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from lm_openai.errors import ApiFailure
 from lm_openai.files import Refused
+from lm_openai.redaction import strike
 from lm_openai.storage.private_folder import PrivateFolder
 from lm_openai.timespans import DAY
 
@@ -151,7 +152,7 @@ class Cache:
             return None
 
     def _keep(self, name: str, entry: Entry) -> None:
-        encoded = json.dumps(entry._asdict(), separators=(",", ":")).encode()
+        encoded = strike(json.dumps(entry._asdict(), separators=(",", ":"))).encode()
         if entry.ttl <= 0:
             return
         if not self._trusted(create=True):

@@ -184,7 +184,7 @@ def test_one_short_failure_just_before_the_deadline_is_no_outage(
     ("url", "detail"),
     [
         ("http://127.0.0.1:9", "Connection refused"),
-        ("http://no-such-host.invalid", "Name or service not known"),
+        ("https://no-such-host.invalid", "Name or service not known"),
     ],
 )
 def test_without_a_connection_the_whole_api_is_down_at_once(

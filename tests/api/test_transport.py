@@ -299,7 +299,10 @@ def test_the_proxy_receives_the_request_and_its_password(
     httpserver.expect_request("/v1" + PATH).respond_with_data("from the proxy")
     address = f"{httpserver.host}:{httpserver.port}"
     transport = transport_to(
-        "http://api.example/v1", proxy=proxy.format(address), proxy_password=password
+        "http://api.example/v1",
+        proxy=proxy.format(address),
+        proxy_password=password,
+        insecure=True,
     )
     assert transport.get(PATH, [], 10).body == b"from the proxy"
     request, _ = httpserver.log[0]
@@ -314,7 +317,7 @@ def test_the_usual_variable_sets_the_proxy(
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("HTTP_PROXY", httpserver.url_for(""))
     httpserver.expect_request("/v1" + PATH).respond_with_data("from the proxy")
-    response = transport_to("http://api.example/v1").get(PATH, [], 10)
+    response = transport_to("http://api.example/v1", insecure=True).get(PATH, [], 10)
     assert response.body == b"from the proxy"
 
 
@@ -327,6 +330,58 @@ def test_https_works_through_a_proxy_tunnel_with_a_private_ca(
         transport.close()
     assert tunnel.request.startswith(f"CONNECT localhost:{secure.port} ")
     assert KEY not in tunnel.request
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("http://api.example/v1", ""),
+        ("HTTP://10.0.0.1:8080", ""),
+        ("http://127.0.0.1.example", ""),
+        ("http://localhost.example", ""),
+        ("http://127.0.0.1/v1", "proxy.example:3128"),
+        ("http://[::1]:8080", "http://me:hush@proxy.example:3128"),
+    ],
+)
+def test_plain_http_beyond_this_machine_needs_a_property(url: str, proxy: str) -> None:
+    with pytest.raises(WrongUsage) as caught:
+        transport_to(url, proxy=proxy)
+    assert "unencrypted; use https, or set openai.api.url.insecure=true" in str(caught.value)
+    assert "hush" not in str(caught.value)
+    transport_to(url, proxy=proxy, insecure=True).close()
+
+
+@pytest.mark.parametrize("url", ["http://127.9.9.9", "http://localhost:1/v1", "http://[::1]:1"])
+def test_plain_http_on_this_machine_is_accepted(url: str) -> None:
+    transport_to(url).close()
+    transport_to(url, proxy="localhost:3128").close()
+
+
+def test_a_plain_request_to_this_machine_avoids_a_proxy_of_the_environment(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    httpserver.expect_request(PATH).respond_with_json({})
+    url = f"http://127.0.0.1:{httpserver.port}"
+    assert transport_to(url).get(PATH, [], 10).status == 200
+
+
+def test_the_proxy_cannot_echo_its_password(talker: Talker) -> None:
+    password = "pr0xy/Pass+w0rd"
+    basic = base64.b64encode(f"watcher:{password}".encode())
+    reason = b"407 no " + basic + b" " + password.encode() + b" pr0xy%2FPass%2Bw0rd"
+    proxy = talker(b"HTTP/1.1 " + reason + b"\r\n\r\n")
+    failure = failure_of(
+        transport_to(
+            "https://api.example/v1",
+            proxy=proxy.replace("://", "://watcher@"),
+            proxy_password=password,
+        )
+    )
+    assert "407 no" in failure.detail
+    assert "Pass" not in failure.detail
+    assert basic.decode()[12:] not in failure.detail
 
 
 @pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"403 Forbidden"])
@@ -353,7 +408,7 @@ def test_an_unreachable_proxy_is_reported_without_its_password() -> None:
 def test_an_invalid_proxy_variable_is_not_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("HTTP_PROXY", url)
-    failure = failure_of(transport_to("http://api.example/v1"))
+    failure = failure_of(transport_to("http://api.example/v1", insecure=True))
     assert failure.kind == "proxy"
     assert "hush" not in "".join(traceback.format_exception(failure))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from werkzeug import Request, Response
 
 from lm_openai.config.sources import secrets
 from lm_openai.output.registry import FORMATS
-from lm_openai.redaction import redact
+from lm_openai.redaction import learn, redact, sentence, strike
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.storage.cache import Cache
 from tests.support.paths import ROOT
 from tests.support.replay import Outcome
 from tests.support.scripts import started
@@ -136,7 +138,11 @@ def test_cache_files_are_named_by_a_digest_and_only_the_owner_can_access_them(
 @pytest.mark.parametrize("form", ["json", "nagios", "zabbix"])
 @pytest.mark.parametrize("way", ["openai.proxy.url", "openai.proxy.pass", "HTTP_PROXY"])
 def test_the_password_of_a_proxy_is_a_secret(way: str, form: str, tmp_path: Path) -> None:
-    environ = {"OPENAI_ADMIN_KEY": KEY, "OPENAI_BASE_URL": "http://api.invalid/v1"}
+    environ = {
+        "OPENAI_ADMIN_KEY": KEY,
+        "OPENAI_BASE_URL": "http://api.invalid/v1",
+        "LM_OPENAI_API_URL_INSECURE": "true",
+    }
     lines = {
         "openai.proxy.url": f"openai.proxy.url={PROXY}",
         "openai.proxy.pass": f"openai.proxy.url=http://watcher@127.0.0.1:9\n"
@@ -247,10 +253,108 @@ def test_without_v_an_unexpected_exception_is_one_line(tmp_path: Path) -> None:
 
 
 def test_text_that_looks_like_a_key_is_redacted_even_if_it_is_not_known() -> None:
-    assert redact(f"near {KEY}, and sk-admin-… stays", ()) == "near sk-…, and sk-admin-… stays"
+    assert redact(f"near {KEY}, and sk-admin-… stays") == "near sk-…, and sk-admin-… stays"
 
 
 def test_the_longest_secret_is_redacted_first() -> None:
     environ = {"OPENAI_ADMIN_KEY": "abc", "LM_OPENAI_PROXY_PASS": "abcdef", "https_proxy": PROXY}
+    learn(secrets(environ))
 
-    assert redact(f"abcdef abc {PASSWORD}", secrets(environ)) == "*** *** ***"
+    assert redact(f"abcdef abc {PASSWORD}") == "*** *** ***"
+
+
+@pytest.mark.parametrize("around", ["{}", "user:{}", "u:{}", "us:{}!", "é{}?>"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_base64_of_a_text_that_contains_a_secret_does_not_show_it(
+    around: str, encode: Callable[[bytes], bytes]
+) -> None:
+    secret = "p?>ssw0rd~~~>>>???"
+    encoded = encode(around.format(secret).encode()).decode()
+    learn([secret])
+
+    for clean in (redact, strike):
+        shown = clean(f"Basic {encoded}.").removeprefix("Basic ").removesuffix(".")
+        start, hidden, end = shown.partition("***")
+        assert hidden
+        # a letter of base64 that also depends on the neighbor of the secret stays
+        assert len(start) * 6 <= len(around.partition("{")[0].encode()) * 8 + 8
+        assert len(end.rstrip("=")) * 6 <= len(around.partition("}")[2]) * 8 + 8
+
+
+def test_data_keeps_a_password_that_may_be_a_word_or_a_number_of_the_output() -> None:
+    learn(["12345678", "completion", "abc", "hunter-2"])
+
+    assert (
+        strike("abc completion_by_model 12345678 hunter-2")
+        == "abc completion_by_model 12345678 ***"
+    )
+    assert redact("abc completion_by_model 12345678 hunter-2") == "*** ***_by_model *** ***"
+
+
+def test_a_sentence_from_outside_is_one_short_line_without_signs_that_do_not_show() -> None:
+    learn([KEY])
+    text = f"a\x1b]0;owned\x07\nOK: fine \u202e {KEY[:9]}\x00{KEY[9:]} {'x' * 700}"
+
+    shown = sentence(text, 60)
+
+    assert shown == f"a ]0;owned OK: fine *** {'x' * 35}…"
+    assert sentence(f"{'x' * 20_000} {KEY}") == "a text of 20032 characters"
+
+
+def test_a_cache_file_holds_no_secret(tmp_path: Path) -> None:
+    learn([KEY])
+    cache = Cache(str(tmp_path), "me", lambda: 0)
+
+    cache.put("names", {KEY: [f"a {KEY}"]}, 60)
+
+    assert cache.get("names") == {"***": ["a ***"]}
+
+
+def test_a_fault_of_a_command_is_a_sentence_and_its_traceback_has_no_secret(tmp_path: Path) -> None:
+    program = f"""
+import lm_openai.metrics.monthly_costs as broken
+def fault(*given, **more):
+    raise RuntimeError("a fault near {KEY}")
+broken.read = fault
+from lm_openai.app.cli import main
+main(["costs", "--month", "2026-11"])
+"""
+    environ = {"HOME": str(tmp_path), "OPENAI_ADMIN_KEY": KEY, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environ, timeout=60
+    )
+
+    assert (ran.stdout, ran.returncode) == ("", 1)
+    assert ran.stderr == (
+        "a fault in lm-openai (RuntimeError: a fault near ***); please report it with the output "
+        "of -v\n"
+    )
+
+
+def test_what_python_itself_prints_has_no_secret(tmp_path: Path) -> None:
+    program = f"""
+import threading
+from lm_openai.redaction import guard_streams, learn
+learn(["{KEY}"])
+guard_streams()
+def fault():
+    raise RuntimeError("{KEY}")
+thread = threading.Thread(target=fault)
+thread.start()
+thread.join()
+print("{KEY}")
+fault()
+"""
+    environ = {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-"],
+        input=program,
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=60,
+    )
+
+    assert ran.stdout == "***\n"
+    assert ran.stderr.count("RuntimeError: ***") == 2
+    assert KEY not in ran.stderr

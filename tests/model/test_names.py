@@ -26,6 +26,12 @@ def aliases(*instances: Instance) -> list[str]:
     return [one.alias for one in names.told_apart(instances).values()]
 
 
+def test_characters_that_turn_the_direction_of_text_are_dropped() -> None:
+    turned = Instance("a", "\u202eevil\u2066\u200f x\u061c", {}, {"project_name": "\u202dA"})
+
+    assert names.cleaned(turned) == Instance("a", "evil x", {}, {"project_name": "A"})
+
+
 def test_control_characters_and_halves_of_surrogates_become_spaces() -> None:
     one = names.cleaned(
         Instance(

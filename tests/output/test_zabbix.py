@@ -37,6 +37,25 @@ def test_all_discovery_rows_have_the_same_upper_case_macros():
     assert rows[1]["{#PROJECT_ID}"] == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("{$SNMP_COMMUNITY}", "{ $SNMP_COMMUNITY}"),
+        ("a {#MODEL} b", "a { #MODEL} b"),
+        ("{HOST.CONN}", "{ HOST.CONN}"),
+        ("{{ITEM.VALUE}.regsub(a)}", "{ { ITEM.VALUE}.regsub(a)}"),
+        ("{?last(/a/b)}", "{ ?last(/a/b)}"),
+        ("{team} {}", "{team} {}"),
+    ],
+)
+def test_the_server_finds_no_macro_in_a_name(name: str, shown: str) -> None:
+    member = Instance("proj_1", name, {"project_id": "proj_1"}, {"project_name": name})
+
+    (found,) = json.loads(zabbix.discover(report([row(member)])))
+
+    assert (found["{#WILDALIAS}"], found["{#PROJECT_NAME}"]) == (shown, shown)
+
+
 def test_discovery_without_instances_is_an_empty_array():
     assert zabbix.discover(report()) == "[]\n"
 

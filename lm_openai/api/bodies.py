@@ -1,0 +1,88 @@
+"""Bodies of responses: decompressed in small pieces, bounded in size and values, no secrets."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from lm_openai.errors import ApiFailure
+from lm_openai.redaction import struck_bytes
+
+LARGEST = 32 * 1024 * 1024
+"""Bytes of a body after decompression; a page of usage has about 10 MB."""
+MOST_VALUES = 600_000
+"""JSON values of a body; a page of usage has up to 400,000, and 600,000 take up to 100 MB."""
+PLAIN = ("", "identity")
+GZIP = ("gzip", "x-gzip")
+_PIECE = 64 * 1024
+_WIDEST = 4
+"""Bytes of each character of a text that is not ASCII, at most."""
+_GZIP_WINDOW = 31
+_ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9A-Fa-f])|(/)|.)", re.DOTALL)
+_ESCAPED_ASCII = re.compile(rb"\\(?:u00[2-7]|/)")
+
+
+def pieces(chunks: Iterable[bytes], encoding: str, endpoint: str) -> Iterator[bytes]:
+    """Yield a body in pieces of at most 64 KiB, decompressed if its encoding is gzip.
+
+    Raises ApiFailure for another encoding and for damaged content. urllib3 would decompress without
+    a limit, and as often as the header says.
+    """
+    if encoding not in PLAIN + GZIP:
+        raise ApiFailure("contract", endpoint, f"Content-Encoding is {encoding}, not gzip")
+    return _inflated(chunks, endpoint) if encoding in GZIP else iter(chunks)
+
+
+def check(body: bytes | bytearray, endpoint: str) -> None:
+    """Raise ApiFailure if parsing the body could take too much memory, after a few scans of it."""
+    if not body.isascii() and len(body) * _WIDEST > LARGEST:
+        reason = f"over {LARGEST // _WIDEST} bytes, some of them not ASCII"
+        raise ApiFailure("too_large", endpoint, reason)
+    # Values follow these characters, except for the last of each list; an escape is a piece too.
+    if sum(map(body.count, (b"{", b"[", b",", b"\\"))) > MOST_VALUES:
+        raise ApiFailure("too_large", endpoint, f"over {MOST_VALUES} values")
+
+
+def struck(body: bytes | bytearray) -> bytes:
+    """Return a JSON text without the secrets, also if it spells them with escapes."""
+    content = bytes(body)
+    if _ESCAPED_ASCII.search(content):
+        content = _ESCAPE.sub(_plain, content)
+    return struck_bytes(content)
+
+
+def _plain(escape: re.Match[bytes]) -> bytes:
+    """Return an escape in the form that `json.dumps` gives it."""
+    letter = bytes.fromhex(escape[1].decode()) if escape[1] else escape[2]
+    if letter in (b'"', b"\\"):
+        return b"\\" + letter
+    return letter or escape[0]
+
+
+def _inflated(chunks: Iterable[bytes], endpoint: str) -> Iterator[bytes]:
+    """Yield the content of one or more gzip members; an empty body is no content."""
+    engine, left = zlib.decompressobj(_GZIP_WINDOW), b""
+    for chunk in chunks:
+        left += chunk
+        while left:
+            if engine.eof:
+                engine = zlib.decompressobj(_GZIP_WINDOW)
+            yield _inflate(engine, left, endpoint)
+            left = engine.unused_data if engine.eof else engine.unconsumed_tail
+    while not engine.eof:
+        piece = _inflate(engine, b"", endpoint)
+        if not piece:
+            raise _broken(endpoint)
+        yield piece
+
+
+def _inflate(engine: zlib._Decompress, compressed: bytes, endpoint: str) -> bytes:
+    with suppress(zlib.error):
+        return engine.decompress(compressed, _PIECE)
+    raise _broken(endpoint)
+
+
+def _broken(endpoint: str) -> ApiFailure:
+    return ApiFailure("unreachable", endpoint, "the compressed response is broken")
