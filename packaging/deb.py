@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
         tree = Path(scratch) / "tree"
         lay_out(tree)
         _control(tree / "DEBIAN", setup)
+        _set_modes(tree)
         command = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     print(target)
@@ -113,6 +114,14 @@ def _control(folder: Path, setup: ConfigParser) -> None:
     _write(folder / "control", text, 0o644)
     _write(folder / "postinst", POSTINST, 0o755)
     _write(folder / "prerm", PRERM, 0o755)
+
+
+def _set_modes(tree: Path) -> None:
+    """Give everything the same modes, whatever the umask and the modes of the checkout are."""
+    for path in (tree, *tree.rglob("*")):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if executable else 0o644)
 
 
 def _write(path: Path, text: str, mode: int) -> None:

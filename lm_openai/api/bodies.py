@@ -12,8 +12,10 @@ from lm_openai.redaction import struck_bytes
 
 LARGEST = 32 * 1024 * 1024
 """Bytes of a body after decompression; a page of usage has about 10 MB."""
-MOST_VALUES = 600_000
-"""JSON values of a body; a page of usage has up to 400,000, and 600,000 take up to 100 MB."""
+MOST_MEMORY = 170_000_000
+"""Bytes that reading and parsing a body may take; a page of usage of 10 MB takes about 80 MB."""
+VALUE_BYTES, COPIES = 120, 3
+"""Bytes of a JSON value, and copies of a body at a time: as bytes, as text and in values."""
 PLAIN = ("", "identity")
 GZIP = ("gzip", "x-gzip")
 _PIECE = 64 * 1024
@@ -41,8 +43,9 @@ def check(body: bytes | bytearray, endpoint: str) -> None:
         reason = f"over {LARGEST // _WIDEST} bytes, some of them not ASCII"
         raise ApiFailure("too_large", endpoint, reason)
     # Values follow these characters, except for the last of each list; an escape is a piece too.
-    if sum(map(body.count, (b"{", b"[", b",", b"\\"))) > MOST_VALUES:
-        raise ApiFailure("too_large", endpoint, f"over {MOST_VALUES} values")
+    values = sum(map(body.count, (b"{", b"[", b",", b"\\")))
+    if len(body) * COPIES + values * VALUE_BYTES > MOST_MEMORY:
+        raise ApiFailure("too_large", endpoint, f"{values} values in {len(body)} bytes")
 
 
 def struck(body: bytes | bytearray) -> bytes:

@@ -15,6 +15,8 @@ from lm_openai.errors import ApiFailure
 from lm_openai.timespans import DAY, iso
 
 MOST_PAGES = 1000
+MOST_ROWS = 10_000
+"""Rows of a page; the API sends up to 1,440."""
 YOUNG_SECONDS = 300
 """A bucket that began more recently may not exist yet."""
 
@@ -105,8 +107,8 @@ class Buckets(NamedTuple):
             try:
                 for raw in pages:
                     records.require(raw, ("start_time", "end_time"), self.endpoint)
-                    before, last_start = last_start, records.count(raw, "start_time", self.endpoint)
-                    last_end = records.count(raw, "end_time", self.endpoint)
+                    before, last_start = last_start, self._moment(raw, "start_time")
+                    last_end = self._moment(raw, "end_time")
                     if last_start <= before:
                         raise ApiFailure("contract", self.endpoint, "the buckets are out of order")
                     yield {**raw, "start_time": last_start, "end_time": last_end}
@@ -116,6 +118,9 @@ class Buckets(NamedTuple):
                     raise
             if last_end >= end:
                 return
+
+    def _moment(self, raw: Record, field: str) -> int:
+        return records.moment(raw, field, self.endpoint)
 
 
 def listed(requester: Requester, path: str, query: Query, paging: str) -> Iterator[Any]:
@@ -156,6 +161,8 @@ def _checked_cursor(page: Record, cursor_of: Callable[[Record], Any], endpoint: 
     records.require(page, ("data", "has_more"), endpoint)
     if type(page["data"]) is not list:
         raise ApiFailure("contract", endpoint, "data is not a list")
+    if len(page["data"]) > MOST_ROWS:
+        raise ApiFailure("contract", endpoint, f"a page has over {MOST_ROWS} rows")
     if not records.boolean(page["has_more"], "has_more", endpoint):
         return None
     cursor = cursor_of(page)

@@ -12,8 +12,12 @@ from lm_openai.timespans import WIDTHS
 
 Record = dict[str, Any]
 _MOST_DIGITS, _MOST_DECIMALS = 19, 60
+_BEYOND = 10**_MOST_DIGITS
+_LATEST = 253_402_300_799
+"""Unix seconds of the end of the year 9999, the last one that a date can have."""
 _LONGEST_NAME = 80
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_NAMES = ("name", "email")
 _TEXTS = ("id", "model", "type", "status", "interval", "currency")
 
 
@@ -90,13 +94,17 @@ def bucket(raw: Any, kind: UsageKind, endpoint: str) -> Bucket:
     if type(results) is not list:
         raise ApiFailure("contract", endpoint, "results is not a list")
     optional = kind.optional
+    texts = [dimension for dimension in kind.dimensions if dimension != "batch"]
     for row in results:
         for field in kind.required:
-            if type(row) is not dict or type(row.get(field)) is not int:
+            if type(row) is not dict or not _is_count(row.get(field)):
                 _normalize(row, field, endpoint)
         if optional:
             _normalize_optional(row, optional, endpoint)
-    return Bucket(count(raw, "start_time", endpoint), count(raw, "end_time", endpoint), results)
+        for dimension in texts:
+            if type(row.get(dimension)) not in (str, type(None)):
+                _text(row, dimension, endpoint)
+    return Bucket(moment(raw, "start_time", endpoint), moment(raw, "end_time", endpoint), results)
 
 
 def costs(raw: Any, endpoint: str) -> tuple[int, list[Cost]]:
@@ -108,7 +116,7 @@ def costs(raw: Any, endpoint: str) -> tuple[int, list[Cost]]:
     require(raw, ("start_time", "results"), endpoint)
     if type(raw["results"]) is not list:
         raise ApiFailure("contract", endpoint, "results is not a list")
-    start = count(raw, "start_time", endpoint)
+    start = moment(raw, "start_time", endpoint)
     rows = (_cost(row, endpoint) for row in raw["results"])
     return start - start % WIDTHS["1d"], [row for row in rows if row is not None]
 
@@ -148,6 +156,9 @@ def listed(row: Any, listing: Listing, endpoint: str) -> Record:
         for field in listing.numbers:
             if row.get(field) is not None or field in listing.required:
                 row[field] = count(row, field, endpoint)
+        for field in (*_TEXTS, *_NAMES):
+            if row.get(field) is not None:
+                require(row, (field,), endpoint)
         for field in listing.flags:
             if row.get(field) is not None:
                 row[field] = boolean(row[field], field, endpoint)
@@ -169,19 +180,27 @@ def require(row: Any, fields: Iterable[str], endpoint: str) -> None:
     for field in fields:
         if field not in row:
             raise ApiFailure("contract", endpoint, f"{field} is missing")
-        if field in _TEXTS and type(row[field]) is not str:
+        if field in _TEXTS + _NAMES and type(row[field]) is not str:
             raise ApiFailure("contract", endpoint, f"{field} is not a string")
 
 
 def count(row: Record, field: str, endpoint: str) -> int:
     """Return a whole number, which may be sent as `3.0` or `"3"`; raises ApiFailure."""
     value = row[field]
-    if type(value) is int:
-        return value
+    if _is_count(value):
+        return int(value)
     exact = number(value, field, endpoint)
     if exact != exact.to_integral_value():
         raise ApiFailure("contract", endpoint, f"{field} is not a whole number")
     return int(exact)
+
+
+def moment(row: Record, field: str, endpoint: str) -> int:
+    """Return a time in Unix seconds, at most of the year 9999; raises ApiFailure."""
+    seconds = count(row, field, endpoint)
+    if not 0 <= seconds <= _LATEST:
+        raise ApiFailure("contract", endpoint, f"{field} is not a time")
+    return seconds
 
 
 def number(value: Any, field: str, endpoint: str) -> Decimal:
@@ -209,6 +228,11 @@ def boolean(value: Any, field: str, endpoint: str) -> bool:
     return known
 
 
+def _is_count(value: Any) -> bool:
+    """Return True for an int that no conversion need check: 64 bits and a little more."""
+    return type(value) is int and -_BEYOND < value < _BEYOND
+
+
 def _reasonable(exact: Decimal) -> bool:
     decimals = -int(exact.as_tuple().exponent)
     return exact.adjusted() < _MOST_DIGITS and decimals < _MOST_DECIMALS
@@ -222,7 +246,7 @@ def _normalize(row: Any, field: str, endpoint: str) -> None:
 def _normalize_optional(row: Record, fields: Iterable[str], endpoint: str) -> None:
     for field in fields:
         value = row.get(field)
-        if value is not None and type(value) is not int:
+        if value is not None and not _is_count(value):
             row[field] = count(row, field, endpoint)
     if row.get("batch") is not None:
         row["batch"] = boolean(row["batch"], "batch", endpoint)
@@ -244,8 +268,16 @@ def _cost(row: Any, endpoint: str) -> Cost | None:
         currency=str(amount["currency"]).lower(),
         quantity=_optional(row.get("quantity")),
         quantity_unit=row.get("quantity_unit"),
-        **{dimension: row.get(dimension) for dimension in COST_DIMENSIONS},
+        **{dimension: _text(row, dimension, endpoint) for dimension in COST_DIMENSIONS},
     )
+
+
+def _text(row: Record, dimension: str, endpoint: str) -> str | None:
+    """Return the text of a dimension, None if it has none; raises ApiFailure for anything else."""
+    value = row.get(dimension)
+    if value is None or type(value) is str:
+        return value
+    raise ApiFailure("contract", endpoint, f"{dimension} is not a string")
 
 
 def _optional(value: Any) -> Decimal | None:

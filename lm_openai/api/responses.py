@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from math import isfinite
 from typing import Any, NamedTuple
 
 from lm_openai.api.records import Record
@@ -53,7 +54,9 @@ def classify(
         return _refusal(response, endpoint, key)
     try:
         record = json.loads(
-            response.body, parse_float=Decimal if exact else None, parse_constant=_refuse_constant
+            response.body,
+            parse_float=_exact if exact else _finite,
+            parse_constant=_refuse_constant,
         )
     except (ValueError, RecursionError):
         retry = NEVER if _is_markup(response.body) else ALWAYS
@@ -177,6 +180,20 @@ def unix_seconds(http_date: str) -> int | None:
         return int(parsedate_to_datetime(http_date).timestamp())
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _finite(text: str) -> float | str:
+    """Return a number, or the text of one that is too large: infinity is not JSON."""
+    value = float(text)
+    return value if isfinite(value) else text
+
+
+def _exact(text: str) -> Decimal | str:
+    """Return a number, or the text of one whose exponent is beyond the range of Decimal."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return text
 
 
 def _refuse_constant(name: str) -> None:

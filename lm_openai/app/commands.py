@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -288,7 +289,7 @@ def sizes(scale: str) -> dict[str, int]:
     found = {}
     for part in filter(None, scale.split(",")):
         name, _, count = part.partition("=")
-        if name not in ("projects", "models") or not count.isdecimal() or int(count) < 1:
+        if name not in ("projects", "models") or not re.fullmatch("[1-9][0-9]{0,5}", count):
             raise WrongUsage(f"--scale {part!r}: give projects=N, models=M or both")
         found[name] = int(count)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def screen(around: Surroundings, everything: bool) -> Screen:
 
     terminal, environ = around.stdout.isatty(), around.environ
     columns = environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns):
+    if re.fullmatch("[1-9][0-9]{0,3}", columns):
         width = int(columns)
     else:
         width = shutil.get_terminal_size().columns if terminal else WIDTH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lm_openai import __version__
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jsonschema import ValidationError
 
 REMEMBERED_SECONDS = 30 * DAY
+_LONGEST_NUMBER, _MOST_DIGITS = 60, 30
+_TOO_DEEP = "not JSON that this file can have: it is nested too deeply"
 _WORDS = {
     "number": "a number",
     "integer": "a whole number",
@@ -83,17 +85,24 @@ def read(path: str) -> File:
 def parse(text: bytes, place: Place) -> Any:
     """Return parsed JSON; numbers with a fraction are Decimal.
 
-    Raises WrongUsage for invalid JSON (with line and column), NaN, Infinity and duplicate names.
+    Raises WrongUsage for invalid JSON (with line and column), NaN, Infinity, numbers that no limit
+    can have, too many levels and duplicate names.
     """
     try:
         return json.loads(
-            text, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique
+            text,
+            parse_float=_number,
+            parse_int=_number,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique,
         )
     except json.JSONDecodeError as error:
         position = f"line {error.lineno}, column {error.colno}"
         raise place.wrong(f"{position}: not JSON ({error.msg})") from None
     except ValueError as error:
         raise place.wrong(f"not JSON ({error})") from None
+    except RecursionError:
+        raise place.wrong(_TOO_DEEP) from None
 
 
 def check(file: File, name: str, stamps: Stamps | None = None) -> None:
@@ -108,9 +117,13 @@ def check(file: File, name: str, stamps: Stamps | None = None) -> None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    fault = best_match(Draft202012Validator(schema(name)).iter_errors(file.content))
-    if fault is not None:
-        raise file.place.at(*fault.absolute_path).wrong(_sentence(fault))
+    try:
+        fault = best_match(Draft202012Validator(schema(name)).iter_errors(file.content))
+        problem = fault and _sentence(fault)
+    except RecursionError:
+        raise file.place.wrong(_TOO_DEEP) from None
+    if fault is not None and problem:
+        raise file.place.at(*fault.absolute_path).wrong(problem)
     if stamps is not None:
         stamps.put(stamp, file.state, REMEMBERED_SECONDS)
 
@@ -150,6 +163,17 @@ def _sentence(fault: ValidationError) -> str:
     if rule in ("minLength", "minProperties", "minItems"):
         return "must not be empty"
     return fault.message
+
+
+def _number(text: str) -> int | Decimal:
+    """Return an exact number; raises ValueError for one that no limit can have."""
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        exact = Decimal("Infinity")
+    if len(text) > _LONGEST_NUMBER or exact.is_infinite() or abs(exact.adjusted()) > _MOST_DIGITS:
+        raise ValueError(f"the number {text[:_MOST_DIGITS]}… is too long, too large or too small")
+    return exact if any(sign in text for sign in ".eE") else int(text)
 
 
 def _refuse_constant(constant: str) -> None:

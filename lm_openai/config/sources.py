@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
 from lm_openai import resources
@@ -156,8 +156,11 @@ def _property_of(variable: str) -> str:
         name = known.get(PREFIX + variable.removeprefix(own), "")
         if variable.startswith(own) and name and table()[name].each:
             return f"{FAMILY}{folder}.{name.removeprefix(FAMILY)}"
+    secret = [one for one, name in known.items() if row(name).secret or row(name).kind == "url"]
+    spelled = re.match("[A-Z_]{0,80}", variable)[0]  # type: ignore[index]
     raise WrongUsage(
-        f"environment variable {variable} is not a known setting{suggest(variable, known)}"
+        f"environment variable {_cut(variable, spelled, secret)} is not a known setting"
+        f"{suggest(variable, known)}"
     )
 
 
@@ -178,8 +181,22 @@ def _is_property(name: str, origin: str) -> bool:
 
 
 def _shown_name(name: str) -> str:
-    """Return a name up to the first character that may begin a secret written without `=`."""
-    return re.match(r"[A-Za-z0-9._]{0,80}", name)[0]  # type: ignore[index]
+    """Return an unknown name without what may be a secret that was written without `=`.
+
+    A secret follows the name of a property, or begins where no name has such a letter.
+    """
+    if name.lower() in _known_names():
+        return name
+    spelled = re.match(r"(?i:openai\.)?[a-z._]{0,60}", name)[0]  # type: ignore[index]
+    secret = [one for one, entry in table().items() if entry.secret or entry.kind == "url"]
+    return _cut(name, spelled, secret)
+
+
+def _cut(name: str, spelled: str, secret: Iterable[str]) -> str:
+    """Return `spelled`, the start of a name, at most up to the end of a name in `secret`."""
+    ends = [len(one) for one in secret if spelled.lower().startswith(one.lower())]
+    shown = spelled[: min(ends, default=len(spelled))]
+    return shown if shown == name else f"{shown}…"
 
 
 def _known_names() -> Iterator[str]:

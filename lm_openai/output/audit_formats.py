@@ -206,7 +206,7 @@ def fitted(event: Record, most: int) -> tuple[str, list[str]]:
 
 def compact(value: Any) -> str:
     """Return JSON in one line of ASCII; no character can break the line or the encoding."""
-    return json.dumps(value, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def filled(members: dict[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,35 @@ def test_a_required_quantity_that_is_not_a_whole_number_is_refused_by_name(wrong
     assert caught.value.kind == "contract"
 
 
+@pytest.mark.parametrize("sent", [12345678901234567890123456, -(10**19), "1e25", 1e25])
+def test_a_count_with_more_digits_than_any_count_is_refused_by_name(sent: object) -> None:
+    raw = bucket(results=[{**ROW, "input_tokens": sent}])
+    with pytest.raises(ApiFailure, match="input_tokens is not a number"):
+        records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, {"a": 1}, []])
+@pytest.mark.parametrize("dimension", ["project_id", "user_id", "model"])
+def test_a_dimension_that_is_not_text_is_refused_by_name(dimension: str, value: object) -> None:
+    raw = bucket(results=[{**ROW, dimension: value}])
+    with pytest.raises(ApiFailure, match=f"{dimension} is not a string"):
+        records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
+
+
+@pytest.mark.parametrize("dimension", ["project_id", "line_item", "api_key_id", "user_id"])
+def test_a_dimension_of_a_cost_that_is_not_text_is_refused_by_name(dimension: str) -> None:
+    raw = cost_bucket(amount={"value": "1", "currency": "usd"}, **{dimension: 5})
+    with pytest.raises(ApiFailure, match=f"{dimension} is not a string"):
+        records.costs(raw, "costs")
+
+
+@pytest.mark.parametrize("time", [-1, 10**17, 253_402_300_800])
+def test_a_time_that_no_date_has_is_refused_by_name(time: int) -> None:
+    raw = {**bucket(), "start_time": time}
+    with pytest.raises(ApiFailure, match="start_time is not a time"):
+        records.bucket(raw, USAGE_KINDS["completions"], "usage/completions")
+
+
 def test_a_missing_quantity_is_not_zero() -> None:
     with pytest.raises(ApiFailure, match="num_model_requests is missing"):
         records.bucket(bucket(results=[{"input_tokens": 1}]), USAGE_KINDS["embeddings"], "usage")

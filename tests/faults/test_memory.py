@@ -18,6 +18,8 @@ from lm_openai.api import bodies
 from tests.support.hostile import Hostile, response
 from tests.support.paths import ROOT
 
+NOW = 1795005296
+HOUR = NOW // 3600 * 3600
 MOST_MEGABYTES = 300
 MEGABYTE = 1024 * 1024
 LARGEST = bodies.LARGEST
@@ -40,10 +42,27 @@ def filled(text: bytes, end: bytes = b"", size: int = LARGEST) -> bytes:
     return head + text * ((size - len(head) - len(tail)) // len(text)) + tail
 
 
-def values(text: bytes, end: bytes) -> bytes:
-    """Return a body with as many values as a response may have."""
-    commas = text.count(b",") + text.count(b"{") + text.count(b"[")
-    return filled(text, end, (bodies.MOST_VALUES - 9) // commas * len(text))
+def allowed(text: bytes, end: bytes = b"") -> bytes:
+    """Return a body that repeats the text as often as the limits allow."""
+    values = sum(map(text.count, (b",", b"{", b"[", b"\\")))
+    cost = len(text) * bodies.COPIES + values * bodies.VALUE_BYTES
+    return filled(text, end, min(LARGEST, bodies.MOST_MEMORY // cost * len(text)) - 99)
+
+
+def used(body: bytes) -> bytes:
+    """Return a page with one bucket of usage, whose rows are `body`."""
+    head = f'{{"object":"page","has_more":false,"next_page":null,"data":[{{"start_time":{HOUR},'
+    return f'{head}"end_time":{HOUR + 3600},"results":['.encode() + body + b"]}]}"
+
+
+def usage() -> bytes:
+    """Return as many rows of usage as are allowed, each of a model of its own."""
+    row = (
+        '{"object":"a","model":"m%06d","num_model_requests":1,"input_tokens":12,"output_tokens":1}'
+    )
+    cost = (len(row % 0) + 1) * bodies.COPIES + 6 * bodies.VALUE_BYTES
+    rows = (row % number for number in range(bodies.MOST_MEMORY // cost - 9))
+    return used(",".join(rows).encode())
 
 
 def gzipped(body: bytes) -> bytes:
@@ -61,11 +80,12 @@ CASES = {
     "an error": lambda: response(bomb(1), "400 Bad", "Content-Encoding: gzip"),
     "endless text": lambda: response(b"x" * (LARGEST + 1)),
     "empty objects": lambda: gzipped(filled(b"{},", b"{}")),
-    "as many empty objects as are allowed": lambda: gzipped(values(b"{},", b"{}")),
-    "as many objects as are allowed": lambda: gzipped(values(b'{"a":1},', b"{}")),
-    "as many lists as are allowed": lambda: gzipped(values(b"[1],", b"[]")),
-    "as many decimals as are allowed": lambda: gzipped(values(b"1.5,", b"1")),
-    "rows as large as are allowed": lambda: gzipped(values(ROW, b"{}")),
+    "as many empty objects as are allowed": lambda: gzipped(allowed(b"{},", b"{}")),
+    "as many objects as are allowed": lambda: gzipped(allowed(b'{"a":1},', b"{}")),
+    "as many lists as are allowed": lambda: gzipped(allowed(b"[1],", b"[]")),
+    "as many decimals as are allowed": lambda: gzipped(allowed(b"1.5,", b"1")),
+    "as many rows as are allowed": lambda: gzipped(allowed(ROW, b"{}")),
+    "as much usage as is allowed": lambda: gzipped(usage()),
     "one long text": lambda: gzipped(filled(b"a", b'"').replace(b"[a", b'["')),
     "one long text of another script": lambda: gzipped(
         filled("\N{GRINNING FACE}".encode(), b'"', LARGEST // 4).replace(b"[\xf0", b'["\xf0')
@@ -75,9 +95,9 @@ CASES = {
     ),
     "escapes": lambda: gzipped(filled(b"\\u0061", b'"').replace(b"[\\", b'["\\')),
     "as many escapes as are allowed": lambda: gzipped(
-        filled(b"\\u0061", b'"', 6 * (bodies.MOST_VALUES - 9)).replace(b"[\\", b'["\\')
+        allowed(b"\\u0061", b'"').replace(b"[\\", b'["\\')
     ),
-    "deep lists": lambda: gzipped(b"[" * (bodies.MOST_VALUES - 1)),
+    "deep lists": lambda: gzipped(b"[" * 1_600_000),
     "a long message": lambda: response(
         json.dumps({"error": {"message": "sk-" * (LARGEST // 3 - 20)}}).encode(), "400 Bad"
     ),
@@ -120,7 +140,7 @@ finally:
 
 
 def measured(url: str, home: Path) -> tuple[int, str, int]:
-    """Run `costs` in a process; return its status, what it printed and its peak in megabytes."""
+    """Run polls in a process; return its status, what it printed and its peak in megabytes."""
     import subprocess
 
     environ = {
@@ -130,13 +150,21 @@ def measured(url: str, home: Path) -> tuple[int, str, int]:
         "PYTHONPATH": str(ROOT),
         "PATH": os.environ["PATH"],
     }
-    words = ["costs", "--month", "2026-11", "--timeout", "40"]
+    words = [
+        "collect",
+        "completion_by_model",
+        "cost_by_project",
+        "--timeout",
+        "20",
+        "--at",
+        str(NOW),
+    ]
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
         env=environ,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=120,
     )
     found = re.search(r"peak (\d+) MB", ran.stderr)
     assert found, ran.stderr
