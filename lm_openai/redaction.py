@@ -17,12 +17,13 @@ LONGEST = 600
 """Characters of a sentence's part from outside."""
 _SHORTEST, _STRONG = 3, 8
 _READ = 20_000
-_KEY = re.compile(r"sk-(?<!\wsk-)[\w-]{12,}")
+# Only names are cleaned in every poll, so the patterns for messages are compiled when used.
+_KEY = r"sk-(?<!\wsk-)[\w-]{12,}"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _BIDIRECTIONAL = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_CODE = re.compile("%([0-9A-Fa-f]{2})")
-_LETTER = re.compile("%[0-9A-Fa-f]{2}|[!-~]")
-_INVISIBLE = re.compile("[^!-~]+")
+_CODE = "%([0-9A-Fa-f]{2})"
+_LETTER = "%[0-9A-Fa-f]{2}|[!-~]"
+_INVISIBLE = "[^!-~]+"
 _known: set[str] = set()
 
 
@@ -71,7 +72,7 @@ def redact(text: str) -> str:
     text = _without_scattered(text, _forms(known))
     for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    return _KEY.sub("sk-…", text)
+    return re.sub(_KEY, "sk-…", text)
 
 
 def sentence(text: str, most: int = LONGEST) -> str:
@@ -164,8 +165,8 @@ def _base64(secret: bytes) -> Iterator[str]:
 
 def _without_scattered(text: str, forms: tuple[str, ...]) -> str:
     """Return text without the forms, also if they are percent-encoded or pulled apart."""
-    decoded = _CODE.sub(_decoded, text) if "%" in text else text
-    letters = _INVISIBLE.sub("", decoded).lower()
+    decoded = re.sub(_CODE, _decoded, text) if "%" in text else text
+    letters = re.sub(_INVISIBLE, "", decoded).lower()
     for wanted in _wanted(forms):
         if wanted in letters:
             text = _without(text, wanted)
@@ -192,7 +193,9 @@ def _without(text: str, wanted: str) -> str:
 
 def _visible(text: str) -> tuple[str, list[tuple[int, int]]]:
     """Return the visible ASCII characters, decoded and in lower case, and where each stands."""
-    found = [(_CODE.sub(_decoded, one[0]).lower(), one.span()) for one in _LETTER.finditer(text)]
+    found = [
+        (re.sub(_CODE, _decoded, one[0]).lower(), one.span()) for one in re.finditer(_LETTER, text)
+    ]
     shown = [(letter, place) for letter, place in found if "!" <= letter <= "~"]
     return "".join(letter for letter, _ in shown), [place for _, place in shown]
 

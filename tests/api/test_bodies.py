@@ -36,7 +36,9 @@ def test_gzip_in_chunks_and_members_is_joined(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", gzip.compress(TEXT)[:-1], gzip.compress(TEXT) + b"x", b"plain", TEXT]
+    "sent",
+    [b"", gzip.compress(TEXT)[:-1], gzip.compress(TEXT) + b"x", b"plain", TEXT],
+    ids=["empty", "cut", "with a rest", "text", "JSON"],
 )
 def test_broken_gzip_is_a_failure_that_is_retried(sent: bytes) -> None:
     with pytest.raises(ApiFailure) as caught:
