@@ -56,6 +56,7 @@ class Client:
         self._concurrency = concurrency
         self._refused, self._thread = Refusals(), local()
         self.holes: list[Hole] = []
+        self.starts: list[Hole] = []
 
     @property
     def counters(self) -> Counters:
@@ -82,12 +83,14 @@ class Client:
         group_by: Sequence[str] = (),
         filters: Mapping[str, Values] = {},
         groups: int | None = None,
+        whole: bool = False,
     ) -> Iterator[Bucket]:
         """Return the buckets from `start` to `end` (Unix seconds), oldest first.
 
         `width` is a bucket's width, such as `1h`. `groups` is the expected number of rows in a
-        bucket; it keeps pages under about 10 MB. Raises WrongUsage for a dimension or filter that
-        the usage kind does not support.
+        bucket; it keeps pages under about 10 MB. Days before the start of the data are noted in
+        `starts`; with `whole` they may not be missing. Raises WrongUsage for a dimension or filter
+        that the usage kind does not support.
         """
         known = USAGE_KINDS[kind]
         query = [
@@ -96,8 +99,8 @@ class Client:
             ("limit", queries.limit(MAXIMUM_BUCKETS[width], groups)),
         ]
         path = f"{PREFIX}usage/{kind}"
-        buckets = Buckets(self._requester, path, query, _fail)
-        raw = buckets.covered(start, end, history=width == "1d")
+        buckets = Buckets(self._requester, path, query, _fail, self.starts.append)
+        raw = buckets.covered(start, end, history=width == "1d" and not whole)
         return (records.bucket(entry, known, buckets.endpoint) for entry in raw)
 
     def costs(
@@ -119,7 +122,9 @@ class Client:
             ("limit", queries.limit(endpoints.MAXIMUM_COST_BUCKETS, groups)),
         ]
         path = f"{PREFIX}costs"
-        buckets = Buckets(self._requester, path, query, self.holes.append, exact=True)
+        buckets = Buckets(
+            self._requester, path, query, self.holes.append, lambda _: None, exact=True
+        )
         raw = buckets.covered(start, end, history=True, whole_days=True)
         return (records.costs(entry, buckets.endpoint) for entry in raw)
 

@@ -37,13 +37,15 @@ class Hole(NamedTuple):
 class Buckets(NamedTuple):
     """Buckets of one query, each a raw record whose `start_time` and `end_time` are int.
 
-    A hole that stays is passed to `report`. `exact` reads fractions as Decimal.
+    A hole that stays is passed to `report`, the time before the start of the data to `begins`.
+    `exact` reads fractions as Decimal.
     """
 
     requester: Requester
     path: str
     query: Query
     report: Callable[[Hole], None]
+    begins: Callable[[Hole], None]
     exact: bool = False
 
     @property
@@ -81,16 +83,18 @@ class Buckets(NamedTuple):
             for raw in self._between(start, end):
                 if not start <= raw["start_time"] < end:
                     continue
-                if raw["start_time"] > position and began:
-                    self.report(Hole(self.endpoint, position, raw["start_time"]))
+                if raw["start_time"] > position:
+                    missing = Hole(self.endpoint, position, raw["start_time"])
+                    self.report(missing) if began else self.begins(missing)
                 yield raw
                 position, began = raw["end_time"], True
         except ApiFailure as failure:
             if failure.kind == "incomplete":
                 raise
             began = True
-        if position < end - young and began:
-            self.report(Hole(self.endpoint, position, end))
+        if position < end - young:
+            missing = Hole(self.endpoint, position, end)
+            self.report(missing) if began else self.begins(missing)
 
     def _between(self, start: int, end: int) -> Iterator[Record]:
         """Yield the buckets in ascending order.

@@ -19,6 +19,7 @@ from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.redaction import one_line
 from lm_openai.storage.cache import Cache
+from lm_openai.timespans import iso
 
 
 def report(
@@ -52,6 +53,7 @@ def report(
     samples = () if discover_only else tuple(_declared(poll, datasource.collect(poll, discovered)))
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
+    _note_starts(poll)
     instances = _instances(discovered, samples)
     selection.check(poll, rules, instances)
     shown = names.told_apart(instances, poll.directory.shared_names())
@@ -110,6 +112,14 @@ def _declared(poll: Poll, samples: Iterable[Sample]) -> Iterator[Sample]:
                 f"not declare; please report this"
             )
         yield sample
+
+
+def _note_starts(poll: Poll) -> None:
+    """Note the days before the first one with usage that the API lists."""
+    starts, poll.client.starts[:] = [*poll.client.starts], []
+    for endpoint, first in sorted({(one.endpoint, one.end) for one in starts}):
+        note = f"the API lists no {endpoint} before {iso(first)[:10]}; it counts as 0"
+        poll.notes.append(note)
 
 
 def _instances(discovered: Iterable[Instance], samples: Iterable[Sample]) -> list[Instance]:

@@ -198,7 +198,7 @@ def common_names(billed: set[str], counted: set[str]) -> dict[str, str]:
 def _counted(client: Client, kind: UsageKind, start: int, end: int) -> list[tuple[Key, int]]:
     return [
         ((row.get("model") or NONE, name), quantity)
-        for bucket in client.usage(kind.name, start, end, "1d", group_by=("model",))
+        for bucket in client.usage(kind.name, start, end, "1d", group_by=("model",), whole=True)
         for row in bucket.results
         for name, quantity in quantities(kind, row)
     ]

@@ -444,6 +444,18 @@ def test_days_before_the_first_bucket_are_the_start_of_the_history(
     assert [span(request) for request in seen] == [(0, 3 * DAY), (0, 2 * DAY)]
 
 
+def test_days_before_the_start_of_usage_are_noted_unless_all_are_needed(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    late = page(bucket(2 * DAY, width=DAY))
+    serve(httpserver, USAGE, late, page(), late, page())
+
+    assert [one.start for one in client.usage("embeddings", 0, 3 * DAY, "1d")] == [2 * DAY]
+    assert [(one.start, one.end) for one in client.starts] == [(0, 2 * DAY)]
+    failure = failure_of(lambda: list(client.usage("embeddings", 0, 3 * DAY, "1d", whole=True)))
+    assert failure.kind == "incomplete"
+
+
 def test_days_before_the_first_bucket_that_exist_after_all_are_read(
     httpserver: HTTPServer, client: Client
 ) -> None:

@@ -20,6 +20,7 @@ from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
 from lm_openai.output.registry import FORMATS
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.timespans import DAY, iso
 from tests.support.kinds import kinds_by_folder
 from tests.support.paths import ROOT
 from tests.support.replay import Outcome
@@ -420,6 +421,21 @@ def test_a_window_with_none_or_few_of_its_buckets_is_not_idle(
     assert nagios.status == 3
     assert "the response lacks part of the requested time" in nagios.stdout
     assert (document.stdout, document.status) == ("", 1)
+
+
+def test_a_window_whose_first_day_is_missing_has_a_note(running: Simulator, tmp_path: Path) -> None:
+    """A comparison with the bill is not made; it begins a day earlier."""
+    running.clear()
+    first = AT // DAY * DAY - 7 * DAY
+    for start in (first, first - DAY):
+        running.fault("hole", "*/usage/completions", start=start)
+
+    week = polled("completion_by_model", running, tmp_path, sets=("openai.window=7d",))
+    reconciled = polled("reconciliation_by_model", running, tmp_path, "nagios")
+
+    note = f"the API lists no usage/completions before {iso(first + DAY)[:10]}; it counts as 0"
+    assert note in json.loads(week.stdout)["notes"]
+    assert reconciled.status == 3
 
 
 def test_a_key_that_was_never_used_may_say_so_with_a_zero(
