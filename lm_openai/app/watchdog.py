@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.errors import Failure
+from lm_openai.redaction import sentence
 
 if TYPE_CHECKING:
     from threading import Event, Lock, Timer
@@ -95,4 +96,4 @@ class Watchdog:
 
 
 def _to_stderr(failure: Failure) -> None:
-    os.write(2, f"{failure}\n".encode())
+    os.write(2, f"{sentence(str(failure))}\n".encode())
