@@ -85,10 +85,10 @@ def series(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Iterat
     The level of the whole organization has only its newest bucket.
     """
     dimensions = grouping(poll, kind.name, kind.dimensions)
-    if _seen(kind, poll, dimensions) is None:
-        return
     if is_level(poll) and not dimensions:
-        yield from _whole_level(kind, poll)
+        yield from collect(kind, poll, instances)
+        return
+    if _seen(kind, poll, dimensions) is None:
         return
     known = {entry.id: entry for entry in instances}
     for bucket in _buckets(kind, poll, dimensions, poll.series_window, len(known)):
