@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from lm_openai.errors import Failure
 from lm_openai.output.registry import FORMATS
 from tests.support.replay import Outcome, Record, answering
 from tests.support.surroundings import environment
+from tests.support.targets import listening
 
 FOLDER = "images_by_model"
 USAGE = "/organization/usage/images"
@@ -97,16 +97,6 @@ def link(path: Path) -> None:
     path.symlink_to("other")
 
 
-def bound(path: Path) -> None:
-    here = os.getcwd()
-    os.chdir(path.parent)  # the path of a socket may be at most 108 bytes long
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(here)
-
-
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
@@ -114,7 +104,7 @@ def bound(path: Path) -> None:
         (lambda path: path.symlink_to("absent"), "a symbolic link"),
         (os.mkfifo, "a FIFO"),
         (Path.mkdir, "a folder"),
-        (bound, "a socket"),
+        (listening, "a socket"),
     ],
     ids=["link", "broken link", "FIFO", "folder", "socket"],
 )

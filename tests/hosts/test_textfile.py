@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
 from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.hosts.conftest import NodeExporter
+from tests.support.promtool import lint
 from tests.support.surroundings import environment
 
 pytestmark = pytest.mark.slow
@@ -110,14 +110,3 @@ def test_the_own_grouping_in_a_property_changes_no_series(
 
     assert named == default
     assert "grouping" not in default
-
-
-def lint(tool: Callable[[str], str], text: str) -> None:
-    """Fail unless promtool accepts a file without a warning."""
-    done = subprocess.run(
-        [tool("promtool"), "check", "metrics"],
-        input=text.encode(),
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, b"")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from decimal import Decimal
 
 import pytest
@@ -15,6 +14,7 @@ from lm_openai.model.definition import Datapoint
 from lm_openai.model.report import Gap, Instance, Reading, Row
 from lm_openai.output import prometheus
 from lm_openai.resources import folders
+from tests.support.promtool import lint
 from tests.support.samples import (
     FLOATS,
     IDS,
@@ -225,16 +225,6 @@ def test_promtool_accepts_every_difficult_id_without_a_warning(tool):
 
 def test_promtool_accepts_every_datasource_without_a_warning(tool):
     lint(tool, prometheus.write_all([everything(load(folder)) for folder in folders()]))
-
-
-def lint(tool, text):
-    done = subprocess.run(
-        [tool("promtool"), "check", "metrics"],
-        input=text.encode(),
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("folder", folders())
