@@ -1,4 +1,4 @@
-"""Names of projects in every format: twins are told apart, and no name breaks a line."""
+"""Names of projects in every format: twins are distinct, and no name breaks a line."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_a_filter_of_models_narrows_usage_by_project(
 
 
 def test_a_filter_of_models_narrows_the_mix(demo: Simulator, tmp_path: Path) -> None:
-    """What a filter includes and what it excludes add up to all requests."""
+    """The requests that a filter includes and those that it excludes add up to all."""
     approved = {"openai.models.approved": "gpt-4o*"}
     whole, included, rest = (
         sums(document(MIX, demo, tmp_path, {**approved, **filters}), "project_id")

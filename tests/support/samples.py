@@ -57,7 +57,7 @@ IDS = (
     "Größe ☃ 模型",
     "a\u2028b",
     "tab\tbell\x07",
-    "  two  blanks  ",
+    "  two  spaces  ",
     "100%&x=y",
     "none",
 )
