@@ -1,4 +1,4 @@
-"""HTTP transport: one session, one TLS context, responses bounded in size and time."""
+"""HTTP transport: one session, responses bounded in size and time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from lm_openai import __version__, files
+from lm_openai import __version__
 from lm_openai.api import bodies
 from lm_openai.api.endpoints import endpoint_name
+from lm_openai.api.tls import tls_context
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.redaction import learn, sentence, strike, user_info
 
@@ -24,9 +25,6 @@ Pairs = Iterable[tuple[str, str]]
 LONGEST_CONNECT = 10.0
 LONGEST_TARGET = 200
 CHUNK_BYTES = 16 * 1024
-LARGEST_CA_FILE = 16 * 1024 * 1024
-CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-HASHED_FOLDERS = ("/etc/ssl/certs",)
 LOOPBACK = ("localhost", "::1")
 PROXY_REFUSALS = ("Tunnel connection failed: 40", "Tunnel connection failed: 511")
 
@@ -150,60 +148,6 @@ class Transport:
             if self._clock() > until:
                 raise ApiFailure("deadline", endpoint, "the response arrived too slowly")
         return body
-
-
-def tls_context(ca_file: str, environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
-    """Return a verifying TLS context with the given CA file, the environment's or the platform's.
-
-    The first of these that is set is used. OpenSSL looks certificates up in a hashed folder as
-    needed, at no cost; a bundle is read once. Raises WrongUsage for a CA file that cannot be read.
-    """
-    from urllib3.util.ssl_ import create_urllib3_context
-
-    # urllib3 1.26 checks host names itself and fails on IP addresses with any other context.
-    context = create_urllib3_context()
-    given = {"openai.ca.file": ca_file, **{name: environ.get(name, "") for name in CA_VARIABLES}}
-    for name, path in given.items():
-        if path:
-            return _with_ca(context, name, path)
-    folder = _hashed_folder()
-    if folder:
-        context.load_verify_locations(capath=folder)
-    else:
-        context.load_verify_locations(cafile=_bundle())
-    return context
-
-
-def _with_ca(context: ssl.SSLContext, name: str, path: str) -> ssl.SSLContext:
-    folder = os.path.isdir(path)
-    try:
-        if folder:
-            files.refuse(files.distrust_folder(path))
-        else:
-            files.check(path, LARGEST_CA_FILE)
-        context.load_verify_locations(
-            cafile=None if folder else path, capath=path if folder else None
-        )
-    except OSError as error:
-        cure = "" if isinstance(error, files.Refused) else "; set it to a PEM file"
-        reason = error.strerror or "it contains no certificate"
-        raise WrongUsage(f"{name}: {path} cannot be used: {reason}{cure}") from None
-    return context
-
-
-def _hashed_folder() -> str | None:
-    """Return the platform's folder of certificates linked by hash, or None."""
-    for folder in (ssl.get_default_verify_paths().capath, *HASHED_FOLDERS):
-        names = os.listdir(folder) if folder and os.path.isdir(folder) else []
-        if any(name.endswith(".0") for name in names):
-            return folder
-    return None
-
-
-def _bundle() -> str:
-    from certifi import where
-
-    return ssl.get_default_verify_paths().cafile or where()
 
 
 def _session(connection: Connection, context: ssl.SSLContext) -> Session:

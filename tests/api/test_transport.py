@@ -18,7 +18,8 @@ import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from lm_openai.api.transport import Connection, Transport, tls_context
+from lm_openai.api.tls import tls_context
+from lm_openai.api.transport import Connection, Transport
 from lm_openai.errors import ApiFailure, WrongUsage
 
 KEY = "sk-admin-very-secret-value"
