@@ -44,12 +44,7 @@ def report(
     """
     definition = datasource.definition
     poll = Poll(definition, properties, now, client, cache, with_series, queries)
-    discovered = tuple(datasource.discover(poll))
-    dormant = tuple(_dormant(datasource, poll, discovered, only))
-    hidden = names.told_apart(map(names.cleaned, dormant), poll.directory.shared_names())
-    discovered += tuple(
-        one for one in dormant if any(_is_exactly(word, one, hidden) for word in only)
-    )
+    discovered, dormant = _found(datasource, poll, only)
     samples = () if discover_only else tuple(_declared(poll, datasource.collect(poll, discovered)))
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
@@ -60,6 +55,7 @@ def report(
     chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only, dormant)]
     chosen.sort(key=lambda one: (one.alias.lower(), one.id))
     start, end = poll.covered or poll.window[:2]
+    # Before the series, whose failures concern no row.
     rows = tuple(_rows(poll, rules, chosen, samples))
     wants_series = poll.with_series and not discover_only
     series = _series(datasource, poll, discovered, shown, only) if wants_series else ()
@@ -79,6 +75,20 @@ def report(
         incomplete=poll.incomplete and not _all_present(only, chosen),
         only=tuple(only),
     )
+
+
+def _found(
+    datasource: DataSource, poll: Poll, only: Sequence[str]
+) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
+    """Return the instances in use, with the dormant ones that `only` names, and all dormant ones.
+
+    The dormant ones are read only if a word names none of those in use.
+    """
+    discovered = tuple(datasource.discover(poll))
+    dormant = tuple(_dormant(datasource, poll, discovered, only))
+    shown = names.told_apart(map(names.cleaned, dormant), poll.directory.shared_names())
+    named = (one for one in dormant if any(_is_exactly(word, one, shown) for word in only))
+    return (*discovered, *named), dormant
 
 
 def _all_present(only: Sequence[str], chosen: Sequence[Instance]) -> bool:
