@@ -58,7 +58,8 @@ def doubted(
         if name in values and nameless and not _matches(override, instance):
             base = thresholds.get(name)
             threshold = merged(base, name, override.change)
-            reason = f"the names of {nameless} could not be read, and an override needs them"
+            noun = short_name(nameless).replace("_", " ")
+            reason = f"the names of {noun}s could not be read, and an override needs them"
             found[name] = Unjudged(name, threshold, Missing(reason))
     return tuple(found.values())
 

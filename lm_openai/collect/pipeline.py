@@ -51,7 +51,7 @@ def report(
     _note_starts(poll)
     instances = _instances(discovered, samples)
     selection.check(poll, rules, instances)
-    shown = names.told_apart(instances, poll.directory.shared_names())
+    shown = names.distinct(instances, poll.directory.shared_names())
     chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only, dormant)]
     chosen.sort(key=lambda one: (one.alias.lower(), one.id))
     start, end = poll.covered or poll.window[:2]
@@ -86,7 +86,7 @@ def _found(
     """
     discovered = tuple(datasource.discover(poll))
     dormant = tuple(_dormant(datasource, poll, discovered, only))
-    shown = names.told_apart(map(names.cleaned, dormant), poll.directory.shared_names())
+    shown = names.distinct(map(names.cleaned, dormant), poll.directory.shared_names())
     named = (one for one in dormant if any(_is_exactly(word, one, shown) for word in only))
     return (*discovered, *named), dormant
 

@@ -25,7 +25,7 @@ def cleaned(instance: Instance) -> Instance:
     )
 
 
-def told_apart(
+def distinct(
     instances: Iterable[Instance], shared: Mapping[str, Collection[str]] = {}
 ) -> dict[str, Instance]:
     """Return the instances by id; equal aliases have a piece of their ids appended.

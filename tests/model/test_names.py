@@ -23,7 +23,7 @@ def pool(identifier: str, name: str, model: str = "gpt-4o") -> Instance:
 
 
 def aliases(*instances: Instance) -> list[str]:
-    return [one.alias for one in names.told_apart(instances).values()]
+    return [one.alias for one in names.distinct(instances).values()]
 
 
 def test_characters_that_turn_the_direction_of_text_are_dropped() -> None:
