@@ -29,6 +29,8 @@ from tests.support.audit_feed import (
 )
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 SET_PIPE_SIZE = 1031
 MOST = 10
 

@@ -14,6 +14,8 @@ import pytest
 from lm_openai.simulator import ADMIN_KEY, Fault, Simulator
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 SUITE = ("-m", "lm_openai.start")
 COMMANDS = {
     "a script": ("modules/completion_by_model/completion_by_model.py",),

@@ -28,6 +28,8 @@ from lm_openai.simulator import (
 )
 from tests.support.surroundings import environment
 
+pytestmark = pytest.mark.slow
+
 AT = 1795005296  # 2026-11-18 12:34:56 UTC
 FOLDERS = resources.folders()
 BY_LISTS = {"api_keys_by_key", "organization", "rate_limits", "rate_limits_by_model"}

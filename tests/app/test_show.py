@@ -21,6 +21,8 @@ from lm_openai.simulator import ADMIN_KEY, NO_USAGE_KEY, Simulator
 from tests.support.paths import ROOT
 from tests.support.surroundings import environment
 
+pytestmark = pytest.mark.slow
+
 AT = 1_795_005_296  # 2026-11-18 12:34:56 UTC
 WORST = ["critical", "error", "unknown", "warning", "ok"]
 
