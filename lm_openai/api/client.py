@@ -16,6 +16,7 @@ from lm_openai.api.paging import Buckets, Hole
 from lm_openai.api.queries import Values
 from lm_openai.api.records import Bucket, Cost, Record
 from lm_openai.api.retry import Counters, Pace, Requester
+from lm_openai.api.sharing import Responses
 from lm_openai.errors import ApiFailure
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Client:
     Every method raises ApiFailure if a request fails. The generators request one page at a time,
     as they are read, and keep no rows. Safe to use from threads. `notes` are those that processes
     share; without them the client keeps its own. `kept` returns the seconds before the deadline in
-    which no request runs, by default 0.
+    which no request runs, by default 0. `shared` are the responses that clients share.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class Client:
         jitter: Callable[[], float] = random.random,
         notes: Notes | None = None,
         kept: Callable[[], float] = float,
+        shared: Responses | None = None,
     ) -> None:
         self.notes = notes or Notes(Memory(), time.time)
         pace = Pace(deadline_seconds, concurrency, clock, sleep, jitter, self.notes, kept)
-        self._requester = Requester(transport, pace)
+        self._requester = Requester(transport, pace, shared)
         self._concurrency = concurrency
         self._refused, self._thread = Refusals(), local()
         self.holes: list[Hole] = []

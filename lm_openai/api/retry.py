@@ -21,6 +21,7 @@ from lm_openai.api.responses import (
     classify,
     unix_seconds,
 )
+from lm_openai.api.sharing import Responses, Unshared
 from lm_openai.api.transport import HttpResponse, Transport
 from lm_openai.errors import ApiFailure
 
@@ -57,6 +58,11 @@ class Counters:
         with self._lock:
             self.throttled += response.status == 429
             self.slowest = max(self.slowest, seconds)
+            self._note_date(unix_seconds(response.headers.get("date", "")))
+
+    def note_date(self, response: HttpResponse) -> None:
+        """Note the Date header of a response that another client received."""
+        with self._lock:
             self._note_date(unix_seconds(response.headers.get("date", "")))
 
     def add(self, part: Counters) -> None:
@@ -210,15 +216,40 @@ class Pace:
         return min(FIRST_DELAY * 2.0 ** min(count, 64), longest) * (1 - JITTER * self._jitter())
 
 
+class Answer(NamedTuple):
+    """Response of the API and the record in it."""
+
+    response: HttpResponse
+    record: Record
+
+
 class Requester:
     """Sender of requests, each retried until it succeeds, fails for good or runs out of time."""
 
-    def __init__(self, transport: Transport, pace: Pace) -> None:
-        self._transport, self._pace = transport, pace
+    def __init__(self, transport: Transport, pace: Pace, shared: Responses | None = None) -> None:
+        self._transport, self._pace, self._shared = transport, pace, shared or Unshared()
         self.counters = Counters()
 
     def request(self, path: str, query: Sequence[tuple[str, str]], exact: bool = False) -> Record:
-        """Send a GET and return the record in its response; raises ApiFailure."""
+        """Return the record in the response to a GET, which may be shared; raises ApiFailure."""
+        own: list[Record] = []
+
+        def fetch() -> HttpResponse:
+            answer = self._requested(path, query, exact)
+            own.append(answer.record)
+            return answer.response
+
+        response = self._shared.response(path, query, fetch, self._pace.left)
+        if own:
+            return own[0]
+        self.counters.note_date(response)
+        outcome = self._classified(response, endpoint_name(path), exact)
+        if isinstance(outcome, Rejection):
+            raise outcome.failure
+        return outcome
+
+    def _requested(self, path: str, query: Sequence[tuple[str, str]], exact: bool) -> Answer:
+        """Send a GET until it succeeds, fails for good or runs out of time."""
         endpoint, began = endpoint_name(path), self._pace.notes.now()
         for attempt in itertools.count():
             with self._pace.turn(endpoint) as only_try:
@@ -254,7 +285,7 @@ class Requester:
 
     def _sent(
         self, path: str, query: Sequence[tuple[str, str]], is_retry: bool, exact: bool
-    ) -> Record | Rejection:
+    ) -> Answer | Rejection:
         """Send a request once and record what its outcome says about the API."""
         endpoint, pace = endpoint_name(path), self._pace
         self.counters.sent(is_retry)
@@ -264,12 +295,15 @@ class Requester:
         except ApiFailure as failure:
             return _unreceived(failure, pace.clock() - sent)
         self.counters.received(response, pace.clock() - sent)
-        outcome = classify(response, endpoint, self._transport.connection.key, exact)
+        outcome = self._classified(response, endpoint, exact)
         if not isinstance(outcome, Rejection) or outcome.failure.kind not in SILENT:
             pace.answered(endpoint, sent, noted)
         elif outcome.failure.kind == "throttled":
             pace.throttled(endpoint, sent, outcome.wait)
-        return outcome
+        return outcome if isinstance(outcome, Rejection) else Answer(response, outcome)
+
+    def _classified(self, response: HttpResponse, endpoint: str, exact: bool) -> Record | Rejection:
+        return classify(response, endpoint, self._transport.connection.key, exact)
 
 
 def _unreceived(failure: ApiFailure, seconds: float) -> Rejection:

@@ -67,7 +67,7 @@ def run(
     """Print all events that were not printed yet; return the exit status."""
 
     def work(opened: list[Session]) -> int:
-        opened.append(Session(options, around))
+        opened.append(Session(options, around, fresh=True))
         follow(form, since, opened[0], most)
         return runner.DONE
 

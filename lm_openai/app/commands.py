@@ -109,7 +109,8 @@ def doctor(format: str, **given: Any) -> int:
     from lm_openai.app.doctor import BAD, findings
 
     found = []
-    for finding in findings(Session(parameters.options(given), Surroundings.real())):
+    session = Session(parameters.options(given), Surroundings.real(), fresh=True)
+    for finding in findings(session):
         found.append(finding)
         if format == "json":
             click.echo(json.dumps(finding._asdict(), ensure_ascii=False))

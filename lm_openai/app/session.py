@@ -18,6 +18,7 @@ from lm_openai.redaction import learn
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
     from lm_openai.api.notes import Notes
+    from lm_openai.api.sharing import Responses
     from lm_openai.app.watchdog import Watchdog
     from lm_openai.collect.datasource import DataSource
     from lm_openai.collect.directory import Directory
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lm_openai.model.report import Gap, Report, Row
     from lm_openai.storage.cache import Cache
 
+SHARED = "openai.cache.ttl"
 LEAST_KEPT, MOST_KEPT = 0.25, 0.5
 """Shares of openai.timeout that are kept, at least and at most, for computing and printing."""
 EARLIEST, LATEST = 946684800, 4102444799
@@ -78,9 +80,13 @@ class Surroundings(NamedTuple):
 
 
 class Session:
-    """Settings, client and cache of one run; raises WrongUsage for options that do not fit."""
+    """Settings, client and cache of one run; raises WrongUsage for options that do not fit.
 
-    def __init__(self, options: Options, around: Surroundings) -> None:
+    With `fresh`, every response is requested. Otherwise the processes of a host share those of one
+    poll and its time.
+    """
+
+    def __init__(self, options: Options, around: Surroundings, fresh: bool = False) -> None:
         from lm_openai.config import properties, sources
 
         learn(sources.secrets(around.environ))
@@ -91,18 +97,34 @@ class Session:
         self.options, self.around = options, around
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         around.limit(self.properties.seconds("openai.timeout"))
-        self.now = moment(options.at) if options.at else around.now
+        self._fresh, self._at = fresh, moment(options.at) if options.at else None
         self.queries: UsageQueries | None = None
+
+    @cached_property
+    def now(self) -> int:
+        """The time of the poll in Unix seconds; raises WrongUsage without a key."""
+        from lm_openai.storage.shared_responses import poll_time
+
+        now, seconds = self.around.now, self.properties.seconds(SHARED)
+        if self._at is not None:
+            return self._at
+        if self._fresh or not seconds:
+            return now
+        return poll_time(self._open_cache(now), now, seconds)
 
     @cached_property
     def cache(self) -> Cache:
         """The private cache of the organization; raises WrongUsage without a key."""
-        return open_cache(self.properties, self.around.environ, self.now)
+        return self._open_cache(self.now)
 
     @cached_property
     def client(self) -> Client:
         """The client of the run; raises WrongUsage without a key."""
-        return connect(self.properties, shared_notes(self.cache), self.around.clock)
+        from lm_openai.storage.shared_responses import SharedResponses
+
+        seconds = self.properties.seconds(SHARED)
+        shared = None if self._fresh or not seconds else SharedResponses(self.cache, seconds)
+        return connect(self.properties, shared_notes(self.cache), self.around.clock, shared)
 
     @cached_property
     def site(self) -> Site:
@@ -170,6 +192,9 @@ class Session:
         source = Source(self.client, self.cache, queries, self.now)
         return Directory(source, self.properties.flag("openai.users.email"))
 
+    def _open_cache(self, now: int) -> Cache:
+        return open_cache(self.properties, self.around.environ, now)
+
     def print_counters(self) -> None:
         """Print the request counts of `-v`, unless the host reads stderr as the value.
 
@@ -220,11 +245,12 @@ def connect(
     properties: Properties,
     notes: Notes | None = None,
     clock: Callable[[], float] = time.monotonic,
+    shared: Responses | None = None,
 ) -> Client:
     """Return a client with the host's admin key and settings.
 
     It stops early enough to compute and print within openai.timeout. `notes` are those on the API
-    that processes share. Raises WrongUsage.
+    that processes share, `shared` the responses. Raises WrongUsage.
     """
     from lm_openai.api.client import Client
     from lm_openai.api.transport import Connection, Transport
@@ -246,6 +272,7 @@ def connect(
         concurrency=concurrency,
         clock=clock,
         notes=notes,
+        shared=shared,
     )
 
 

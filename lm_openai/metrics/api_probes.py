@@ -41,7 +41,7 @@ class Probes(NamedTuple):
 
 
 def probe(client: Client, now: int, sought: int = NEWEST_SOUGHT) -> Probes:
-    """Send all probes in parallel; failures are returned, not raised, and no cache is used.
+    """Send all probes in parallel; failures are returned, not raised.
 
     The newest usage is searched for in the last `sought` seconds.
     """

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from itertools import islice
+from math import inf
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
+from lm_openai.api.bodies import struck
 from lm_openai.errors import ApiFailure
 from lm_openai.files import Refused
 from lm_openai.redaction import strike
@@ -21,9 +23,12 @@ from lm_openai.timespans import DAY
 T = TypeVar("T")
 FAILED_SECONDS = 60
 _SUFFIX, _UNFINISHED, _LOCK = ".answer", ".unfinished", ".lock"
+_BODY, _BODY_PRUNED_AFTER = ".body", 300
 _PRUNED_AFTER = DAY
-_SCANNED_AT_ONCE, _PRUNED_AT_ONCE = 2000, 200
-_NOT_CACHED = ("deadline", "throttled", "down", "unreachable", "tls")
+_SCANNED_AT_ONCE, _PRUNED_AT_ONCE = 5000, 1000
+_LARGEST_BODIES = 512 * 1024 * 1024
+"""Bytes of all bodies in the folder; beyond that those that expire first are deleted."""
+NOT_CACHED = ("deadline", "throttled", "down", "unreachable", "tls")
 """Failures that end with the notes on the API, or that only concern the caller's deadline."""
 _KEPT_IN_MEMORY = 4096
 _LARGEST = 256 * 1024 * 1024
@@ -36,13 +41,14 @@ _NOTES, _NOTES_TO_LIVE = "notes on the API", 3600
 class Entry(NamedTuple):
     """Content of one file: a value, or the failure that occurred instead.
 
-    `made` is in Unix seconds, `ttl` in seconds.
+    `made` is in Unix seconds, `ttl` in seconds. `body` is text in UTF-8 that belongs to the value.
     """
 
     made: float
     ttl: float
     value: Any = None
     failure: tuple[str, str, str, str] | None = None
+    body: bytes = b""
 
 
 class Cache:
@@ -75,21 +81,37 @@ class Cache:
         """Store a JSON value for `ttl` seconds."""
         self._keep(name, Entry(self.now(), ttl, value))
 
+    def response(self, name: str) -> Entry | None:
+        """Return a stored response: its `value` and `body`; None if it is missing or expired.
+
+        Raises the ApiFailure that was stored instead of it.
+        """
+        entry = self._entry(name, _BODY)
+        if entry and entry.failure:
+            raise ApiFailure(*entry.failure)
+        return entry
+
+    def put_response(self, name: str, ttl: float, value: Any, body: bytes) -> None:
+        """Store a response for `ttl` seconds; in memory, where no file can hold it, it is not."""
+        self._keep(name, Entry(self.now(), ttl, value, body=body), _BODY)
+
+    def put_failure(self, name: str, ttl: float, failure: ApiFailure) -> None:
+        """Store, for `ttl` seconds, the failure that occurred instead of a response."""
+        self._keep(name, Entry(self.now(), ttl, failure=_parts(failure)), _BODY)
+
     def forget(self, name: str) -> None:
         """Remove the entry of that name, if there is one."""
         with self._lock:
             if self._unwritten:
                 self._unwritten.pop(name, None)
-        with suppress(OSError):
-            if self._trusted():
-                self._private.remove(self._file(name))
+        self._remove(name, _SUFFIX)
 
     def remember(self, name: str, ttl: float, fetch: Callable[[], T]) -> T:
         """Return the cached value, or call `fetch` and cache its result for `ttl` seconds.
 
         One thread at a time fetches a name. An ApiFailure is cached for FAILED_SECONDS and
         raised again, so that a request which the API refuses is not repeated by every script. A
-        failure in _NOT_CACHED is no answer of the API to this request and is not cached.
+        failure in NOT_CACHED is no answer of the API to this request and is not cached.
         """
         with self._fetch_lock(name):
             entry = self._entry(name)
@@ -101,25 +123,28 @@ class Cache:
             return self._fetched(name, ttl, fetch)
 
     @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
-        """Run the `with` block while no other process and no other thread runs it for `name`."""
+    def exclusive(self, name: str, seconds: float = inf) -> Iterator[None]:
+        """Run the `with` block while no other process and no other thread runs it for `name`.
+
+        Raises TimeoutError if somebody else does for `seconds`.
+        """
         with self._fetch_lock(name), ExitStack() as stack:
             if self._trusted(create=True):
-                import fcntl
-
-                with suppress(OSError):
-                    lock = self._file(name).removesuffix(_SUFFIX) + _LOCK
-                    file = stack.enter_context(open(self._private.open(lock), "wb"))
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                lock = self._file(name, _LOCK)
+                try:
+                    stack.enter_context(self._private.locked(lock, seconds))
+                except TimeoutError:
+                    raise
+                except OSError as reason:
+                    self.trouble = f"{self.folder}: {reason.strerror}"
             yield
 
     def _fetched(self, name: str, ttl: float, fetch: Callable[[], T]) -> T:
         try:
             value = fetch()
         except ApiFailure as failure:
-            if failure.kind not in _NOT_CACHED:
-                cached = (failure.kind, failure.endpoint, failure.detail, failure.scope)
-                self._keep(name, Entry(self.now(), FAILED_SECONDS, failure=cached))
+            if failure.kind not in NOT_CACHED:
+                self._keep(name, Entry(self.now(), FAILED_SECONDS, failure=_parts(failure)))
             raise
         self.put(name, value, ttl)
         return value
@@ -128,47 +153,55 @@ class Cache:
         with self._lock:
             return self._fetch_locks.setdefault(name, threading.RLock())
 
-    def _entry(self, name: str) -> Entry | None:
+    def _entry(self, name: str, suffix: str = _SUFFIX) -> Entry | None:
         """Return an entry that has not expired, or None.
 
         An entry more than _TOLERANCE seconds in the future counts as expired: it was written before
         the clock was set back.
         """
-        entry = self._found(name)
+        entry = self._found(name, suffix)
         return entry if entry and -_TOLERANCE <= self.now() - entry.made < entry.ttl else None
 
-    def _found(self, name: str) -> Entry | None:
+    def _found(self, name: str, suffix: str) -> Entry | None:
         """Return the stored entry, or None; a damaged file is removed."""
         with self._lock:
             unwritten = self._unwritten.get(name) if self._unwritten else None
         if unwritten or not self._trusted():
             return unwritten
         try:
-            return _read(self._private.read(self._file(name), _LARGEST))
+            sealed = self._private.read(self._file(name, suffix), _LARGEST)
+            return _read(unsealed(self._owned(name), sealed))
         except OSError:
             return None
         except (ValueError, TypeError, LookupError, RecursionError):
-            self.forget(name)
+            self._remove(name, suffix)
             return None
 
-    def _keep(self, name: str, entry: Entry) -> None:
-        encoded = strike(json.dumps(entry._asdict(), separators=(",", ":"))).encode()
+    def _keep(self, name: str, entry: Entry, suffix: str = _SUFFIX) -> None:
+        encoded = _written(entry)
         if entry.ttl <= 0:
             return
         if not self._trusted(create=True):
-            self._keep_in_memory(name, _read(encoded))
+            self._keep_in_memory(name, encoded)
             return
         try:
-            self._private.write(self._file(name), encoded, entry.made + entry.ttl)
+            sealed = seal(self._owned(name), encoded)
+            self._private.write(self._file(name, suffix), sealed, entry.made + entry.ttl)
         except OSError as reason:
             self.trouble = f"{self.folder}: {reason.strerror}"
-            self._keep_in_memory(name, _read(encoded))
+            self._keep_in_memory(name, encoded)
         self._prune()
 
-    def _keep_in_memory(self, name: str, entry: Entry) -> None:
-        """Keep in memory what no file can hold, so that a run still requests it only once."""
+    def _keep_in_memory(self, name: str, encoded: bytes) -> None:
+        """Keep in memory what no file can hold, so that a run still requests it only once.
+
+        A response is not kept: a run parses it once, and its body may be large.
+        """
         from cachetools import TLRUCache
 
+        entry = _read(encoded)
+        if entry.body:
+            return
         with self._lock:
             if self._unwritten is None:
                 self._unwritten = TLRUCache(
@@ -176,9 +209,17 @@ class Cache:
                 )
             self._unwritten[name] = entry
 
-    def _file(self, name: str) -> str:
-        digest = blake2b(f"{self.identity}\0{name}".encode(), digest_size=16).hexdigest()
-        return digest + _SUFFIX
+    def _file(self, name: str, suffix: str = _SUFFIX) -> str:
+        return blake2b(self._owned(name), digest_size=16).hexdigest() + suffix
+
+    def _owned(self, name: str) -> bytes:
+        """Return the name with its owner, which nobody knows who does not know the key."""
+        return f"{self.identity}\0{name}".encode()
+
+    def _remove(self, name: str, suffix: str) -> None:
+        with suppress(OSError):
+            if self._trusted():
+                self._private.remove(self._file(name, suffix))
 
     def _trusted(self, create: bool = False) -> bool:
         """Return True if the folder exists and nobody else can change it.
@@ -196,16 +237,19 @@ class Cache:
         return True
 
     def _prune(self) -> None:
-        """Delete files that expired a day ago, once per process and a limited number at a time."""
+        """Delete old files, once per process and a limited number at a time.
+
+        They are entries that expired a day ago, responses that expired a while ago, and, beyond
+        _LARGEST_BODIES, those that expire next.
+        """
         if self._pruned or not self.folder:
             return
         self._pruned = True
-        latest = self.now() - _PRUNED_AFTER
         with suppress(OSError), os.scandir(self._private.descriptor()) as files:
-            old = (file.name for file in islice(files, _SCANNED_AT_ONCE) if _expired(file, latest))
-            for name in islice(old, _PRUNED_AT_ONCE):
-                with suppress(OSError):
-                    self._private.remove(name)
+            found = [*_stamps(islice(files, _SCANNED_AT_ONCE))]
+        for name in islice(_old(found, self.now()), _PRUNED_AT_ONCE):
+            with suppress(OSError):
+                self._private.remove(name)
 
 
 class SharedNotes:
@@ -239,12 +283,43 @@ def identity(organization: str, url: str, key: str | None = None) -> str:
     return blake2b("\0".join(parts).encode(), digest_size=16, person=b"lm-openai").hexdigest()
 
 
+def seal(name: bytes, content: bytes) -> bytes:
+    """Return content that `unsealed` accepts under this name alone, and only unchanged."""
+    return _digest(name, content) + b"\n" + content
+
+
+def unsealed(name: bytes, sealed: bytes) -> bytes:
+    """Return sealed content; raises ValueError if it was changed or sealed for another name."""
+    digest, _, content = sealed.partition(b"\n")
+    if digest != _digest(name, content):
+        raise ValueError
+    return content
+
+
+def _digest(name: bytes, content: bytes) -> bytes:
+    key = blake2b(name, digest_size=32, person=b"lm-openai seal").digest()
+    return blake2b(content, digest_size=16, key=key).hexdigest().encode()
+
+
+def _parts(failure: ApiFailure) -> tuple[str, str, str, str]:
+    return failure.kind, failure.endpoint, failure.detail, failure.scope
+
+
+def _written(entry: Entry) -> bytes:
+    """Return the content of an entry's file: one line of JSON, then the body, without secrets."""
+    fields = entry._asdict()
+    body = fields.pop("body")
+    line = strike(json.dumps(fields, separators=(",", ":"))).encode()
+    return line + b"\n" + struck(body) if body else line
+
+
 def _read(encoded: bytes) -> Entry:
     """Parse the entry in a file.
 
     Raises ValueError, TypeError or LookupError if the file is foreign or damaged.
     """
-    entry = Entry(**json.loads(encoded))
+    line, _, body = encoded.partition(b"\n")
+    entry = Entry(**json.loads(line), body=body)
     if not isinstance(entry.made, (int, float)) or not isinstance(entry.ttl, (int, float)):
         raise TypeError
     if entry.failure:
@@ -252,9 +327,21 @@ def _read(encoded: bytes) -> Entry:
     return entry
 
 
-def _expired(file: os.DirEntry[str], latest: float) -> bool:
-    if not file.name.endswith((_SUFFIX, _UNFINISHED)):
-        return False
-    with suppress(OSError):
-        return file.stat(follow_symlinks=False).st_mtime < latest
-    return False
+def _stamps(files: Iterable[os.DirEntry[str]]) -> Iterator[tuple[float, int, str]]:
+    """Yield the expiry in Unix seconds, the size and the name of each file of a cache."""
+    for file in files:
+        if file.name.endswith((_SUFFIX, _BODY, _UNFINISHED, _LOCK)):
+            with suppress(OSError):
+                status = file.stat(follow_symlinks=False)
+                yield status.st_mtime, status.st_size, file.name
+
+
+def _old(files: Iterable[tuple[float, int, str]], now: float) -> Iterator[str]:
+    """Yield the names of the files to delete, see Cache._prune."""
+    bodies = 0
+    for expiry, size, name in sorted(files, reverse=True):
+        is_body = name.endswith(_BODY)
+        bodies += size if is_body else 0
+        kept = _BODY_PRUNED_AFTER if is_body else _PRUNED_AFTER
+        if expiry < now - kept or (is_body and bodies > _LARGEST_BODIES):
+            yield name

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from lm_openai import files
 
 _PRIVATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FIRST_DELAY, _LONGEST_DELAY = 0.005, 0.1
+"""Seconds between two looks at a lock that somebody else holds."""
 
 
 class PrivateFolder:
@@ -72,6 +76,40 @@ class PrivateFolder:
     def remove(self, name: str) -> None:
         """Delete a file."""
         os.unlink(name, dir_fd=self.descriptor())
+
+    @contextmanager
+    def locked(self, name: str, seconds: float) -> Iterator[None]:
+        """Run the `with` block while nobody else, also no other thread, holds the lock `name`.
+
+        The lock of a process that died is free. Its file is removed afterwards. Raises TimeoutError
+        if somebody else holds it for `seconds`.
+        """
+        descriptor = self._acquired(name, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self.remove(name)
+            os.close(descriptor)
+
+    def _acquired(self, name: str, until: float) -> int:
+        import fcntl
+
+        delay = _FIRST_DELAY
+        while True:
+            descriptor = self.open(name)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its last holder may have removed the file since it was opened.
+                if os.fstat(descriptor).st_nlink:
+                    return descriptor
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    os.close(descriptor)
+                    raise TimeoutError from None
+                time.sleep(delay)
+                delay = min(delay * 2, _LONGEST_DELAY)
+            os.close(descriptor)
 
     def _release(self) -> None:
         if self._held is not None:

@@ -46,13 +46,16 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
 def _states(probes: Probes, counters: Counters) -> Values:
     """Return 1 or 0 for each known state; unknown states are left out.
 
-    After a poll that had to pause until its end every state is unknown. An outage that another
-    process noted is known without a request.
+    After a poll that had to pause until its end every state is unknown. A response that another
+    process received, and an outage that it noted, are known without a request.
     """
-    seen = counters.requests or api_probes.down(probes.answers)
+    answers = probes.answers
+    # A pause that another process noted is no response.
+    heard = [one for one in answers if counters.requests or getattr(one, "kind", "") != "throttled"]
+    seen = counters.requests or api_probes.reached(heard) or api_probes.down(answers)
     known = {
-        "api_reachable": api_probes.reached(probes.answers) if seen else None,
-        "key_valid": api_probes.valid(probes.answers),
+        "api_reachable": api_probes.reached(heard) if seen else None,
+        "key_valid": api_probes.valid(answers),
         "scope_management": api_probes.granted([probes.projects]),
         "scope_usage": api_probes.granted(probes.newest.values()),
         "scope_audit_logs": api_probes.granted([probes.audit]),

@@ -65,7 +65,7 @@ def examined(tmp_path: Path) -> Examine:
             **more,
         }
         around = Surroundings(environ, io.StringIO(), io.StringIO(), io.StringIO(), now)
-        return {found.subject: found for found in findings(Session(Options(), around))}
+        return {found.subject: found for found in findings(Session(Options(), around, fresh=True))}
 
     return examine
 
@@ -522,4 +522,5 @@ def all_findings(url: str, home: Path, **settings: str) -> list[Finding]:
     """Return all findings, several of one subject too."""
     environ = {**environment(url, home / "cache"), "LM_OPENAI_ETC": str(home / "etc"), **settings}
     streams = io.StringIO(), io.StringIO(), io.StringIO()
-    return list(findings(Session(Options(), Surroundings(environ, *streams, WEDNESDAY))))
+    around = Surroundings(environ, *streams, WEDNESDAY)
+    return list(findings(Session(Options(), around, fresh=True)))

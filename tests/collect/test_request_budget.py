@@ -48,8 +48,8 @@ def polled(folder: str, url: str, cache: Path, form: str = "json", at: str = "")
 
 
 def settings(url: str, cache: Path) -> dict[str, str]:
-    """Return the environment of a run."""
-    return {**environment(url, cache), "LM_OPENAI_WINDOW": "1h"}
+    """Return the environment of a run that shares no responses with the one before."""
+    return {**environment(url, cache), "LM_OPENAI_WINDOW": "1h", "LM_OPENAI_CACHE_TTL": "0s"}
 
 
 def requests(demo: Simulator) -> Counter[str]:

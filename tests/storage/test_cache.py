@@ -392,10 +392,10 @@ class TestDefaultFolder:
         assert paths.cache_folder("", {"HOME": home}) == f"/tmp/{name}"
 
 
-def test_a_file_is_plain_json_and_its_modification_time_is_its_expiry(cache, folder, clock):
+def test_a_file_is_a_seal_and_json_and_is_as_old_as_its_expiry(cache, folder, clock):
     cache.put("a", {"b": 1}, 60)
     (file,) = files(folder)
-    assert json.loads(file.read_text())["value"] == {"b": 1}
+    assert json.loads(file.read_text().split("\n")[1])["value"] == {"b": 1}
     assert file.stat().st_mtime == clock.instant + 60
 
 
@@ -417,12 +417,11 @@ class TestSharedNotes:
         clock.instant += 1
         assert notes.read() == {}
 
-    def test_empty_notes_leave_no_file_but_the_lock(self, cache, folder):
+    def test_empty_notes_leave_no_file(self, cache, folder):
         notes = SharedNotes(cache)
         notes.change(lambda book: book.update(down={}))
         notes.change(lambda book: book.clear())
-        assert [path.suffix for path in files(folder)] == [".lock"]
-        assert stat.S_IMODE(files(folder)[0].stat().st_mode) == 0o600
+        assert files(folder) == []
 
     def test_no_change_of_several_processes_is_lost(self, folder):
         program = (

@@ -1,0 +1,87 @@
+"""Responses of the API that the processes of a host share, each requested by one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lm_openai.api.endpoints import endpoint_name, family
+from lm_openai.api.responses import StalePage
+from lm_openai.api.transport import HttpResponse
+from lm_openai.errors import ApiFailure
+from lm_openai.storage.cache import FAILED_SECONDS, NOT_CACHED, Cache
+from lm_openai.timespans import DAY
+
+BILL_SECONDS = 300
+"""Seconds for which a part of the bill is shared; the API adds to it hours late."""
+_BEGAN = "time of the poll"
+_TOLERANCE = 10
+"""Seconds that another process of this host may have started later and read the time earlier."""
+
+
+class SharedResponses:
+    """Responses of one poll (see api.sharing.Responses), in a cache, for `seconds`.
+
+    The first process that needs a response requests it; the others wait for it.
+    """
+
+    def __init__(self, cache: Cache, seconds: float) -> None:
+        self._cache, self._seconds = cache, seconds
+
+    def response(
+        self,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        fetch: Callable[[], HttpResponse],
+        left: Callable[[], float],
+    ) -> HttpResponse:
+        """Return the shared response, or what `fetch` returns, which is shared then."""
+        name = f"GET {path} {sorted(query)}"
+        found = self._found(name)
+        if found is not None:
+            return found
+        try:
+            with self._cache.exclusive(name, left()):
+                return self._found(name) or self._fetched(name, path, fetch)
+        except TimeoutError:
+            reason = "another process requests it and has no response yet"
+            raise ApiFailure("deadline", endpoint_name(path), reason) from None
+
+    def _found(self, name: str) -> HttpResponse | None:
+        entry = self._cache.response(name)
+        return HttpResponse(200, entry.value, entry.body) if entry else None
+
+    def _fetched(self, name: str, path: str, fetch: Callable[[], HttpResponse]) -> HttpResponse:
+        seconds = max(self._seconds, BILL_SECONDS) if self._is_bill(path) else self._seconds
+        try:
+            response = fetch()
+        except StalePage:
+            raise
+        except ApiFailure as failure:
+            if failure.kind not in NOT_CACHED:
+                self._cache.put_failure(name, min(self._seconds, FAILED_SECONDS), failure)
+            raise
+        date = {"date": response.headers["date"]} if "date" in response.headers else {}
+        self._cache.put_response(name, seconds, date, response.body)
+        return response
+
+    def _is_bill(self, path: str) -> bool:
+        return family(endpoint_name(path)) == "costs"
+
+
+def poll_time(cache: Cache, now: int, seconds: float) -> int:
+    """Return the time of the poll, in Unix seconds, that the processes of this host share at `now`.
+
+    It is that of the first one in the last `seconds` and on the same UTC day. All of them request
+    the same spans of time then, and so the same responses. `cache` has to be in real time.
+    """
+    with cache.exclusive(_BEGAN):
+        began = cache.get(_BEGAN)
+        if type(began) is int and _serves(began, now, seconds):
+            return began
+        cache.put(_BEGAN, now, seconds)
+        return now
+
+
+def _serves(began: int, now: int, seconds: float) -> bool:
+    """Return True if a poll at `began` serves a process that starts at `now`."""
+    return -_TOLERANCE <= now - began < seconds and began // DAY == now // DAY
