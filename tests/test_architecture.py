@@ -10,7 +10,7 @@ import pytest
 
 from lm_openai import resources
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, kinds_with
-from lm_openai.collect import known_names
+from lm_openai.collect import usage_queries
 from lm_openai.collect.source import Source, key
 from lm_openai.metrics import headroom_use, reconciliation, usage, usage_by_consumer
 from tests.support.http_api import source_of
@@ -110,7 +110,7 @@ def test_a_kind_that_claims_a_total_has_its_fields_in_every_row(total: str) -> N
 def test_a_kind_is_in_exactly_the_totals_that_it_claims(name: str) -> None:
     kind = USAGE_KINDS[name]
     limits = {limit for limit, kinds in headroom_use.COUNTED.items() if name in kinds}
-    consumer = {query.kind for query in usage_by_consumer.queries(known_names.days_until(0), ())}
+    consumer = {query.kind for query in usage_by_consumer.queries(usage_queries.days_until(0), ())}
     row = dict.fromkeys(kind.required, 1)
     billed = dict(reconciliation.quantities(kind, row)) if kind.totals else {}
 

@@ -30,7 +30,9 @@ class UsageKind(NamedTuple):
     all that a row may have. `totals` names the keys of TOTALS to which its rows contribute:
     "requests" only if no other kind counts the same requests. `level` marks a kind whose buckets
     hold a level, such as bytes stored, that must not be added up over time. `new` marks a kind that
-    some organizations do not have yet, where HTTP 404 is not an error.
+    some organizations do not have yet, where HTTP 404 is not an error. `shared` is the grouping
+    in which all DataSources request the kind, so that one response serves them; who needs another
+    grouping, or a response with too many rows, requests its own.
     """
 
     name: str
@@ -42,6 +44,7 @@ class UsageKind(NamedTuple):
     totals: tuple[str, ...] = ()
     level: bool = False
     new: bool = False
+    shared: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -85,6 +88,8 @@ _ALL_TEXT = (
 )
 _TEXT_DIMENSIONS = (*_BY_MODEL, "batch", "service_tier", "api_source")
 _EMBEDDED = ("input_tokens", "num_model_requests")
+_BY_POOL = ("project_id", "model")
+_BY_POOL_AND_BATCH = (*_BY_POOL, "batch")
 
 
 def _kind(
@@ -97,6 +102,7 @@ def _kind(
     noun: str = "",
     level: bool = False,
     new: bool = False,
+    shared: tuple[str, ...] = _BY_POOL,
 ) -> UsageKind:
     return UsageKind(
         name,
@@ -108,6 +114,7 @@ def _kind(
         totals,
         level,
         new,
+        shared,
     )
 
 
@@ -123,6 +130,7 @@ USAGE_KINDS = {
             _TEXT,
             _ALL_TEXT,
             totals=("requests", "tokens"),
+            shared=_BY_POOL_AND_BATCH,
         ),
         _kind(
             "decisions",
@@ -132,6 +140,7 @@ USAGE_KINDS = {
             _ALL_TEXT,
             totals=("requests", "tokens"),
             new=True,
+            shared=_BY_POOL_AND_BATCH,
         ),
         _kind("embeddings", _BY_MODEL, _MODEL_FILTERS, _EMBEDDED, totals=("requests", "tokens")),
         _kind("moderations", _BY_MODEL, _MODEL_FILTERS, _EMBEDDED, totals=("requests", "tokens")),
@@ -156,14 +165,28 @@ USAGE_KINDS = {
             ("seconds", "num_model_requests"),
             totals=("requests", "seconds"),
         ),
-        _kind("vector_stores", ("project_id",), ("project_ids",), ("usage_bytes",), level=True),
-        _kind("code_interpreter_sessions", ("project_id",), ("project_ids",), ("num_sessions",)),
+        _kind(
+            "vector_stores",
+            ("project_id",),
+            ("project_ids",),
+            ("usage_bytes",),
+            level=True,
+            shared=("project_id",),
+        ),
+        _kind(
+            "code_interpreter_sessions",
+            ("project_id",),
+            ("project_ids",),
+            ("num_sessions",),
+            shared=("project_id",),
+        ),
         _kind(
             "file_search_calls",
             (*_CALLER, "vector_store_id"),
             (*_CALLER_FILTERS, "vector_store_ids"),
             ("num_requests",),
             noun="file_searches",
+            shared=("vector_store_id",),
         ),
         _kind(
             "web_search_calls",
@@ -171,6 +194,7 @@ USAGE_KINDS = {
             (*_MODEL_FILTERS, "context_levels"),
             ("num_model_requests", "num_requests"),
             noun="web_searches",
+            shared=("model", "context_level"),
         ),
     )
 }

@@ -129,7 +129,7 @@ def _site_thresholds(session: Session) -> Iterator[Finding]:
 
 def _selectors(session: Session) -> Iterator[Finding]:
     """Check that each filter, budget, approved model and override selects something."""
-    queries = UsageQueries(session.client, session.cache)
+    queries = UsageQueries(session.client, session.cache, session.now)
     directory = session.directory()
     sentences: list[str] = []
     for known in datasource.definitions():

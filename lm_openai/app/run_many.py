@@ -49,9 +49,7 @@ def polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list
     """Poll DataSources one after the other; a failed poll is a gap and stops no other."""
     reports: list[Report] = []
     gaps: list[Gap] = []
-    sources = [datasource.load(folder) for folder in folders]
-    session.expect(sources)
-    for source in sources:
+    for source in map(datasource.load, folders):
         try:
             reports.append(session.report(source))
         except Failure as failure:

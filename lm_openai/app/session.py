@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from lm_openai.app.watchdog import Watchdog
     from lm_openai.collect.datasource import DataSource
     from lm_openai.collect.directory import Directory
-    from lm_openai.collect.usage_queries import UsageQueries, UsageQuery
+    from lm_openai.collect.usage_queries import UsageQueries
     from lm_openai.config.properties import Properties
     from lm_openai.config.site_files import Site
     from lm_openai.model.definition import Definition
@@ -98,7 +97,6 @@ class Session:
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         around.limit(self.properties.seconds("openai.timeout"))
         self._fresh, self._at = fresh, moment(options.at) if options.at else None
-        self.queries: UsageQueries | None = None
 
     @cached_property
     def now(self) -> int:
@@ -127,24 +125,16 @@ class Session:
         return connect(self.properties, shared_notes(self.cache), self.around.clock, shared)
 
     @cached_property
+    def queries(self) -> UsageQueries:
+        """The usage that the DataSources of the run share; raises WrongUsage without a key."""
+        from lm_openai.collect.usage_queries import UsageQueries
+
+        return UsageQueries(self.client, self.cache, self.now)
+
+    @cached_property
     def site(self) -> Site:
         """The threshold files in the site's folders, read once per run."""
         return read_site(self.around.environ)
-
-    def expect(self, datasources: Iterable[DataSource]) -> None:
-        """Announce which DataSources will be polled, so that their usage queries can be merged."""
-        from lm_openai.collect.poll import Poll
-        from lm_openai.collect.usage_queries import UsageQueries
-
-        series = wants_series(self.options)
-        expected: list[UsageQuery] = []
-        for source in datasources:
-            poll = Poll(
-                source.definition, self.properties, self.now, self.client, self.cache, series
-            )
-            with suppress(WrongUsage):  # the DataSource's own poll reports it
-                expected += source.expects(poll)
-        self.queries = UsageQueries(self.client, self.cache, expected)
 
     def report(self, datasource: DataSource) -> Report:
         """Poll one DataSource; raises Failure if no request succeeded."""
@@ -186,10 +176,8 @@ class Session:
         """Return the names of this session's organization."""
         from lm_openai.collect.directory import Directory
         from lm_openai.collect.source import Source
-        from lm_openai.collect.usage_queries import UsageQueries
 
-        queries = UsageQueries(self.client, self.cache)
-        source = Source(self.client, self.cache, queries, self.now)
+        source = Source(self.client, self.cache, self.queries, self.now)
         return Directory(source, self.properties.flag("openai.users.email"))
 
     def _open_cache(self, now: int) -> Cache:

@@ -15,13 +15,8 @@ from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
-    from lm_openai.collect.usage_queries import UsageQuery
 
-FUNCTIONS = ("discover", "collect", "series", "dormant", "expects")
-
-
-def _no_queries(poll: Poll) -> Iterable[UsageQuery]:
-    return ()
+FUNCTIONS = ("discover", "collect", "series", "dormant")
 
 
 def _none_dormant(poll: Poll, words: Sequence[str]) -> Iterable[Instance]:
@@ -39,8 +34,6 @@ class DataSource(NamedTuple):
     `series(poll, instances)` yields the samples of the series, which never changes the snapshot.
     `dormant(poll, words)` yields what discovery leaves out and one of the words may request: used
     in the last 35 days, or in a list of the organization; `collect` accepts it.
-    `expects(poll)` yields the usage queries that these will make, so that a run of several
-    DataSources can merge them.
     """
 
     definition: Definition
@@ -48,7 +41,6 @@ class DataSource(NamedTuple):
     collect: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]]
     series: Callable[[Poll, tuple[Instance, ...]], Iterable[Sample]] = _no_series
     dormant: Callable[[Poll, Sequence[str]], Iterable[Instance]] = _none_dormant
-    expects: Callable[[Poll], Iterable[UsageQuery]] = _no_queries
 
 
 def load(folder: str) -> DataSource:

@@ -10,23 +10,18 @@ from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.records import RateLimit, rate_limit
 from lm_openai.collect.directory import Directory
 from lm_openai.collect.source import Source
-from lm_openai.collect.usage_queries import Group, UsageQuery
+from lm_openai.collect.usage_queries import SEEN_DAYS, Group, UsageQuery, days_until
 from lm_openai.errors import ApiFailure
-from lm_openai.timespans import DAY, HOUR, Window
+from lm_openai.timespans import DAY, HOUR
 
-SEEN_DAYS, DORMANT_DAYS = 7, 35
-"""Days in which an instance was used to be discovered, and to be requested by its id."""
+DORMANT_DAYS = 35
+"""Days in which an instance was used to be requested by its id."""
 LIMITS_TO_LIVE = 900
 PROJECTS_WITH_MODELS = 5
 """Number of projects whose limit rows are read for models; most projects list the same ones."""
 BY_MODEL = ("model",)
 T = TypeVar("T")
 LISTED = ("project_id", "user_id", "api_key_id")
-
-
-def days_until(now: int, days: int = SEEN_DAYS) -> Window:
-    """Return the UTC days before the day of `now`, and that day until `now`."""
-    return Window(now // DAY * DAY - days * DAY, now, "1d")
 
 
 def seen_groups(

@@ -49,7 +49,7 @@ class Poll:
         self.definition = definition
         self.properties = properties.for_datasource(definition.folder)
         self.now = now
-        self.source = Source(client, cache, queries or UsageQueries(client, cache), now)
+        self.source = Source(client, cache, queries or UsageQueries(client, cache, now), now)
         self.with_series = with_series and definition.series_width is not None
         self.directory = Directory(self.source, self.properties.flag("openai.users.email"))
         self.ages: dict[str, int] = {}

@@ -1,9 +1,8 @@
-"""Usage queries of one run: those that cover the same window are merged where that saves pages."""
+"""Usage queries: those that one shared response answers, and the others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from lm_openai.api.client import Client
@@ -12,12 +11,18 @@ from lm_openai.api.records import Bucket, Record, count
 from lm_openai.errors import ApiFailure
 from lm_openai.model.report import NONE, Values
 from lm_openai.storage.cache import Cache
-from lm_openai.timespans import DAY, WIDTHS, Window
+from lm_openai.timespans import DAY, HOUR, MINUTE, WIDTHS, Window
 
 T = TypeVar("T")
 PAGE_ROWS = 27_000
 """Rows of usage that fit on one page of the client, about 10 MB."""
-TOO_MANY = 10**9
+SHARED_ROWS = 9_000
+"""Rows of a shared response, about 3 MB; parsing more costs each reader more than it saves."""
+SEEN_DAYS = 7
+"""Days in which an instance was used to be discovered."""
+TOO_MANY = "too many rows"
+OF_THE_QUERY = ("incomplete", "too_large", "contract", "refused")
+"""Kinds of failure that a narrower query may not have."""
 Group = tuple[str, ...]
 
 
@@ -42,35 +47,56 @@ class UsageBucket(NamedTuple):
 
 
 class UsageQueries:
-    """The usage that one run reads; `expected` are the queries of all its DataSources.
+    """The usage that one run reads at `now` (Unix seconds); safe to use from threads.
 
-    Queries of the same kind and window with different dimensions become one request grouped by all
-    these dimensions, folded into each grouping, if that takes no more pages than separate requests:
-    when one of them has all the dimensions, or when the number of rows is known from before.
+    A query of the last hour or the last week is answered from the shared one: the same span for
+    all DataSources, in the grouping that the kind's row in api/endpoints declares. Other queries,
+    and those whose shared response would be large, are requested as they are.
     """
 
-    def __init__(self, client: Client, cache: Cache, expected: Iterable[UsageQuery] = ()) -> None:
-        self._client, self._cache = client, cache
-        self._expected: dict[tuple[str, Window], list[Group]] = {}
-        for query in expected:
-            if not query.projects:
-                self._expected.setdefault(query[:2], []).append(query.dimensions)
+    def __init__(self, client: Client, cache: Cache, now: int) -> None:
+        self._client, self._cache, self._now = client, cache, now
         self._kept: dict[UsageQuery, list[UsageBucket] | ApiFailure] = {}
         self._once: dict[Hashable, Any] = {}
 
     def buckets(self, query: UsageQuery, groups: int | None = None) -> Iterable[UsageBucket]:
         """Return the buckets, oldest first; `groups` is the expected number of rows per bucket.
 
-        Raises ApiFailure; after a merged request failed it is raised for each of its queries.
+        Raises ApiFailure.
         """
-        if query not in self._kept and not query.projects:
-            wanted = self._expected.get(query[:2], [])
-            union = tuple(sorted(set(chain(*wanted))))
-            if query.dimensions in wanted and self._saves_pages(query, wanted, union):
-                self._request_merged(query, wanted, union)
-        if query not in self._kept:
+        shared = self._shared(query)
+        found = None if shared is None else self.whole(shared)
+        if shared is None or found is None:
             return self._requested(query, groups)
-        kept = self._kept[query]
+        return _narrowed(found, shared, query)
+
+    def recent(self, kind: str) -> list[UsageBucket] | None:
+        """Return the minutes of the last hour in the kind's shared grouping.
+
+        Returns None if the response would be large. Raises ApiFailure.
+        """
+        return self.whole(UsageQuery(kind, _recent(self._now), USAGE_KINDS[kind].shared))
+
+    def whole(self, shared: UsageQuery) -> list[UsageBucket] | None:
+        """Return the buckets of a shared query, or None if each one has to request its own.
+
+        Raises ApiFailure.
+        """
+        if shared not in self._kept:
+            if self._cache.get(_size_key(shared)) == TOO_MANY:
+                return None
+            try:
+                buckets = self._small(shared)
+            except ApiFailure as failure:
+                if failure.kind in OF_THE_QUERY:
+                    return None
+                self._kept[shared] = failure
+            else:
+                if buckets is None:
+                    self._cache.put(_size_key(shared), TOO_MANY, DAY)
+                    return None
+                self._kept[shared] = buckets
+        kept = self._kept[shared]
         if isinstance(kept, ApiFailure):
             raise kept
         return kept
@@ -87,51 +113,33 @@ class UsageQueries:
         value: T = self._once[name]
         return value
 
+    def _shared(self, query: UsageQuery) -> UsageQuery | None:
+        """Return the shared query that answers a query, or None if there is none."""
+        grouping = USAGE_KINDS[query.kind].shared
+        if query.projects or not set(query.dimensions) <= set(grouping):
+            return None
+        for window in (_recent(self._now), days_until(self._now)):
+            if _holds(window, query.window):
+                return UsageQuery(query.kind, window, grouping)
+        return None
+
+    def _small(self, shared: UsageQuery) -> list[UsageBucket] | None:
+        """Request a shared query; return None, as soon as that is known, for too many rows."""
+        rows, buckets = 0, []
+        for bucket in self._requested(shared, None):
+            rows += len(bucket.groups)
+            if rows > SHARED_ROWS:
+                return None
+            buckets.append(bucket)
+        return buckets
+
     def _requested(self, query: UsageQuery, groups: int | None) -> Iterator[UsageBucket]:
         kind, width = USAGE_KINDS[query.kind], WIDTHS[query.window.width]
-        for bucket in self._raw(query, groups):
-            yield _usage_bucket(kind, bucket, query.dimensions, width)
-
-    def _request_merged(self, query: UsageQuery, wanted: list[Group], union: Group) -> None:
-        """Request all dimensions and fold every bucket into each of the wanted groupings."""
-        kind, width = USAGE_KINDS[query.kind], WIDTHS[query.window.width]
-        kept: dict[Group, list[UsageBucket]] = {dimensions: [] for dimensions in wanted}
-        most = 0
-        try:
-            for bucket in self._raw(query._replace(dimensions=union), self._rows(query, union)):
-                most = max(most, len(bucket.results))
-                for dimensions, buckets in kept.items():
-                    buckets.append(_usage_bucket(kind, bucket, dimensions, width))
-        except ApiFailure as failure:
-            if failure.kind == "too_large":
-                self._cache.put(_rows_key(query, union), TOO_MANY, DAY)
-                return
-            for dimensions in kept:
-                self._kept[query._replace(dimensions=dimensions)] = failure
-            return
-        self._cache.put(_rows_key(query, union), most, DAY)
-        for dimensions, buckets in kept.items():
-            self._kept[query._replace(dimensions=dimensions)] = buckets
-
-    def _saves_pages(self, query: UsageQuery, wanted: list[Group], union: Group) -> bool:
-        if len(wanted) < 2:
-            return False
-        rows = self._rows(query, union)
-        if rows is None:
-            return any(len(dimensions) == len(union) for dimensions in wanted)
-        start, end, width = query.window
-        return rows * -(-(end - start) // WIDTHS[width]) <= PAGE_ROWS * len(set(wanted))
-
-    def _rows(self, query: UsageQuery, union: Group) -> int | None:
-        """Return the rows per bucket that the last request with all these dimensions had."""
-        found: int | None = self._cache.get(_rows_key(query, union))
-        return found
-
-    def _raw(self, query: UsageQuery, groups: int | None) -> Iterator[Bucket]:
         filters = {"project_ids": query.projects} if query.projects else {}
-        return self._client.usage(
+        for bucket in self._client.usage(
             query.kind, *query.window, group_by=query.dimensions, filters=filters, groups=groups
-        )
+        ):
+            yield _usage_bucket(kind, bucket, query.dimensions, width)
 
 
 def folded(kind: UsageKind, bucket: Bucket, dimensions: Group) -> dict[Group, Values]:
@@ -150,6 +158,43 @@ def group_of(row: Record, dimensions: Group) -> Group:
     return tuple(_text(row.get(dimension)) for dimension in dimensions)
 
 
+def days_until(now: int, days: int = SEEN_DAYS) -> Window:
+    """Return the UTC days before the day of `now`, and that day until `now`."""
+    return Window(now // DAY * DAY - days * DAY, now, "1d")
+
+
+def _recent(now: int) -> Window:
+    """Return the last hour in minutes, the default window of usage."""
+    return Window((now - HOUR) // MINUTE * MINUTE, now, "1m")
+
+
+def _holds(shared: Window, asked: Window) -> bool:
+    """Return True if whole buckets of a shared window make up another one."""
+    width = WIDTHS[shared.width]
+    inside = shared.start <= asked.start and asked.end <= shared.end
+    whole = asked.start % width == 0 and (asked.end % width == 0 or asked.end == shared.end)
+    return shared.width == asked.width and inside and whole
+
+
+def _narrowed(
+    buckets: Iterable[UsageBucket], shared: UsageQuery, query: UsageQuery
+) -> Iterator[UsageBucket]:
+    """Yield the buckets of a query from those of the shared one."""
+    places = [shared.dimensions.index(dimension) for dimension in query.dimensions]
+    for bucket in buckets:
+        if query.window.start <= bucket.start < query.window.end:
+            yield bucket._replace(groups=_refolded(bucket.groups, places))
+
+
+def _refolded(groups: dict[Group, Values], places: list[int]) -> dict[Group, Values]:
+    result: dict[Group, Values] = {}
+    for group, values in groups.items():
+        sums = result.setdefault(tuple(group[place] for place in places), {})
+        for name, value in values.items():
+            sums[name] = int(sums.get(name, 0)) + int(value)
+    return result
+
+
 def _usage_bucket(kind: UsageKind, bucket: Bucket, dimensions: Group, width: int) -> UsageBucket:
     return UsageBucket(bucket.start // width * width, bucket.end, folded(kind, bucket, dimensions))
 
@@ -160,5 +205,5 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _rows_key(query: UsageQuery, union: Group) -> str:
-    return f"rows {query.kind} {','.join(union)}"
+def _size_key(query: UsageQuery) -> str:
+    return f"size {query.kind} {query.window.width} {','.join(query.dimensions)}"

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind, kinds_with
-from lm_openai.api.records import Bucket, RateLimit, Record
-from lm_openai.collect.known_names import LIMITS_TO_LIVE, SEEN_DAYS, listed_limits
+from lm_openai.api.records import RateLimit, Record
+from lm_openai.collect.known_names import LIMITS_TO_LIVE, listed_limits
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
-from lm_openai.collect.usage_queries import group_of
+from lm_openai.collect.usage_queries import (
+    SEEN_DAYS,
+    Group,
+    UsageBucket,
+    UsageQuery,
+    days_until,
+    group_of,
+)
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics.limit_pools import Pools, pools
 from lm_openai.metrics.usage import MODEL_KINDS, not_offered
+from lm_openai.model.report import Values
 from lm_openai.timespans import DAY, MINUTE
 
 EDGE_SOUGHT = 90 * MINUTE
@@ -62,6 +70,13 @@ class Use(NamedTuple):
     covered: tuple[int, int] | None = None
     failure: ApiFailure | None = None
     remembered: bool = False
+
+
+class Minute(NamedTuple):
+    """Newest minute with use, in Unix seconds; `end` is earlier than its boundary at the poll."""
+
+    start: int
+    end: int
 
 
 NOTHING = Day(0, 0)
@@ -131,11 +146,16 @@ def use(source: Source, name: str, until: int, lookback: int, groups: int | None
     """
     kind = USAGE_KINDS[name]
     seen, day = _week(source, kind, until, groups)
-    edge = _edge(source, kind, until)
-    if edge is None:
+    recent = source.queries.recent(name) if until == source.now else None
+    newest = _newest(recent or ()) or _sought(source, kind, until)
+    if newest is None:
         return Use({}, seen, day)
-    start, end = _span(edge, until, lookback)
-    return Use(_minutes(source, kind, start, end, len(seen)), seen, day, (start, edge.end))
+    start, end = _span(newest, until, lookback)
+    if recent and recent[0].start <= start:
+        minutes = _by_pool(bucket for bucket in recent if start <= bucket.start < end)
+    else:
+        minutes = _minutes(source, kind, start, end, len(seen))
+    return Use(minutes, seen, day, (start, newest.end))
 
 
 def covered(poll: Poll, found: Mapping[str, Use]) -> tuple[int, int]:
@@ -186,27 +206,46 @@ def _week(
 
     Both usually come from one request.
     """
-    today = source.now // DAY * DAY
-    by = (*BY_POOL, "batch") if kind.knows_batch else BY_POOL
+    window = days_until(source.now)._replace(end=until)
+    today = window.start + SEEN_DAYS * DAY
     seen: set[Key] = set()
     day: dict[Key, Day] = {}
-    start = today - SEEN_DAYS * DAY
-    for bucket in source.client.usage(kind.name, start, until, "1d", group_by=by, groups=groups):
-        for row in bucket.results:
-            key = _key(row)
+    for bucket in source.queries.buckets(UsageQuery(kind.name, window, kind.shared), groups):
+        for group, values in bucket.groups.items():
+            key = _pool(group)
             seen.add(key)
             if bucket.start >= today:
-                day[key] = _add_day(day.get(key, NOTHING), row)
+                day[key] = _add_day(day.get(key, NOTHING), values, _is_batch(group))
     return seen, day
 
 
-def _add_day(day: Day, row: Record) -> Day:
-    if row.get("batch") is True:
-        return day._replace(batch_tokens=day.batch_tokens + row["input_tokens"])
-    return day._replace(requests=day.requests + row["num_model_requests"])
+def _add_day(day: Day, values: Values, is_batch: bool) -> Day:
+    if is_batch:
+        return day._replace(batch_tokens=day.batch_tokens + int(values["input_tokens"]))
+    return day._replace(requests=day.requests + int(values["num_model_requests"]))
 
 
-def _edge(source: Source, kind: UsageKind, until: int) -> Bucket | None:
+def _newest(buckets: Iterable[UsageBucket]) -> Minute | None:
+    """Return the newest minute with use other than batches, or None."""
+    newest = None
+    for bucket in buckets:
+        if not all(map(_is_batch, bucket.groups)):
+            newest = Minute(bucket.start, bucket.end)
+    return newest
+
+
+def _by_pool(buckets: Iterable[UsageBucket]) -> dict[Key, dict[int, Counts]]:
+    """Return the counts of each minute by pool, without batches."""
+    result: dict[Key, dict[int, Counts]] = {}
+    for bucket in buckets:
+        for group, values in bucket.groups.items():
+            if not _is_batch(group):
+                minutes = result.setdefault(_pool(group), {})
+                minutes[bucket.start] = add(minutes.get(bucket.start, (0, 0, 0)), _counts(values))
+    return result
+
+
+def _sought(source: Source, kind: UsageKind, until: int) -> Minute | None:
     """Return the newest minute with use of this kind in the whole organization.
 
     The data ends there, however late it is. Returns None without use in the last 90 minutes.
@@ -214,11 +253,11 @@ def _edge(source: Source, kind: UsageKind, until: int) -> Bucket | None:
     start = until - until % MINUTE - EDGE_SOUGHT
     newest = None
     for bucket in source.client.usage(kind.name, start, until, "1m", filters=_live(kind)):
-        newest = bucket if bucket.results else newest
+        newest = Minute(bucket.start, bucket.end) if bucket.results else newest
     return newest
 
 
-def _span(edge: Bucket, until: int, lookback: int) -> tuple[int, int]:
+def _span(edge: Minute, until: int, lookback: int) -> tuple[int, int]:
     """Return the start and end of the minutes to read: the last one is the edge, cut at `until`."""
     end = edge.start - edge.start % MINUTE + MINUTE
     return end - max(MINUTE, lookback - lookback % MINUTE), min(until, end)
@@ -254,7 +293,18 @@ def _live(kind: UsageKind) -> dict[str, tuple[str, ...]]:
     return {"batch": ("false",)} if kind.knows_batch else {}
 
 
-def _counts(row: Record) -> Counts:
+def _pool(group: Group) -> Key:
+    """Return the pool of a group in the kind's shared grouping."""
+    project, model, *_ = group
+    return project, model
+
+
+def _is_batch(group: Group) -> bool:
+    """Return True for a group of batches, whose queue does not count against minute limits."""
+    return group[len(BY_POOL) :] == ("true",)
+
+
+def _counts(row: Mapping[str, Any]) -> Counts:
     requests, tokens, images = (
         sum(row.get(field) or 0 for field in TOTALS[total])
         for total in ("requests", "tokens", "images")

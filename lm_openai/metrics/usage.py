@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
-from lm_openai.collect.known_names import days_until, dormant_groups, names, seen_groups
+from lm_openai.collect.known_names import dormant_groups, names, seen_groups
 from lm_openai.collect.poll import GROUP_BY, WHOLE, Poll
-from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery
+from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery, days_until
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import narrowing
 from lm_openai.model.report import NONE, Instance, Sample, Values
@@ -20,7 +20,6 @@ Functions = tuple[
     Sampling,
     Sampling,
     Callable[[Poll, Sequence[str]], Iterator[Instance]],
-    Callable[[Poll], Iterator[UsageQuery]],
 ]
 
 ORGANIZATION = "organization"
@@ -34,11 +33,11 @@ GROUPS_A_PROJECT = 8
 def functions(name: str) -> Functions:
     """Return the functions of a DataSource that shows one usage kind.
 
-    They are `discover`, `collect`, `series`, `dormant` and `expects`.
+    They are `discover`, `collect`, `series` and `dormant`.
     """
     kind = USAGE_KINDS[name]
     sampling = partial(collect, kind), partial(series, kind)
-    return partial(discover, kind), *sampling, partial(dormant, kind), partial(expects, kind)
+    return partial(discover, kind), *sampling, partial(dormant, kind)
 
 
 def discover(kind: UsageKind, poll: Poll) -> Iterator[Instance]:
@@ -123,15 +122,6 @@ def listed(poll: Poll, dimensions: Group) -> Iterator[Instance]:
     if len(dimensions) == 1:
         for key in names(poll.source, poll.directory, dimensions[0]) or ():
             yield instance(poll, dimensions, (key,))
-
-
-def expects(kind: UsageKind, poll: Poll) -> Iterator[UsageQuery]:
-    """Yield the queries that the other functions will make, so that a run can merge them."""
-    dimensions = grouping(poll, kind.name, kind.dimensions)
-    yield _query(kind, poll, dimensions, week(poll))
-    separate = kind.dimensions if is_level(poll) else ()
-    for requested in poll.reads(window(poll)):
-        yield _query(kind, poll, dimensions or separate, requested)
 
 
 def grouping(poll: Poll, what: str, allowed: Group) -> Group:

@@ -8,10 +8,9 @@ from functools import partial
 from typing import NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, kinds_with
-from lm_openai.collect.known_names import days_until
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
-from lm_openai.collect.usage_queries import Group, UsageQuery
+from lm_openai.collect.usage_queries import Group, UsageQuery, days_until
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import narrowing
 from lm_openai.metrics.usage import MODEL_KINDS, expected_groups, not_offered
@@ -137,7 +136,8 @@ def _add(
 ) -> Iterable[Window]:
     """Add each row's tokens times the part of its bucket inside the window, in parts of a day.
 
-    Return the buckets that the window cuts as windows of narrower ones; they are not added.
+    Return the buckets that the window cuts as windows of narrower ones, neighbors as one window;
+    they are not added.
     """
     width, narrower = WIDTHS[block.width], NARROWER.get(block.width)
     cut = set()
@@ -147,7 +147,18 @@ def _add(
             cut.add(Window(start, start + width, narrower))
         else:
             sums[tuple(group)] = sums.get(tuple(group), 0) + tokens * part * (DAY // width)
-    return sorted(cut)
+    return _joined(sorted(cut))
+
+
+def _joined(windows: Iterable[Window]) -> list[Window]:
+    """Return windows in order of time with neighbors of the same width as one."""
+    joined: list[Window] = []
+    for window in windows:
+        if joined and (joined[-1].end, joined[-1].width) == (window.start, window.width):
+            joined[-1] = joined[-1]._replace(end=window.end)
+        else:
+            joined.append(window)
+    return joined
 
 
 def change(tokens: int, mean: Decimal) -> Values:

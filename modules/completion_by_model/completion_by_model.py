@@ -15,4 +15,4 @@ if __name__ == "__main__":
 from lm_openai.metrics import usage
 
 KIND = "completions"
-discover, collect, series, dormant, expects = usage.functions(KIND)
+discover, collect, series, dormant = usage.functions(KIND)

@@ -21,7 +21,7 @@ from lm_openai.model.report import Instance, Sample, Values
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
-    from lm_openai.collect.usage_queries import Group, UsageQuery
+    from lm_openai.collect.usage_queries import Group
 
 CALLERS = ("project_id", "user_id", "api_key_id")
 APPROVED = "openai.models.approved"
@@ -50,12 +50,6 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     for instance in instances:
         if tuple(instance.dimensions.values()) not in mix:
             yield Sample(instance, _values(poll, {}), idle=True)
-
-
-def expects(poll: Poll) -> Iterator[UsageQuery]:
-    """Yield the query for the last 7 days of every usage kind."""
-    by_model = usage_by_consumer.narrowed_by_model(poll, _dimensions(poll))
-    yield from usage_by_consumer.queries(usage.week(poll), by_model)
 
 
 def _mix(poll: Poll) -> dict[Group, dict[str, int]]:

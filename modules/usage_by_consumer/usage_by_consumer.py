@@ -22,7 +22,7 @@ from lm_openai.model.report import Instance, Missing, Sample, Values
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
-    from lm_openai.collect.usage_queries import Group, UsageQuery
+    from lm_openai.collect.usage_queries import Group
 
 SHARE = "tokens_budget_percent"
 OTHER = Instance("other", "other", {})
@@ -67,11 +67,6 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
         yield _sample(found, instance, {group}, budget)._replace(missing=missing)
     if found.rest is not None:
         yield _sample(found, OTHER, found.rest, {})
-
-
-def expects(poll: Poll) -> Iterator[UsageQuery]:
-    """Yield the query for the window of every usage kind."""
-    yield from usage_by_consumer.queries(poll.window, _dimensions(poll))
 
 
 class Consumption(NamedTuple):

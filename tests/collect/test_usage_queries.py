@@ -12,26 +12,29 @@ from typing import Any
 import pytest
 
 from lm_openai.api.client import Client
-from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.api.endpoints import USAGE_KINDS, UsageKind
 from lm_openai.api.records import Bucket
 from lm_openai.app import run_many
 from lm_openai.app.options import Options
 from lm_openai.app.session import Surroundings
+from lm_openai.collect import datasource, usage_queries
 from lm_openai.collect.usage_queries import UsageQueries, UsageQuery
 from lm_openai.errors import ApiFailure
+from lm_openai.metrics.usage import MODEL_KINDS
 from lm_openai.metrics.usage_by_consumer import COMPARED_DAYS
 from lm_openai.model.units import Number
 from lm_openai.simulator import Simulator
 from lm_openai.storage.cache import Cache
-from lm_openai.timespans import Window
+from lm_openai.timespans import WIDTHS, Window
 from tests.support import demo_polls
 from tests.support.demo_polls import WEDNESDAY
-from tests.support.kinds import folders_with_usage_queries
+from tests.support.kinds import kinds_by_folder
 from tests.support.surroundings import environment
 
-USAGE = folders_with_usage_queries()
-HOUR = Window(WEDNESDAY - 3600, WEDNESDAY, "1m")
-BY_MODEL, BY_PROJECT = ("model",), ("project_id",)
+USAGE = (*kinds_by_folder(), "model_mix_by_project", "usage_by_consumer")
+BEGIN = (WEDNESDAY - 3600) // 60 * 60
+HOUR = Window(BEGIN, WEDNESDAY, "1m")
+BY_MODEL, BY_POOL = ("model",), ("project_id", "model")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,8 @@ def test_a_run_sends_no_query_twice(demo: Simulator, tmp_path: Path) -> None:
 
 def test_all_usage_of_50_projects_and_20_models_needs_few_requests(tmp_path: Path) -> None:
     """Window and week of each kind; for tokens also the hours of the week before, and the minutes
-    of at most two cut hours on each of its 7 days; one page more at most."""
+    of the cut hours on each of its 7 days; one page more at most, and one kind whose shared hour is
+    too large."""
     with Simulator(at=WEDNESDAY, projects=50, models=20) as large:
         run(USAGE, large, tmp_path, "openai.timeout=600")
         cold = Counter(request.path.rpartition("/")[2] for request in large.requests)
@@ -106,12 +110,12 @@ def test_all_usage_of_50_projects_and_20_models_needs_few_requests(tmp_path: Pat
         run(USAGE, large, tmp_path, "openai.timeout=600", now=WEDNESDAY + 300)
 
     most = {
-        kind: 2 + ("tokens" in row.totals) * (1 + 2 * COMPARED_DAYS)
+        kind: 2 + ("tokens" in row.totals) * (1 + COMPARED_DAYS)
         for kind, row in USAGE_KINDS.items()
     }
     assert cold.pop("projects") == 1
     assert cold.keys() == most.keys()
-    assert cold.total() <= sum(most.values()) + 1
+    assert cold.total() <= sum(most.values()) + 2
     assert len(large.requests) <= len(USAGE_KINDS) + 2
 
 
@@ -127,7 +131,8 @@ def test_a_failed_kind_is_requested_once_for_all_datasources(
         "totals that include images are left out"
         in documents["usage_by_consumer"]["partial_failures"][0]
     )
-    assert len([request for request in demo.requests if "images" in request.path]) == 2
+    images = [query for query in queries(demo) if query[0].endswith("images")]
+    assert len(images) == len(set(images))
 
 
 def test_different_windows_are_requested_separately(demo: Simulator, tmp_path: Path) -> None:
@@ -140,21 +145,23 @@ def test_different_windows_are_requested_separately(demo: Simulator, tmp_path: P
     assert documents["embeddings_by_model"]["instances"] == alone["instances"]
 
 
-# One request for several queries
+# One shared response for several queries
 
 
 class Stub(Client):
-    """Client that returns a table of rows and records the dimensions of each request."""
+    """Client that returns a table of rows and records each request."""
 
-    def __init__(self, rows: list[dict[str, Any]], most: int = 10**9) -> None:
-        self.rows, self.most = rows, most
-        self.requested: list[tuple[str, ...]] = []
+    def __init__(self, rows: list[dict[str, Any]], failure: str = "") -> None:
+        self.rows, self.failure = rows, failure
+        self.requested: list[UsageQuery] = []
 
     def usage(self, kind: str, start: int, end: int, *rest: Any, **more: Any) -> Iterator[Bucket]:
-        self.requested.append(tuple(more["group_by"]))
-        if len(self.rows) > self.most and len(more["group_by"]) > 1:
-            raise ApiFailure("too_large", f"usage/{kind}")
-        yield Bucket(start, end, [dict(row) for row in self.rows])
+        (width,), grouping = rest, tuple(more["group_by"])
+        self.requested.append(UsageQuery(kind, Window(start, end, width), grouping))
+        if self.failure and grouping == BY_POOL:
+            raise ApiFailure(self.failure, f"usage/{kind}")
+        for begin in range(start, end, WIDTHS[width]):
+            yield Bucket(begin, min(begin + WIDTHS[width], end), [dict(row) for row in self.rows])
 
 
 ROWS = [
@@ -164,61 +171,106 @@ ROWS = [
 ]
 
 
-def tokens(queries: UsageQueries, *dimensions: str) -> dict[tuple[str, ...], Number]:
-    (bucket,) = queries.buckets(UsageQuery("embeddings", HOUR, dimensions))
-    return {group: values["input_tokens"] for group, values in bucket.groups.items()}
-
-
 def cache(folder: Path) -> Cache:
     return Cache(str(folder), "someone", lambda: float(WEDNESDAY))
 
 
-def expected(*groupings: tuple[str, ...]) -> list[UsageQuery]:
-    return [UsageQuery("embeddings", HOUR, dimensions) for dimensions in groupings]
+def reading(client: Client, folder: Path) -> UsageQueries:
+    """Return the usage as a process sees it that polls at WEDNESDAY."""
+    return UsageQueries(client, cache(folder), WEDNESDAY)
 
 
-def test_the_query_with_all_dimensions_serves_the_others(tmp_path: Path) -> None:
+def tokens(
+    queries: UsageQueries, *dimensions: str, window: Window = HOUR
+) -> list[dict[tuple[str, ...], Number]]:
+    """Return the input tokens by group of each bucket."""
+    found = queries.buckets(UsageQuery("embeddings", window, dimensions))
+    return [{group: each["input_tokens"] for group, each in one.groups.items()} for one in found]
+
+
+def test_one_request_serves_every_grouping_of_the_hour(tmp_path: Path) -> None:
     client = Stub(ROWS)
-    both = ("model", "project_id")
-    merged = UsageQueries(client, cache(tmp_path), expected(BY_MODEL, both))
+    queries = reading(client, tmp_path)
 
-    assert tokens(merged, "model") == {("m",): 5, ("n",): 2}
-    assert tokens(merged, *both) == {("m", "a"): 1, ("n", "a"): 2, ("m", "b"): 4}
-    assert client.requested == [both]
+    assert tokens(queries, "model") == [{("m",): 5, ("n",): 2}] * 61
+    assert tokens(queries, "project_id") == [{("a",): 3, ("b",): 4}] * 61
+    assert tokens(queries, "model", "project_id")[0][("n", "a")] == 2
+    assert tokens(queries) == [{(): 7}] * 61
+    assert client.requested == [UsageQuery("embeddings", HOUR, BY_POOL)]
 
 
-def test_two_groupings_are_merged_only_if_their_rows_are_known_to_be_few(tmp_path: Path) -> None:
+def test_whole_buckets_of_a_part_of_the_hour_are_taken_from_it(tmp_path: Path) -> None:
     client = Stub(ROWS)
-    kept = cache(tmp_path)
-    merged = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
-    assert tokens(merged, "model") == {("m",): 5, ("n",): 2}
-    assert tokens(merged, "project_id") == {("a",): 3, ("b",): 4}
-    assert client.requested == [BY_MODEL, BY_PROJECT]
+    queries = reading(client, tmp_path)
+    latest = HOUR._replace(start=BEGIN + 3300)
+    earlier = HOUR._replace(start=BEGIN + 300, end=BEGIN + 600)
 
-    kept.put("rows embeddings model,project_id", 3, 60)
-    merged = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
-    assert tokens(merged, "model") == {("m",): 5, ("n",): 2}
-    assert tokens(merged, "project_id") == {("a",): 3, ("b",): 4}
-    assert client.requested[2:] == [("model", "project_id")]
-
-    kept.put("rows embeddings model,project_id", 100_000, 60)
-    merged = UsageQueries(client, kept, expected(BY_MODEL, BY_PROJECT))
-    assert tokens(merged, "project_id") == {("a",): 3, ("b",): 4}
-    assert client.requested[3:] == [BY_PROJECT]
+    assert len(tokens(queries, "model", window=latest)) == 6
+    assert [one.start for one in queries.buckets(UsageQuery("embeddings", earlier, ()))] == [
+        BEGIN + 300 + 60 * minute for minute in range(5)
+    ]
+    assert [query.window for query in client.requested] == [HOUR]
 
 
-def test_a_merged_response_that_is_too_large_is_requested_separately(tmp_path: Path) -> None:
-    client = Stub(ROWS, most=2)
-    both = ("model", "project_id")
-    merged = UsageQueries(client, cache(tmp_path), expected(BY_MODEL, both))
+OTHERS = {
+    "ends within a minute": HOUR._replace(end=WEDNESDAY - 30),
+    "begins within a minute": HOUR._replace(start=WEDNESDAY - 90),
+    "longer": HOUR._replace(start=BEGIN - 3600),
+    "other buckets": HOUR._replace(start=BEGIN // 3600 * 3600, width="1h"),
+}
 
-    assert tokens(merged, "model") == {("m",): 5, ("n",): 2}
-    assert client.requested == [both, BY_MODEL]
 
-
-def test_a_query_of_only_one_datasource_is_not_merged_or_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("window", OTHERS.values(), ids=OTHERS)
+def test_another_span_is_requested_as_it_is(tmp_path: Path, window: Window) -> None:
     client = Stub(ROWS)
-    merged = UsageQueries(client, cache(tmp_path), expected(BY_MODEL))
+    tokens(reading(client, tmp_path), "model", window=window)
+    assert client.requested == [UsageQuery("embeddings", window, BY_MODEL)]
 
-    assert tokens(merged, "model") == tokens(merged, "model")
-    assert client.requested == [BY_MODEL, BY_MODEL]
+
+def test_another_grouping_and_single_projects_are_requested_as_they_are(tmp_path: Path) -> None:
+    client = Stub([{**row, "user_id": "u"} for row in ROWS])
+    queries = reading(client, tmp_path)
+    tokens(queries, "user_id")
+    [*queries.buckets(UsageQuery("embeddings", HOUR, BY_MODEL, ("a",)))]
+    assert [query.dimensions for query in client.requested] == [("user_id",), BY_MODEL]
+
+
+def test_a_large_shared_response_is_requested_once_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_queries, "SHARED_ROWS", 3 * 61 - 1)
+    client = Stub(ROWS)
+    for _ in range(2):
+        assert tokens(reading(client, tmp_path), "model")[0] == {("m",): 5, ("n",): 2}
+    assert [query.dimensions for query in client.requested] == [BY_POOL, BY_MODEL, BY_MODEL]
+
+
+@pytest.mark.parametrize("kind", usage_queries.OF_THE_QUERY)
+def test_a_failure_of_the_shared_request_alone_leads_to_own_requests(
+    tmp_path: Path, kind: str
+) -> None:
+    client = Stub(ROWS, failure=kind)
+    assert tokens(reading(client, tmp_path), "model")[0] == {("m",): 5, ("n",): 2}
+    assert [query.dimensions for query in client.requested] == [BY_POOL, BY_MODEL]
+
+
+def test_any_other_failure_is_that_of_every_query(tmp_path: Path) -> None:
+    client = Stub(ROWS, failure="down")
+    queries = reading(client, tmp_path)
+    for grouping in (BY_MODEL, ("project_id",)):
+        with pytest.raises(ApiFailure):
+            tokens(queries, *grouping)
+    assert len(client.requested) == 1
+
+
+@pytest.mark.parametrize("kind", USAGE_KINDS.values(), ids=USAGE_KINDS)
+def test_the_shared_grouping_of_a_kind_is_one_of_its_dimensions(kind: UsageKind) -> None:
+    assert set(kind.shared) <= set(kind.dimensions)
+    if kind.name in MODEL_KINDS:
+        assert kind.shared == (*BY_POOL, "batch")[: 2 + kind.knows_batch]
+
+
+@pytest.mark.parametrize("folder", kinds_by_folder())
+def test_the_default_grouping_of_a_datasource_is_shared(folder: str) -> None:
+    kind = USAGE_KINDS[kinds_by_folder()[folder]]
+    assert set(datasource.definition(folder).dimensions) <= set(kind.shared)

@@ -13,6 +13,7 @@ from pytest_httpserver import HTTPServer
 
 from lm_openai.api.endpoints import TOTALS, kinds_with
 from lm_openai.metrics.usage import MODEL_KINDS
+from lm_openai.metrics.usage_by_consumer import COMPARED_DAYS
 from lm_openai.model import report
 from lm_openai.simulator import Simulator
 from lm_openai.simulator.organization import Settings
@@ -325,8 +326,7 @@ def test_the_days_before_are_requested_only_once_while_cached(demo: Simulator, p
     first = len(demo.requests)
     poll()
 
-    cut_hours, days = 2, 7
-    each_kind = 1 + cut_hours * days
+    each_kind = 1 + COMPARED_DAYS  # the hours of the week, the minutes of each day's cut hours
     assert first == 1 + len(MODEL_KINDS) + len(kinds_with("tokens")) * each_kind
     assert len(demo.requests) - first == len(MODEL_KINDS)
 

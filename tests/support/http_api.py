@@ -69,7 +69,7 @@ def demo_client(demo: Simulator, key: str = ADMIN_KEY, **settings: Any) -> Clien
 def source_of(client: Client, cache: Cache | None = None, now: int = 0) -> Source:
     """Return a Source without expected usage queries."""
     cache = cache or Cache(None, "", lambda: now)
-    return Source(client, cache, UsageQueries(client, cache), now)
+    return Source(client, cache, UsageQueries(client, cache, now), now)
 
 
 def bucket(start: int, *rows: dict[str, Any], width: int = 60) -> dict[str, Any]:

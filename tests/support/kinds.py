@@ -17,15 +17,6 @@ def kinds_by_folder() -> dict[str, str]:
     return {folder: module.KIND for folder, module in modules.items() if hasattr(module, "KIND")}
 
 
-def folders_with_usage_queries() -> tuple[str, ...]:
-    """Return the DataSources whose usage queries can be merged with those of others."""
-    return tuple(
-        folder
-        for folder in resources.folders()
-        if hasattr(import_module(f"lm_openai.modules.{folder}.{folder}"), "expects")
-    )
-
-
 def counted_total(kind: str) -> str:
     """Return the total other than requests to which a kind contributes: `tokens`, `images`, …"""
     (total,) = (name for name in USAGE_KINDS[kind].totals if name != "requests")
