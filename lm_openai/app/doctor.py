@@ -96,9 +96,6 @@ def _files(session: Session) -> Iterator[Finding]:
     if trusted:
         shown = ", ".join(trusted)
         yield Finding("files", GOOD, f"no other user can change {shown} or the folders above")
-    taken = paths.taken(environ)
-    if taken and not session.properties.is_set("openai.cache.dir"):
-        yield Finding("files", NOTE, f"another user created {taken}, so it is not used")
 
 
 def _named(session: Session) -> Iterator[str]:
@@ -153,14 +150,14 @@ def _rules(session: Session, known: Definition) -> Rules:
 def _cache(session: Session) -> Finding:
     """Check that responses can be cached; the test entry expires after a minute."""
     session.cache.put("doctor", session.now, 60)
-    if session.cache.folder and not session.cache.trouble:
+    trouble = session.cache.trouble
+    if not trouble:
         return Finding("cache", GOOD, f"responses are shared through {session.cache.folder}")
-    reason = session.cache.trouble or "there is no cache folder"
     return Finding(
         "cache",
         NOTE,
-        f"responses are not cached, so every script sends its own requests: {reason}; "
-        "set openai.cache.dir to a private folder of this user",
+        f"responses are not cached, so every script sends its own requests: {trouble}; "
+        "or set openai.cache.dir to a private folder of this user",
     )
 
 

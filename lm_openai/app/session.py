@@ -167,7 +167,13 @@ class Session:
             only=self.options.instances,
         )
         rows = tuple(self._in_part(report.rows))
-        return report._replace(rows=rows, notes=(*self.site.faults, *report.notes))
+        return report._replace(rows=rows, notes=(*self._notes(), *report.notes))
+
+    def _notes(self) -> Iterator[str]:
+        """Yield what is wrong with the site's files and the cache, which no poll fails for."""
+        yield from self.site.faults
+        if self.cache.trouble:
+            yield f"no response is shared with other scripts: {self.cache.trouble}"
 
     def _in_part(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows of the part that --part names; all rows without it."""
@@ -208,8 +214,6 @@ class Session:
             f"{counters.requests} requests, {counters.retries} retries, "
             f"{counters.throttled} throttled, slowest response {counters.slowest:.3f} s\n"
         )
-        if self.cache.trouble:
-            self.around.stderr.write(f"no response is cached: {self.cache.trouble}\n")
 
 
 def read_site(environ: Mapping[str, str]) -> Site:
@@ -304,7 +308,7 @@ def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> 
 
     Its time is the poll's, so that `--at` never reads responses of another time.
     """
-    from lm_openai.config.paths import cache_folder
+    from lm_openai.config.paths import cache_folder, folder_missing
     from lm_openai.storage.cache import Cache, identity
 
     if properties.is_set("openai.cache.url"):
@@ -316,7 +320,10 @@ def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> 
         properties.organization, properties.text("openai.api.url"), properties.admin_key()
     )
     folder = cache_folder(properties.text("openai.cache.dir"), environ)
-    return Cache(folder, owner, lambda: float(now))
+    cache = Cache(folder, owner, lambda: float(now))
+    if not folder:
+        cache.trouble = folder_missing()
+    return cache
 
 
 def moment(text: str) -> int:
