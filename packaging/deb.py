@@ -102,6 +102,7 @@ def main(arguments: list[str]) -> int:
     setup.read(ROOT / "setup.cfg")
     default = ROOT / "dist" / f"{setup['metadata']['name']}_{version()}_all.deb"
     target = Path(arguments[0]) if arguments else default
+    os.umask(0o022)  # without a umask anyone could change the package
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"

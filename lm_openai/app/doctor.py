@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from lm_openai import files
+from lm_openai.app import clock
 from lm_openai.collect import datasource, selection
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.usage_queries import UsageQueries
@@ -191,18 +192,14 @@ def _connection(session: Session) -> tuple[str, str]:
 
 
 def _skew(session: Session) -> Finding:
-    date = session.client.counters.server_date
-    if date is None:
+    ahead = session.ahead_of_api()
+    if ahead is None:
         return Finding("clock", NOTE, "the response has no Date header to compare the clock with")
-    ahead = session.now - date
     if abs(ahead) <= MOST_SKEW:
         return Finding("clock", GOOD, f"within {MOST_SKEW} s of the API's clock")
-    word = "ahead of" if ahead > 0 else "behind"
-    return Finding(
-        "clock",
-        BAD,
-        f"{abs(ahead)} s {word} the API's: windows end at the wrong time; run NTP",
-    )
+    polls = f"polls fail beyond {clock.MOST_DIFFERENCE} s"
+    text = f"{clock.difference(ahead)}: {polls}; set it (timedatectl set-ntp true)"
+    return Finding("clock", BAD, text)
 
 
 def _costs(client: Client, now: int) -> bool | ApiFailure:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
@@ -95,6 +95,7 @@ class Session:
             around.limit(_timeout(options.timeout))
         sets = (*options.sets, *([f"openai.timeout={options.timeout}"] if options.timeout else []))
         self.options, self.around = options, around
+        self._began = around.clock()
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         around.limit(self.properties.seconds("openai.timeout"))
         self._fresh, self._at = fresh, moment(options.at) if options.at else None
@@ -131,6 +132,16 @@ class Session:
         """The threshold files in the site's folders, read once per run."""
         return read_site(self.around.environ)
 
+    def ahead_of_api(self) -> int | None:
+        """Return the seconds by which this machine's clock is ahead of the API's; None if unknown.
+
+        The time of the poll may be that of an earlier process.
+        """
+        from lm_openai.app import clock
+
+        began, elapsed = self.around.now, round(self.around.clock() - self._began)
+        return clock.ahead(self.client.counters.own_date, began, began + elapsed)
+
     def expect(self, datasources: Iterable[DataSource]) -> None:
         """Announce which DataSources will be polled, so that their usage queries can be merged."""
         from lm_openai.collect.poll import Poll
@@ -147,25 +158,28 @@ class Session:
         self.queries = UsageQueries(self.client, self.cache, expected)
 
     def report(self, datasource: DataSource) -> Report:
-        """Poll one DataSource; raises Failure if no request succeeded."""
+        """Poll one DataSource; raises Failure if no request succeeded or the clock is wrong."""
+        from lm_openai.app import clock
         from lm_openai.collect import pipeline
         from lm_openai.config import threshold_files
 
         rules = threshold_files.load(
             datasource.definition, self.options.thresholds, self.site, self.cache
         )
-        report = pipeline.report(
-            datasource,
-            self.properties,
-            self.now,
-            self.client,
-            self.cache,
-            rules,
-            queries=self.queries,
-            with_series=wants_series(self.options),
-            discover_only=self.options.discover,
-            only=self.options.instances,
-        )
+        compared = clock.checked(self.ahead_of_api, self.cache)
+        with nullcontext() if self.options.at else compared:
+            report = pipeline.report(
+                datasource,
+                self.properties,
+                self.now,
+                self.client,
+                self.cache,
+                rules,
+                queries=self.queries,
+                with_series=wants_series(self.options),
+                discover_only=self.options.discover,
+                only=self.options.instances,
+            )
         rows = tuple(self._in_part(report.rows))
         return report._replace(rows=rows, notes=(*self._notes(), *report.notes))
 
