@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
@@ -13,10 +14,13 @@ from tempfile import TemporaryDirectory
 
 from shims import ROOT, folders
 
+sys.path.insert(0, str(ROOT))
+from lm_openai.config.paths import SERVICES
+
 SHARE = "usr/share/lm-openai"
 PLUGINS = "usr/lib/nagios/plugins"
 DOC = "usr/share/doc/lm-openai"
-DOCUMENTS = {"LICENSE": "copyright", "README.md": "README.md", "CHANGELOG.md": "CHANGELOG.md"}
+DOCUMENTS = ("README.md", "CHANGELOG.md", "SECURITY.md")
 ENVIRONMENT_PYTHON, DEBIAN_PYTHON = "#!/usr/bin/env python3\n", "#!/usr/bin/python3\n"
 
 COMMAND = """\
@@ -38,12 +42,55 @@ Section: net
 Priority: optional
 Maintainer: {maintainer}
 Depends: {depends}
-Description: {description}
+Description: {synopsis}
+ {contents}.
+ .
+ Each DataSource is a plugin in /{plugins}, which reads OpenAI's
+ Admin API once, prints its datapoints and exits.
 """
 
+CHANGES = """\
+{name} ({version}) unstable; urgency=medium
+
+  * See CHANGELOG.md.
+
+ -- {maintainer}  Thu, 01 Jan 1970 00:00:00 +0000
+"""
+
+COPYRIGHT = """\
+Copyright {maintainer}
+
+License: Apache-2.0, see /usr/share/common-licenses/Apache-2.0
+"""
+
+SERVICE_USERS = "nagios icinga zabbix telegraf _telegraf prometheus logicmonitor"
+"""Users of monitoring agents, in Debian's packages and in those of the vendors."""
+
 # The polling user cannot write to the modules' folder, so installation compiles the modules.
-POSTINST = f"#!/bin/sh\nset -e\npy3compile -p lm-openai /{SHARE}\n"
-PRERM = "#!/bin/sh\nset -e\npy3clean -p lm-openai\n"
+# DPKG_ROOT is not empty if dpkg installs into another root, where no Python can be started.
+POSTINST = f"""\
+#!/bin/sh
+set -e
+[ "$1" = configure ] || exit 0
+[ -n "$DPKG_ROOT" ] || py3compile -p lm-openai /{SHARE}
+for user in {SERVICE_USERS}; do
+    folder="$DPKG_ROOT{SERVICES}/$user"
+    if id -u "$user" >/dev/null 2>&1 && [ ! -e "$folder" ]; then
+        install -d -o "$user" -g "$(id -g "$user")" -m 700 "$folder"
+    fi
+done
+"""
+PRERM = """\
+#!/bin/sh
+set -e
+[ -n "$DPKG_ROOT" ] || py3clean -p lm-openai
+"""
+POSTRM = f"""\
+#!/bin/sh
+set -e
+[ "$1" != purge ] || rm -rf "$DPKG_ROOT{SERVICES}"
+"""
+SCRIPTS = {"postinst": POSTINST, "prerm": PRERM, "postrm": POSTRM}
 
 
 def main(arguments: list[str]) -> int:
@@ -55,10 +102,12 @@ def main(arguments: list[str]) -> int:
     setup.read(ROOT / "setup.cfg")
     default = ROOT / "dist" / f"{setup['metadata']['name']}_{version()}_all.deb"
     target = Path(arguments[0]) if arguments else default
+    os.umask(0o022)  # without a umask anyone could change the package
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"
         lay_out(tree)
+        _papers(tree / DOC, setup)
         _control(tree / "DEBIAN", setup)
         _set_modes(tree)
         command = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)]
@@ -75,9 +124,10 @@ def lay_out(tree: Path) -> None:
     for folder in folders(ROOT):
         _plugin(tree, folder)
     _write(tree / "usr/bin/lm-openai", COMMAND, 0o755)
-    for source, name in DOCUMENTS.items():
-        _write(tree / DOC / name, (ROOT / source).read_text(), 0o644)
-    (tree / "etc/lm-openai/thresholds.d").mkdir(parents=True)
+    for name in DOCUMENTS:
+        _write(tree / DOC / name, (ROOT / name).read_text(), 0o644)
+    for folder in ("etc/lm-openai/thresholds.d", SERVICES.lstrip("/")):
+        (tree / folder).mkdir(parents=True)
 
 
 def version() -> str:
@@ -103,17 +153,32 @@ def _plugin(tree: Path, folder: str) -> None:
 
 
 def _control(folder: Path, setup: ConfigParser) -> None:
-    metadata = setup["metadata"]
+    synopsis, _, contents = setup["metadata"]["description"].partition(": ")
     text = CONTROL.format(
-        name=metadata["name"],
-        maintainer="{author} <{author_email}>".format_map(metadata),
-        version=version(),
+        **_identity(setup),
         depends=depends(setup),
-        description=metadata["description"],
+        synopsis=synopsis[0].lower() + synopsis[1:],
+        contents=contents[0].upper() + contents[1:],
+        plugins=PLUGINS,
     )
     _write(folder / "control", text, 0o644)
-    _write(folder / "postinst", POSTINST, 0o755)
-    _write(folder / "prerm", PRERM, 0o755)
+    for script, text in SCRIPTS.items():
+        _write(folder / script, text, 0o755)
+
+
+def _identity(setup: ConfigParser) -> dict[str, str]:
+    """Return the package's name, version and maintainer."""
+    metadata = setup["metadata"]
+    maintainer = "{author} <{author_email}>".format_map(metadata)
+    return {"name": metadata["name"], "version": version(), "maintainer": maintainer}
+
+
+def _papers(folder: Path, setup: ConfigParser) -> None:
+    """Write the license and the changelog in the forms that Debian wants."""
+    identity = _identity(setup)
+    _write(folder / "copyright", COPYRIGHT.format(**identity), 0o644)
+    changes = CHANGES.format(**identity).encode()
+    (folder / "changelog.gz").write_bytes(gzip.compress(changes, mtime=0))
 
 
 def _set_modes(tree: Path) -> None:

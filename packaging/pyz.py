@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
         print("usage: pyz.py [FILE]", file=sys.stderr)
         return 2
     target = Path(arguments[0]) if arguments else ROOT / "dist" / "lm-openai.pyz"
+    os.umask(0o022)  # without a umask anyone could change the package
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as scratch:
         build(Path(scratch), target)

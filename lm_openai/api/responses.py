@@ -172,6 +172,16 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return seconds if 0 < seconds < float("inf") else None
 
 
+def server_time(headers: Mapping[str, str]) -> int | None:
+    """Return the API's time in Unix seconds, None if it is unknown.
+
+    A response that a proxy kept for `Age` seconds has the Date of its origin.
+    """
+    date = unix_seconds(headers.get("date", ""))
+    age = headers.get("age", "")
+    return date + int(age) if date is not None and re.fullmatch("[0-9]{1,9}", age) else date
+
+
 def unix_seconds(http_date: str) -> int | None:
     """Convert an HTTP date to Unix seconds; None if it is not a date."""
     from email.utils import parsedate_to_datetime

@@ -19,7 +19,7 @@ from lm_openai.api.responses import (
     ONCE,
     Rejection,
     classify,
-    unix_seconds,
+    server_time,
 )
 from lm_openai.api.sharing import Responses, Unshared
 from lm_openai.api.transport import HttpResponse, Transport
@@ -38,13 +38,15 @@ Clock = Callable[[], float]
 class Counters:
     """Counts of a poll: requests, the retries among them, 429 responses, the slowest response.
 
-    `slowest` is in seconds; `server_date` is the newest Date header in Unix seconds, or None.
+    `slowest` is in seconds; `server_date` is the newest time of the API in any response, in
+    Unix seconds, or None; `own_date` leaves out responses that another client received earlier.
     """
 
     def __init__(self) -> None:
         self.requests = self.retries = self.throttled = 0
         self.slowest = 0.0
         self.server_date: int | None = None
+        self.own_date: int | None = None
         self._lock = Lock()
 
     def sent(self, is_retry: bool) -> None:
@@ -58,12 +60,15 @@ class Counters:
         with self._lock:
             self.throttled += response.status == 429
             self.slowest = max(self.slowest, seconds)
-            self._note_date(unix_seconds(response.headers.get("date", "")))
+            # A gateway dates its own error pages.
+            if response.status < 500:
+                self.own_date = _newest(self.own_date, server_time(response.headers))
+                self.server_date = _newest(self.server_date, self.own_date)
 
     def note_date(self, response: HttpResponse) -> None:
         """Note the Date header of a response that another client received."""
         with self._lock:
-            self._note_date(unix_seconds(response.headers.get("date", "")))
+            self.server_date = _newest(self.server_date, server_time(response.headers))
 
     def add(self, part: Counters) -> None:
         """Add counters that were kept apart."""
@@ -72,11 +77,12 @@ class Counters:
             self.retries += part.retries
             self.throttled += part.throttled
             self.slowest = max(self.slowest, part.slowest)
-            self._note_date(part.server_date)
+            self.server_date = _newest(self.server_date, part.server_date)
+            self.own_date = _newest(self.own_date, part.own_date)
 
-    def _note_date(self, seen: int | None) -> None:
-        if seen is not None:
-            self.server_date = max(seen, self.server_date or seen)
+
+def _newest(*dates: int | None) -> int | None:
+    return max((date for date in dates if date is not None), default=None)
 
 
 class Lane:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from lm_openai import files
+from lm_openai.app import clock
 from lm_openai.collect import datasource, selection
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.usage_queries import UsageQueries
@@ -96,9 +97,6 @@ def _files(session: Session) -> Iterator[Finding]:
     if trusted:
         shown = ", ".join(trusted)
         yield Finding("files", GOOD, f"no other user can change {shown} or the folders above")
-    taken = paths.taken(environ)
-    if taken and not session.properties.is_set("openai.cache.dir"):
-        yield Finding("files", NOTE, f"another user created {taken}, so it is not used")
 
 
 def _named(session: Session) -> Iterator[str]:
@@ -153,14 +151,14 @@ def _rules(session: Session, known: Definition) -> Rules:
 def _cache(session: Session) -> Finding:
     """Check that responses can be cached; the test entry expires after a minute."""
     session.cache.put("doctor", session.now, 60)
-    if session.cache.folder and not session.cache.trouble:
+    trouble = session.cache.trouble
+    if not trouble:
         return Finding("cache", GOOD, f"responses are shared through {session.cache.folder}")
-    reason = session.cache.trouble or "there is no cache folder"
     return Finding(
         "cache",
         NOTE,
-        f"responses are not cached, so every script sends its own requests: {reason}; "
-        "set openai.cache.dir to a private folder of this user",
+        f"responses are not cached, so every script sends its own requests: {trouble}; "
+        "or set openai.cache.dir to a private folder of this user",
     )
 
 
@@ -194,18 +192,14 @@ def _connection(session: Session) -> tuple[str, str]:
 
 
 def _skew(session: Session) -> Finding:
-    date = session.client.counters.server_date
-    if date is None:
+    ahead = session.ahead_of_api()
+    if ahead is None:
         return Finding("clock", NOTE, "the response has no Date header to compare the clock with")
-    ahead = session.now - date
     if abs(ahead) <= MOST_SKEW:
         return Finding("clock", GOOD, f"within {MOST_SKEW} s of the API's clock")
-    word = "ahead of" if ahead > 0 else "behind"
-    return Finding(
-        "clock",
-        BAD,
-        f"{abs(ahead)} s {word} the API's: windows end at the wrong time; run NTP",
-    )
+    polls = f"polls fail beyond {clock.MOST_DIFFERENCE} s"
+    text = f"{clock.difference(ahead)}: {polls}; set it (timedatectl set-ntp true)"
+    return Finding("clock", BAD, text)
 
 
 def _costs(client: Client, now: int) -> bool | ApiFailure:

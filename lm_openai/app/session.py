@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
@@ -94,6 +95,7 @@ class Session:
             around.limit(_timeout(options.timeout))
         sets = (*options.sets, *([f"openai.timeout={options.timeout}"] if options.timeout else []))
         self.options, self.around = options, around
+        self._began = around.clock()
         self.properties = properties.load(around.environ, options.properties, sets, around.stdin)
         around.limit(self.properties.seconds("openai.timeout"))
         self._fresh, self._at = fresh, moment(options.at) if options.at else None
@@ -136,28 +138,47 @@ class Session:
         """The threshold files in the site's folders, read once per run."""
         return read_site(self.around.environ)
 
+    def ahead_of_api(self) -> int | None:
+        """Return the seconds by which this machine's clock is ahead of the API's; None if unknown.
+
+        The time of the poll may be that of an earlier process.
+        """
+        from lm_openai.app import clock
+
+        began, elapsed = self.around.now, round(self.around.clock() - self._began)
+        return clock.ahead(self.client.counters.own_date, began, began + elapsed)
+
     def report(self, datasource: DataSource) -> Report:
-        """Poll one DataSource; raises Failure if no request succeeded."""
+        """Poll one DataSource; raises Failure if no request succeeded or the clock is wrong."""
+        from lm_openai.app import clock
         from lm_openai.collect import pipeline
         from lm_openai.config import threshold_files
 
         rules = threshold_files.load(
             datasource.definition, self.options.thresholds, self.site, self.cache
         )
-        report = pipeline.report(
-            datasource,
-            self.properties,
-            self.now,
-            self.client,
-            self.cache,
-            rules,
-            queries=self.queries,
-            with_series=wants_series(self.options),
-            discover_only=self.options.discover,
-            only=self.options.instances,
-        )
+        compared = clock.checked(self.ahead_of_api, self.cache)
+        with nullcontext() if self.options.at else compared:
+            report = pipeline.report(
+                datasource,
+                self.properties,
+                self.now,
+                self.client,
+                self.cache,
+                rules,
+                queries=self.queries,
+                with_series=wants_series(self.options),
+                discover_only=self.options.discover,
+                only=self.options.instances,
+            )
         rows = tuple(self._in_part(report.rows))
-        return report._replace(rows=rows, notes=(*self.site.faults, *report.notes))
+        return report._replace(rows=rows, notes=(*self._notes(), *report.notes))
+
+    def _notes(self) -> Iterator[str]:
+        """Yield what is wrong with the site's files and the cache, which no poll fails for."""
+        yield from self.site.faults
+        if self.cache.trouble:
+            yield f"no response is shared with other scripts: {self.cache.trouble}"
 
     def _in_part(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows of the part that --part names; all rows without it."""
@@ -196,8 +217,6 @@ class Session:
             f"{counters.requests} requests, {counters.retries} retries, "
             f"{counters.throttled} throttled, slowest response {counters.slowest:.3f} s\n"
         )
-        if self.cache.trouble:
-            self.around.stderr.write(f"no response is cached: {self.cache.trouble}\n")
 
 
 def read_site(environ: Mapping[str, str]) -> Site:
@@ -292,7 +311,7 @@ def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> 
 
     Its time is the poll's, so that `--at` never reads responses of another time.
     """
-    from lm_openai.config.paths import cache_folder
+    from lm_openai.config.paths import cache_folder, folder_missing
     from lm_openai.storage.cache import Cache, identity
 
     if properties.is_set("openai.cache.url"):
@@ -304,7 +323,10 @@ def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> 
         properties.organization, properties.text("openai.api.url"), properties.admin_key()
     )
     folder = cache_folder(properties.text("openai.cache.dir"), environ)
-    return Cache(folder, owner, lambda: float(now))
+    cache = Cache(folder, owner, lambda: float(now))
+    if not folder:
+        cache.trouble = folder_missing()
+    return cache
 
 
 def moment(text: str) -> int:

@@ -22,14 +22,14 @@ def refuse(subject: str, path: str, status: os.stat_result, *, secret: bool) -> 
     may be read by everybody. `subject` begins the sentence and names the file.
     """
     readers = _readers(status) if secret else ""
-    if readers and not on_secrets_mount(os.path.realpath(path), status):
-        raise WrongUsage(
-            f"{subject} can be accessed by {readers}; {_fix(path, status)}, "
-            f"or set {KEY_SHARED}=true"
-        )
     problem = files.distrust(path, status)
-    if problem and not on_secrets_mount(os.path.realpath(path), status):
-        raise WrongUsage(f"{subject} is refused: {problem}")
+    if not (readers or problem) or on_secrets_mount(os.path.realpath(path), status):
+        return
+    if readers:
+        other_cure = "" if problem else f", or set {KEY_SHARED}=true"
+        sentence = f"{subject} can be accessed by {readers}; {_fix(path, status)}{other_cure}"
+        raise WrongUsage(sentence)
+    raise WrongUsage(f"{subject} is refused: {problem}")
 
 
 def unreadable(subject: str, path: str, reason: OSError) -> WrongUsage:

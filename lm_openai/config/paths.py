@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+
+SERVICES = "/var/lib/lm-openai"
+"""Folder of root with a private folder for each service user, by name."""
 
 
 def threshold_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -17,55 +19,43 @@ def threshold_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def cache_folder(chosen: str, environ: Mapping[str, str]) -> str:
-    """Return the folder of the cache.
+    """Return the folder of the cache, or "" if there is none.
 
-    It is `chosen` (openai.cache.dir), else the user's cache folder, else a private folder in the
-    temporary folder.
+    It is `chosen` (openai.cache.dir), else that in XDG_CACHE_HOME, else the service user's, else
+    that in a writable HOME. A service user's own comes before HOME, which an agent may set for some
+    of its processes only. A temporary folder would let other users take the name.
     """
     if chosen:
         return chosen
     shared = environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(shared):
         return os.path.join(shared, "lm-openai")
+    if os.path.isdir(SERVICES) and os.path.lexists(service_folder()):
+        return service_folder()
     home = environ.get("HOME", "")
     if os.path.isabs(home) and _writable(home):
         return os.path.join(home, ".cache", "lm-openai")
-    return _temporary(environ.get("TMPDIR") or "/tmp")
+    return ""
 
 
-def taken(environ: Mapping[str, str]) -> str:
-    """Return the usual folder in the temporary folder if another user created it; else ""."""
-    usual = _usual(environ.get("TMPDIR") or "/tmp")
-    return "" if _may_be_ours(usual) else usual
+def service_folder() -> str:
+    """Return the path that this user's folder in SERVICES has, if it exists."""
+    from lm_openai.files import user_name
+
+    return os.path.join(SERVICES, user_name(os.geteuid()))
 
 
-def _temporary(parent: str) -> str:
-    """Return this user's folder in a folder that all users share.
+def folder_missing() -> str:
+    """Return the reason that there is no cache folder, with the command that creates one."""
+    from shlex import quote
 
-    If another user created the usual name, it is one with a random end. Later processes find it,
-    because nobody can create a folder that belongs to this user.
-    """
-    usual = _usual(parent)
-    if _may_be_ours(usual):
-        return usual
-    with suppress(OSError):
-        names = sorted(name for name in os.listdir(parent) if name.startswith(_usual("") + "-"))
-        for path in (os.path.join(parent, name) for name in names):
-            if os.path.isdir(path) and _may_be_ours(path):
-                return path
-    return f"{usual}-{os.urandom(6).hex()}"
+    from lm_openai.files import user_name
 
-
-def _usual(parent: str) -> str:
-    return os.path.join(parent, f"lm-openai-{os.geteuid()}")
-
-
-def _may_be_ours(path: str) -> bool:
-    """Return True if this user owns the path, or if it does not exist."""
-    try:
-        return os.lstat(path).st_uid == os.geteuid()
-    except OSError:
-        return True
+    user, folder = user_name(os.geteuid()), service_folder()
+    return (
+        f"user {user} has no writable HOME and there is no {folder}; run as root: "
+        f"install -d -o {quote(user)} -m 700 {quote(folder)}"
+    )
 
 
 def _writable(home: str) -> bool:

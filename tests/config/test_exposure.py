@@ -104,7 +104,8 @@ def test_a_file_that_everybody_can_access_is_refused_with_its_name_and_user(
     assert f"{folder / 'key'}" in sentence
     assert "can be accessed by every user of this host" in sentence
     assert f"this process runs as user {pwd.getpwuid(os.geteuid()).pw_name}; run: " in sentence
-    assert sentence.endswith("or set openai.admin.key.file.shared=true")
+    shared = sentence.endswith(", or set openai.admin.key.file.shared=true")
+    assert shared == (mode & 0o002 == 0), "the property does not let others change the file"
     assert KEY not in sentence
 
 

@@ -18,7 +18,7 @@ import pytest
 from lm_openai import files
 from lm_openai.api.tls import tls_context
 from lm_openai.app import output_file
-from lm_openai.config import json_files, paths
+from lm_openai.config import json_files
 from lm_openai.config.properties import load
 from lm_openai.config.site_files import read_site
 from lm_openai.errors import Failure, WrongUsage
@@ -261,23 +261,6 @@ def test_without_a_umask_the_folders_above_the_cache_are_not_for_all(top: Path) 
 
     modes = [stat.S_IMODE((top / name).stat().st_mode) for name in ("a", "a/b", "a/b/cache")]
     assert modes == [0o755, 0o755, 0o700]
-
-
-def test_the_folder_that_another_user_created_first_denies_nothing(top: Path) -> None:
-    if os.geteuid() != 0:
-        missing("only root can give a folder to another user")
-    environ = {"TMPDIR": str(top)}
-    usual = paths.cache_folder("", environ)
-    for taken in (usual, f"{usual}-0"):
-        Path(taken).mkdir(mode=0o777)
-        os.chown(taken, OTHER, -1)
-    chosen = paths.cache_folder("", environ)
-    with CursorFile(chosen, "a"):
-        pass
-
-    assert chosen not in (usual, f"{usual}-0")
-    assert paths.cache_folder("", environ) == chosen
-    assert paths.taken(environ) == usual
 
 
 def test_a_secret_for_all_to_change_is_refused_also_if_it_may_be_read(top: Path) -> None:

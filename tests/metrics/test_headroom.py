@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug.serving import WSGIRequestHandler
 
 from lm_openai.metrics.usage import MODEL_KINDS
 from tests.support import replay
@@ -209,12 +209,15 @@ def test_with_a_grace_the_minutes_end_that_long_before_now(shown: Shown) -> None
 def test_an_api_whose_clock_is_behind_ours_is_read_up_to_its_own_now(
     shown: Shown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    date = formatdate(unix("12:24:30"), usegmt=True)
-    monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda self: date)
+    def dated(handler: WSGIRequestHandler, code: int, message: str | None = None) -> None:
+        handler.send_response_only(code, message)
+        handler.send_header("Date", formatdate(unix("12:30:30"), usegmt=True))
 
-    row = shown(text("12:24", 300), now=unix("12:24:30"))["Alpha / gpt-4o"]
+    monkeypatch.setattr(WSGIRequestHandler, "send_response", dated)
 
-    assert (row["tpm_used"], row["peak_age_seconds"]) == (300, 9 * 60 + 56)
+    row = shown(text("12:28", 300), now=unix("12:28:30"))["Alpha / gpt-4o"]
+
+    assert (row["tpm_used"], row["peak_age_seconds"]) == (300, 5 * 60 + 56)
 
 
 def test_an_api_whose_clock_is_ahead_of_ours_shows_nothing_after_our_now(shown: Shown) -> None:

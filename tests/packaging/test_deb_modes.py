@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import copy_checkout
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -23,11 +24,12 @@ def test_files_and_folders_are_readable_by_all_and_writable_by_root(
     checkout = copy_checkout(tmp_path / "checkout")
     for path in (checkout, *checkout.rglob("*")):
         path.chmod(path.stat().st_mode & ~umask | (0o666 & ~umask))
-    package = tmp_path / "lm-openai.deb"
+    package = tmp_path / "dist" / "lm-openai.deb"
 
     command = [sys.executable, str(checkout / "packaging/deb.py"), str(package)]
     subprocess.run(command, check=True, capture_output=True, preexec_fn=lambda: os.umask(umask))
 
+    assert [path.stat().st_mode & 0o777 for path in (package.parent, package)] == [0o755, 0o644]
     listing = subprocess.run([unpack, "-c", package], capture_output=True, text=True, check=True)
     files = [line.split(maxsplit=5) for line in listing.stdout.splitlines()]
     assert {(row[0], row[1]) for row in files} == {
@@ -41,3 +43,24 @@ def test_files_and_folders_are_readable_by_all_and_writable_by_root(
     assert all(
         name.startswith(("./usr/bin/", "./usr/share/lm-openai/modules/")) for name in started
     )
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_a_pyz_is_writable_by_its_owner_alone(
+    umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "packaging")
+    import pyz
+
+    def install(source: Path, stage: Path) -> None:
+        (stage / "bin").mkdir(parents=True)
+
+    monkeypatch.setattr(pyz, "_install", install)
+    before = os.umask(umask)
+    try:
+        pyz.main([str(tmp_path / "dist" / "a.pyz")])
+    finally:
+        os.umask(before)
+
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("dist", "dist/a.pyz")]
+    assert modes == [0o755, 0o755]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import resource
 import stat
 import subprocess
@@ -379,17 +380,27 @@ class TestFoldersThatCannotBeUsed:
 
 class TestDefaultFolder:
     def test_the_property_wins_then_xdg_then_home(self, tmp_path):
-        environ = {"HOME": str(tmp_path), "XDG_CACHE_HOME": "/x", "TMPDIR": "/t"}
+        environ = {"HOME": str(tmp_path), "XDG_CACHE_HOME": "/x"}
         assert paths.cache_folder("/var/cache/own", environ) == "/var/cache/own"
         assert paths.cache_folder("", environ) == "/x/lm-openai"
         environ["XDG_CACHE_HOME"] = "not/absolute"
         assert paths.cache_folder("", environ) == f"{tmp_path}/.cache/lm-openai"
 
     @pytest.mark.parametrize("home", ["", "/nonexistent", "relative"])
-    def test_without_a_usable_home_it_is_a_folder_per_user_in_the_temporary_folder(self, home):
-        name = f"lm-openai-{os.geteuid()}"
-        assert paths.cache_folder("", {"HOME": home, "TMPDIR": "/t"}) == f"/t/{name}"
-        assert paths.cache_folder("", {"HOME": home}) == f"/tmp/{name}"
+    def test_without_a_usable_home_there_is_none_not_even_in_the_temporary_folder(
+        self, home, tmp_path
+    ):
+        assert paths.cache_folder("", {"HOME": home, "TMPDIR": str(tmp_path)}) == ""
+
+    def test_the_service_users_own_folder_does_not_depend_on_home(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(paths, "SERVICES", str(tmp_path))
+        environ = {"HOME": str(tmp_path), "XDG_CACHE_HOME": "/x"}
+        own = tmp_path / pwd.getpwuid(os.geteuid()).pw_name
+        own.mkdir()
+        assert paths.cache_folder("/var/cache/own", environ) == "/var/cache/own"
+        assert paths.cache_folder("", environ) == "/x/lm-openai"
+        assert paths.cache_folder("", {"HOME": str(tmp_path)}) == str(own)
+        assert paths.cache_folder("", {}) == str(own)
 
 
 def test_a_file_is_a_seal_and_json_and_is_as_old_as_its_expiry(cache, folder, clock):
