@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from lm_openai import __version__
 from lm_openai.api import bodies
@@ -135,7 +135,8 @@ class Transport:
     def _send(self, path: str, query: Pairs, timeout: float) -> Response:
         return self._session.get(
             self._url + path,
-            params=list(query),
+            # A cursor or an id of a response may contain half a surrogate.
+            params=urlencode([*query], errors="surrogatepass"),
             timeout=(min(timeout, LONGEST_CONNECT), timeout),
             proxies=self._proxies,
             allow_redirects=False,
