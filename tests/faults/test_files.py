@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lm_openai.collect import datasource
@@ -102,6 +102,7 @@ THRESHOLDS = st.fixed_dictionaries(
 
 
 @MANY
+@example(content=[[]])
 @given(content=st.binary(max_size=50) | JSON | THRESHOLDS | st.lists(THRESHOLDS, max_size=2))
 def test_any_thresholds_file_is_accepted_or_refused(content: Any, tmp_path: Path) -> None:
     folder = tmp_path / "thresholds.d"
