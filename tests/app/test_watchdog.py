@@ -195,3 +195,57 @@ def test_a_start_without_a_poll_imports_nothing_for_it(word: str, tmp_path: Path
     outcome = ran(NOWHERE, tmp_path, (word,), after)
 
     assert outcome.stdout.splitlines()[-1] == "[]"
+
+
+SCARCE = {
+    "a thread": (
+        "import threading\n"
+        'def refuse(*_): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse",
+        "another thread",
+    ),
+    "memory": (
+        "from lm_openai.collect import pipeline\n"
+        "def refuse(*_, **__): raise MemoryError\n"
+        "pipeline.report = refuse",
+        "more memory",
+    ),
+    "open files": (
+        "from lm_openai.collect import pipeline\n"
+        "def refuse(*_, **__): raise OSError(24, 'Too many open files')\n"
+        "pipeline.report = refuse",
+        "another open file",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SCARCE)
+def test_a_limit_of_the_system_is_a_sentence_with_its_cure(what: str, tmp_path: Path) -> None:
+    before, refused = SCARCE[what]
+    outcome = ran(NOWHERE, tmp_path, ("--timeout", "20"), before)
+
+    assert outcome.stdout == ""
+    assert outcome.stderr == (
+        f"the system refused {refused} to this process; raise its limit, see `ulimit -a`, or lower "
+        f"openai.concurrency\n"
+    )
+    assert outcome.returncode == 1
+
+
+def test_a_run_that_has_printed_ends_although_no_thread_can_start(tmp_path: Path) -> None:
+    before = (
+        "import threading; threading.Thread(target=threading.Event().wait).start()\n"
+        "from lm_openai.app import runner\n"
+        "show = runner.show\n"
+        'def refuse(*_): raise RuntimeError("can\'t start new thread")\n'
+        "def shown(*words):\n"
+        "    found = show(*words)\n"
+        "    threading.Thread.start = refuse\n"
+        "    return found\n"
+        "runner.show = shown"
+    )
+    with Simulator(at=WEDNESDAY, projects=2, models=3) as demo:
+        outcome = ran(demo.url, tmp_path, ("--at", str(WEDNESDAY), "--timeout", "50"), before)
+
+    assert (outcome.stderr, outcome.returncode) == ("", 0)
+    assert outcome.stdout
