@@ -57,8 +57,9 @@ def encoded(parameters: Mapping[str, Any]) -> Query:
 
 
 def path(template: str, ids: Mapping[str, Any]) -> str:
-    """Return the path of a template with its ids percent-encoded."""
-    return PREFIX + template.format_map({name: quote(str(ids[name]), safe="") for name in ids})
+    """Return the path of a template with its ids percent-encoded, even half a surrogate."""
+    sent = {name: quote(str(ids[name]), safe="", errors="surrogatepass") for name in ids}
+    return PREFIX + template.format_map(sent)
 
 
 def _text(value: Any) -> str:

@@ -132,14 +132,20 @@ def _error_body(body: bytes) -> ErrorBody:
         return ErrorBody("", "")
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
     if not isinstance(error, dict):
-        return ErrorBody("", _safe(str(error)))
-    code = error.get("code") or error.get("type") or ""
-    return ErrorBody(sentence(str(code), LONGEST_REASON), _safe(str(error.get("message") or code)))
+        return ErrorBody("", _safe(_words(error)))
+    code = _words(error.get("code")) or _words(error.get("type"))
+    return ErrorBody(sentence(code, LONGEST_REASON), _safe(_words(error.get("message")) or code))
+
+
+def _words(value: Any) -> str:
+    """Return a text or number of an error as text; empty for anything else."""
+    return str(value) if isinstance(value, (str, int, float)) else ""
 
 
 def _safe(text: str) -> str:
     """Return the API's text as a part of a sentence; the API quotes a wrong key, poorly masked."""
-    masked = re.sub(r"\bsk-[^\s,;]*\w", "sk-…", text)
+    # A text of megabytes, which `sentence` does not show, would take seconds to search.
+    masked = re.sub(r"\bsk-[^\s,;]*\w", "sk-…", sentence(text))
     return sentence(masked.strip().rstrip("."), LONGEST_REASON)
 
 

@@ -7,8 +7,10 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from lm_openai import __version__
 from lm_openai.api import bodies
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Pairs = Iterable[tuple[str, str]]
 
 LONGEST_CONNECT = 10.0
+SLACK = 0.1
+"""Seconds after its time in which a request may still report by itself what it waited for."""
 LONGEST_TARGET = 200
 CHUNK_BYTES = 16 * 1024
 LOOPBACK = ("localhost", "::1")
@@ -64,6 +68,9 @@ class HttpResponse(NamedTuple):
     body: bytes
 
 
+Outcome = HttpResponse | BaseException
+
+
 class Transport:
     """One session with one API; safe to use from threads; call `close` at the end.
 
@@ -97,11 +104,21 @@ class Transport:
         Redirects are refused. Raises ApiFailure of kind unreachable, proxy, tls, deadline,
         too_large, contract or redirect.
         """
-        from urllib3.exceptions import LocationValueError
-
         endpoint = endpoint_name(path)
         if timeout <= 0:
             raise ApiFailure("deadline", endpoint, "the request was not sent")
+        outcome = _outcome(partial(self._response, path, query, timeout), timeout + SLACK)
+        if outcome is None:
+            raise ApiFailure("deadline", endpoint, "no response in time")
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def _response(self, path: str, query: Pairs, timeout: float) -> HttpResponse:
+        """Return the response, or raise ApiFailure; a trickle or name resolution takes longer."""
+        from urllib3.exceptions import LocationValueError
+
+        endpoint = endpoint_name(path)
         until = self._clock() + timeout
         try:
             with self._send(path, query, timeout) as response:
@@ -112,13 +129,14 @@ class Transport:
         raise failure
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close the connections that no request uses."""
         self._session.close()
 
     def _send(self, path: str, query: Pairs, timeout: float) -> Response:
         return self._session.get(
             self._url + path,
-            params=list(query),
+            # A cursor or an id of a response may contain half a surrogate.
+            params=urlencode([*query], errors="surrogatepass"),
             timeout=(min(timeout, LONGEST_CONNECT), timeout),
             proxies=self._proxies,
             allow_redirects=False,
@@ -148,6 +166,26 @@ class Transport:
             if self._clock() > until:
                 raise ApiFailure("deadline", endpoint, "the response arrived too slowly")
         return body
+
+
+def _outcome(work: Callable[[], HttpResponse], seconds: float) -> Outcome | None:
+    """Return the result or exception of `work`, or None if it takes longer.
+
+    Sockets limit each read and not their sum, and nothing limits name resolution. So the work has
+    a thread of its own, which is left behind if it is late and does not keep the process alive.
+    """
+    found: list[Outcome] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            found.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else None
 
 
 def _session(connection: Connection, context: ssl.SSLContext) -> Session:

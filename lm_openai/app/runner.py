@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -206,10 +207,27 @@ def unexpected(error: Exception, options: Options, around: Surroundings) -> Fail
         import traceback
 
         around.stderr.write(lines("".join(traceback.format_exception(error))))
+    scarce = _scarce(error)
+    if scarce:
+        return Failure(
+            f"the system refused {scarce} to this process; raise its limit, see `ulimit -a`, or "
+            f"lower openai.concurrency"
+        )
     return Failure(
         f"a fault in lm-openai ({type(error).__name__}: {sentence(str(error))}); please report it "
         f"with the output of -v"
     )
+
+
+def _scarce(error: Exception) -> str:
+    """Return what the system has too little of, or ""."""
+    if isinstance(error, MemoryError):
+        return "more memory"
+    if isinstance(error, RuntimeError) and "new thread" in str(error):
+        return "another thread"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "another open file"
+    return ""
 
 
 def _refuse_unwritable(options: Options, around: Surroundings) -> None:

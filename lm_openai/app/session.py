@@ -256,9 +256,11 @@ def connect(
 ) -> Client:
     """Return a client with the host's admin key and settings.
 
-    It stops early enough to compute and print within openai.timeout. `notes` are those on the API
-    that processes share, `shared` the responses. Raises WrongUsage.
+    It stops early enough to compute and print within openai.timeout, which loading the libraries is
+    a part of. `notes` are those on the API that processes share, `shared` the responses. Raises
+    WrongUsage.
     """
+    until = clock() + properties.seconds("openai.timeout")
     from lm_openai.api.client import Client
     from lm_openai.api.transport import Connection, Transport
 
@@ -272,9 +274,10 @@ def connect(
         concurrency=concurrency,
         insecure=properties.flag("openai.api.url.insecure"),
     )
+    transport = Transport(connection)
     return Client(
-        Transport(connection),
-        deadline_seconds=properties.seconds("openai.timeout"),
+        transport,
+        deadline_seconds=until - clock(),
         kept=_kept(properties.seconds("openai.timeout")),
         concurrency=concurrency,
         clock=clock,

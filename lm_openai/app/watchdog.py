@@ -63,7 +63,10 @@ class Watchdog:
         self._printed.set()
         self._timer.cancel()
         if threading.active_count() > 1:
-            self._start(GRACE, partial(self._exit, status))
+            try:
+                self._start(GRACE, partial(self._exit, status))
+            except RuntimeError:  # no further thread, so nothing could end those that hang
+                self._exit(status)
 
     def _start(self, seconds: float, work: Callable[[], object]) -> None:
         from threading import Timer

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from lm_openai import files
-from lm_openai.config.json_files import File, Place, check, read
+from lm_openai.config.json_files import File, Place, check, quoted, read
 from lm_openai.errors import WrongUsage
 
 NO_EFFECT = "has no effect on any threshold"
@@ -87,6 +87,8 @@ def _fault(entry: File, unknown: Callable[[str], str]) -> str:
     if isinstance(name, str) and name:
         fault = unknown(name)
         return f"{entry.place.at('datasource')}: {fault}" if fault else ""
+    if isinstance(content, list):  # valid as a whole file, not as an entry of one
+        return str(entry.place.wrong(f"{quoted(content)} is not an object"))
     try:
         check(entry, "thresholds")
     except WrongUsage as reason:

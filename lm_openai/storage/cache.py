@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
+from lm_openai import __version__
 from lm_openai.api.bodies import struck
 from lm_openai.errors import ApiFailure
 from lm_openai.files import Refused
@@ -284,7 +285,10 @@ def identity(organization: str, url: str, key: str | None = None) -> str:
 
 
 def seal(name: bytes, content: bytes) -> bytes:
-    """Return content that `unsealed` accepts under this name alone, and only unchanged."""
+    """Return content that `unsealed` accepts under this name alone, and only unchanged.
+
+    Another version does not accept it, since its values may have another form.
+    """
     return _digest(name, content) + b"\n" + content
 
 
@@ -297,7 +301,8 @@ def unsealed(name: bytes, sealed: bytes) -> bytes:
 
 
 def _digest(name: bytes, content: bytes) -> bytes:
-    key = blake2b(name, digest_size=32, person=b"lm-openai seal").digest()
+    owner = name + b"\0" + __version__.encode()
+    key = blake2b(owner, digest_size=32, person=b"lm-openai seal").digest()
     return blake2b(content, digest_size=16, key=key).hexdigest().encode()
 
 

@@ -45,6 +45,13 @@ SESSION_KEY = "Your request must be made with a session key (that is, from the b
         (Response("", 400), "not_json", "HTTP 400 with an empty body"),
         (Response("", 204), "not_json", "HTTP 204 with an empty body"),
         (Response('{"error": "strange"}', 418), "refused", "strange"),
+        (Response('{"error": {"code": ["a"], "type": "b"}}', 400), "refused", "b"),
+        (
+            Response('{"error": {"message": {"a": 1}}}', 400),
+            "not_json",
+            "HTTP 400 with broken JSON",
+        ),
+        (error(400, "sk-" * 10_000), "refused", "a text of 30000 characters"),
     ],
 )
 def test_status_code_and_message_decide_the_kind_of_failure(

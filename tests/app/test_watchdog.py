@@ -25,22 +25,14 @@ SECONDS = 20
 """Seconds after which a run counts as hanging; its own limit is 1 second."""
 ENDED = "the run was ended after 1 s, the limit of openai.timeout: "
 
+NOWHERE = "http://127.0.0.1:9"
 HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 Talk = Callable[[socket.socket], None]
-
-
-def silent(client: socket.socket) -> None:
-    """Send nothing."""
 
 
 def trickled_header(client: socket.socket) -> None:
     """Send a byte of a header, so that no single read takes long."""
     client.sendall(b"x")
-
-
-def trickled_body(client: socket.socket) -> None:
-    """Send a byte of a body."""
-    client.sendall(b" ")
 
 
 @contextmanager
@@ -92,12 +84,22 @@ def ran(
     )
 
 
+HANGING = {
+    "a computation": "from lm_openai.collect import pipeline\n"
+    "def report(*_, **__):\n"
+    "    while True: pass\n"
+    "pipeline.report = report",
+    "a file system": "import threading\n"
+    "from lm_openai import files\n"
+    "files.distrust_way = lambda *_: threading.Event().wait()",
+}
+
+
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_trickled_body_ends_in_one_sentence_where_the_host_reads_it(
+def test_a_run_that_hangs_ends_in_one_sentence_where_the_host_reads_it(
     form: str, tmp_path: Path
 ) -> None:
-    with served(HEADER + b"\r\n", trickled_body) as port:
-        outcome = ran(f"http://127.0.0.1:{port}", tmp_path, ("--format", form))
+    outcome = ran(NOWHERE, tmp_path, ("--format", form), HANGING["a computation"])
 
     on_stdout = FORMATS[form].errors_on_stdout
     printed, other = outcome.stdout, outcome.stderr
@@ -109,24 +111,10 @@ def test_a_trickled_body_ends_in_one_sentence_where_the_host_reads_it(
     assert outcome.returncode == (3 if form == "nagios" else 1)
 
 
-HANGING = {
-    "name resolution": "import socket, threading\n"
-    "socket.getaddrinfo = lambda *_, **__: threading.Lock().acquire() and threading.Event().wait()",
-    "a computation": "from lm_openai.collect import pipeline\n"
-    "def report(*_, **__):\n"
-    "    while True: pass\n"
-    "pipeline.report = report",
-    "a file system": "import threading\n"
-    "from lm_openai import files\n"
-    "files.distrust_way = lambda *_: threading.Event().wait()",
-}
-
-
 @pytest.mark.parametrize("what", HANGING)
 def test_whatever_hangs_in_the_process_ends(what: str, tmp_path: Path) -> None:
     (tmp_path / "etc" / "thresholds.d").mkdir(parents=True)
-    with served(b"", silent) as port:
-        outcome = ran(f"http://localhost:{port}", tmp_path, before=HANGING[what])
+    outcome = ran(NOWHERE, tmp_path, before=HANGING[what])
 
     assert outcome.stdout == ""
     assert outcome.stderr.startswith(ENDED)
@@ -179,9 +167,8 @@ def test_a_reader_that_does_not_read_cannot_hold_the_run(tmp_path: Path) -> None
 def test_the_file_of_a_run_that_is_ended_reports_the_failure_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "openai.prom"
     target.write_text("the output of an earlier poll\n")
-    with served(HEADER + b"\r\n", trickled_body) as port:
-        words = ("--format", "prometheus", "--output", str(target))
-        outcome = ran(f"http://127.0.0.1:{port}", tmp_path, words)
+    words = ("--format", "prometheus", "--output", str(target))
+    outcome = ran(NOWHERE, tmp_path, words, HANGING["a computation"])
 
     assert outcome.returncode == 1
     assert f'openai_poll_success{{datasource="{FOLDER}",' in target.read_text()
@@ -205,6 +192,60 @@ def test_a_start_without_a_poll_imports_nothing_for_it(word: str, tmp_path: Path
         "names = ('lm_openai.files', 'lm_openai.app.watchdog', 'requests', 'select')\n"
         "atexit.register(lambda: print([name for name in names if name in sys.modules]))"
     )
-    outcome = ran("http://127.0.0.1:9", tmp_path, (word,), after)
+    outcome = ran(NOWHERE, tmp_path, (word,), after)
 
     assert outcome.stdout.splitlines()[-1] == "[]"
+
+
+SCARCE = {
+    "a thread": (
+        "import threading\n"
+        'def refuse(*_): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse",
+        "another thread",
+    ),
+    "memory": (
+        "from lm_openai.collect import pipeline\n"
+        "def refuse(*_, **__): raise MemoryError\n"
+        "pipeline.report = refuse",
+        "more memory",
+    ),
+    "open files": (
+        "from lm_openai.collect import pipeline\n"
+        "def refuse(*_, **__): raise OSError(24, 'Too many open files')\n"
+        "pipeline.report = refuse",
+        "another open file",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SCARCE)
+def test_a_limit_of_the_system_is_a_sentence_with_its_cure(what: str, tmp_path: Path) -> None:
+    before, refused = SCARCE[what]
+    outcome = ran(NOWHERE, tmp_path, ("--timeout", "20"), before)
+
+    assert outcome.stdout == ""
+    assert outcome.stderr == (
+        f"the system refused {refused} to this process; raise its limit, see `ulimit -a`, or lower "
+        f"openai.concurrency\n"
+    )
+    assert outcome.returncode == 1
+
+
+def test_a_run_that_has_printed_ends_although_no_thread_can_start(tmp_path: Path) -> None:
+    before = (
+        "import threading; threading.Thread(target=threading.Event().wait).start()\n"
+        "from lm_openai.app import runner\n"
+        "show = runner.show\n"
+        'def refuse(*_): raise RuntimeError("can\'t start new thread")\n'
+        "def shown(*words):\n"
+        "    found = show(*words)\n"
+        "    threading.Thread.start = refuse\n"
+        "    return found\n"
+        "runner.show = shown"
+    )
+    with Simulator(at=WEDNESDAY, projects=2, models=3) as demo:
+        outcome = ran(demo.url, tmp_path, ("--at", str(WEDNESDAY), "--timeout", "50"), before)
+
+    assert (outcome.stderr, outcome.returncode) == ("", 0)
+    assert outcome.stdout
