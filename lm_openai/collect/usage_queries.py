@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from lm_openai.api.client import Client
 from lm_openai.api.endpoints import USAGE_KINDS, UsageKind
-from lm_openai.api.records import Bucket, Record, count
+from lm_openai.api.records import Bucket, Fold, Record
 from lm_openai.errors import ApiFailure
 from lm_openai.model.report import NONE, Values
 from lm_openai.storage.cache import Cache
@@ -88,9 +89,9 @@ class UsageQueries:
         return value
 
     def _requested(self, query: UsageQuery, groups: int | None) -> Iterator[UsageBucket]:
-        kind, width = USAGE_KINDS[query.kind], WIDTHS[query.window.width]
-        for bucket in self._raw(query, groups):
-            yield _usage_bucket(kind, bucket, query.dimensions, width)
+        width = WIDTHS[query.window.width]
+        for bucket in self._raw(query, groups, partial(folded, dimensions=query.dimensions)):
+            yield UsageBucket(bucket.start // width * width, bucket.end, bucket.results)
 
     def _request_merged(self, query: UsageQuery, wanted: list[Group], union: Group) -> None:
         """Request all dimensions and fold every bucket into each of the wanted groupings."""
@@ -127,31 +128,55 @@ class UsageQueries:
         found: int | None = self._cache.get(_rows_key(query, union))
         return found
 
-    def _raw(self, query: UsageQuery, groups: int | None) -> Iterator[Bucket]:
+    def _raw(
+        self, query: UsageQuery, groups: int | None, fold: Fold | None = None
+    ) -> Iterator[Bucket]:
         filters = {"project_ids": query.projects} if query.projects else {}
         return self._client.usage(
-            query.kind, *query.window, group_by=query.dimensions, filters=filters, groups=groups
+            query.kind,
+            *query.window,
+            group_by=query.dimensions,
+            filters=filters,
+            groups=groups,
+            fold=fold,
         )
 
 
-def folded(kind: UsageKind, bucket: Bucket, dimensions: Group) -> dict[Group, Values]:
+def folded(
+    rows: Iterable[Record], quantities: Sequence[str], dimensions: Group
+) -> dict[Group, Values]:
     """Return one bucket's rows by group; an absent field stays absent."""
     groups: dict[Group, Values] = {}
-    for row in bucket.results:
-        values = groups.setdefault(group_of(row, dimensions), {})
-        for name in kind.quantities:
-            if row.get(name) is not None:
-                values[name] = values.get(name, 0) + count(row, name, f"usage/{kind.name}")
+    for row in rows:
+        values: Values = {
+            name: value for name in quantities if (value := row.get(name)) is not None
+        }
+        group = group_of(row, dimensions)
+        if group in groups:
+            add(groups[group], values)
+        else:
+            groups[group] = values
     return groups
+
+
+def add(sums: Values, values: Values) -> None:
+    """Add counts to the sums of the same names; an absent count stays absent."""
+    for name, value in values.items():
+        sums[name] = int(sums.get(name, 0)) + int(value)
 
 
 def group_of(row: Record, dimensions: Group) -> Group:
     """Return the row's ids, with null as `none` and a boolean as `true` or `false`."""
-    return tuple(_text(row.get(dimension)) for dimension in dimensions)
+    group = tuple(map(row.get, dimensions))
+    for value in group:
+        if not value or type(value) is not str:
+            return tuple(map(_text, group))
+    return group  # type: ignore[return-value]
 
 
 def _usage_bucket(kind: UsageKind, bucket: Bucket, dimensions: Group, width: int) -> UsageBucket:
-    return UsageBucket(bucket.start // width * width, bucket.end, folded(kind, bucket, dimensions))
+    groups = folded(bucket.results, kind.quantities, dimensions)
+    return UsageBucket(bucket.start // width * width, bucket.end, groups)
 
 
 def _text(value: object) -> str:

@@ -154,7 +154,10 @@ class Stub(Client):
         self.requested.append(tuple(more["group_by"]))
         if len(self.rows) > self.most and len(more["group_by"]) > 1:
             raise ApiFailure("too_large", f"usage/{kind}")
-        yield Bucket(start, end, [dict(row) for row in self.rows])
+        rows: Any = [dict(row) for row in self.rows]
+        if more["fold"]:
+            rows = more["fold"](rows, USAGE_KINDS[kind].quantities)
+        yield Bucket(start, end, rows)
 
 
 ROWS = [
