@@ -142,12 +142,12 @@ class UsageQueries:
         )
 
 
-def folded(
-    rows: Iterable[Record], quantities: Sequence[str], dimensions: Group
-) -> dict[Group, Values]:
-    """Return one bucket's rows by group; an absent field stays absent."""
+def folded(rows: list[Record], quantities: Sequence[str], dimensions: Group) -> dict[Group, Values]:
+    """Return one bucket's rows by group, and empty the list; an absent field stays absent."""
     groups: dict[Group, Values] = {}
-    for row in rows:
+    rows.reverse()
+    while rows:  # each row is freed before the next group is made
+        row = rows.pop()
         values: Values = {
             name: value for name in quantities if (value := row.get(name)) is not None
         }
@@ -175,7 +175,7 @@ def group_of(row: Record, dimensions: Group) -> Group:
 
 
 def _usage_bucket(kind: UsageKind, bucket: Bucket, dimensions: Group, width: int) -> UsageBucket:
-    groups = folded(bucket.results, kind.quantities, dimensions)
+    groups = folded([*bucket.results], kind.quantities, dimensions)
     return UsageBucket(bucket.start // width * width, bucket.end, groups)
 
 
