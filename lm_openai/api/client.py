@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import local
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
@@ -14,7 +15,8 @@ from lm_openai.api.endpoints import LISTS, MAXIMUM_BUCKETS, PREFIX, SINGLES, USA
 from lm_openai.api.notes import Memory, Notes
 from lm_openai.api.paging import Buckets, Hole
 from lm_openai.api.queries import Values
-from lm_openai.api.records import Bucket, Cost, Record
+from lm_openai.api.records import Bucket, Cost, Fold, Record
+from lm_openai.api.responses import parsed
 from lm_openai.api.retry import Counters, Pace, Requester
 from lm_openai.api.sharing import Responses
 from lm_openai.errors import ApiFailure
@@ -86,12 +88,15 @@ class Client:
         filters: Mapping[str, Values] = {},
         groups: int | None = None,
         whole: bool = False,
+        fold: Fold | None = None,
     ) -> Iterator[Bucket]:
         """Return the buckets from `start` to `end` (Unix seconds), oldest first.
 
         `width` is a bucket's width, such as `1h`. `groups` is the expected number of rows in a
         bucket; it keeps pages under about 10 MB. Days before the start of the data are noted in
-        `starts`; with `whole` they may not be missing. Raises WrongUsage for a dimension or filter
+        `starts`; with `whole` they may not be missing. The result of `fold` takes the place of the
+        rows of each bucket as soon as it is parsed, so that no page of rows is kept. Raises
+        WrongUsage for a dimension or filter
         that the usage kind does not support.
         """
         known = USAGE_KINDS[kind]
@@ -101,9 +106,11 @@ class Client:
             ("limit", queries.limit(MAXIMUM_BUCKETS[width], groups)),
         ]
         path = f"{PREFIX}usage/{kind}"
-        buckets = Buckets(self._requester, path, query, _fail, self.starts.append)
+        checked = partial(records.usage, known, endpoints.endpoint_name(path), fold)
+        parse = partial(parsed, convert=checked)
+        buckets = Buckets(self._requester, path, query, _fail, self.starts.append, parse)
         raw = buckets.covered(start, end, history=width == "1d" and not whole)
-        return (records.bucket(entry, known, buckets.endpoint) for entry in raw)
+        return (records.bucket(entry, buckets.endpoint) for entry in raw)
 
     def costs(
         self,
@@ -124,9 +131,9 @@ class Client:
             ("limit", queries.limit(endpoints.MAXIMUM_COST_BUCKETS, groups)),
         ]
         path = f"{PREFIX}costs"
-        buckets = Buckets(
-            self._requester, path, query, self.holes.append, lambda _: None, exact=True
-        )
+        parse = partial(parsed, exact=True)
+        report = self.holes.append
+        buckets = Buckets(self._requester, path, query, report, lambda _: None, parse)
         raw = buckets.covered(start, end, history=True, whole_days=True)
         return (records.costs(entry, buckets.endpoint) for entry in raw)
 

@@ -9,7 +9,7 @@ from lm_openai.api import records
 from lm_openai.api.endpoints import endpoint_name
 from lm_openai.api.queries import Query
 from lm_openai.api.records import Record
-from lm_openai.api.responses import StalePage
+from lm_openai.api.responses import Parse, StalePage, parsed
 from lm_openai.api.retry import Requester
 from lm_openai.errors import ApiFailure
 from lm_openai.timespans import DAY, iso
@@ -38,7 +38,7 @@ class Buckets(NamedTuple):
     """Buckets of one query, each a raw record whose `start_time` and `end_time` are int.
 
     A hole that stays is passed to `report`, the time before the start of the data to `begins`.
-    `exact` reads fractions as Decimal.
+    `parse` reads the bodies.
     """
 
     requester: Requester
@@ -46,7 +46,7 @@ class Buckets(NamedTuple):
     query: Query
     report: Callable[[Hole], None]
     begins: Callable[[Hole], None]
-    exact: bool = False
+    parse: Parse = parsed
 
     @property
     def endpoint(self) -> str:
@@ -106,7 +106,7 @@ class Buckets(NamedTuple):
         for may_restart in (True, False):
             times = [("start_time", str(last_end)), ("end_time", str(end))]
             pages = _rows(
-                self.requester, self.path, times + self.query, "page", _next_page, self.exact
+                self.requester, self.path, times + self.query, "page", _next_page, self.parse
             )
             try:
                 for raw in pages:
@@ -138,14 +138,14 @@ def _rows(
     query: Query,
     parameter: str,
     cursor_of: Callable[[Record], Any],
-    exact: bool = False,
+    parse: Parse = parsed,
 ) -> Iterator[Any]:
     """Yield and drop the rows of all pages; raise ApiFailure rather than end early."""
     endpoint = endpoint_name(path)
     used = set()
     following: Query = []
     for _ in range(MOST_PAGES):
-        page = requester.request(path, query + following, exact)
+        page = requester.request(path, query + following, parse)
         cursor = _checked_cursor(page, cursor_of, endpoint)
         found = page.pop("data")
         found.reverse()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from lm_openai.api.endpoints import COST_DIMENSIONS, LIMIT_NUMBERS, Listing, UsageKind
@@ -11,6 +12,7 @@ from lm_openai.errors import ApiFailure
 from lm_openai.timespans import WIDTHS
 
 Record = dict[str, Any]
+Fold = Callable[[list[Record], Sequence[str]], Any]
 _MOST_DIGITS, _MOST_DECIMALS = 19, 60
 _BEYOND = 10**_MOST_DIGITS
 _LATEST = 253_402_300_799
@@ -18,19 +20,21 @@ _LATEST = 253_402_300_799
 _LONGEST_NAME = 80
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _NAMES = ("name", "email")
+PARTS_OF_INPUT = ("input_cached_tokens", "input_cache_write_tokens")
 _TEXTS = ("id", "model", "type", "status", "interval", "currency")
 
 
 class Bucket(NamedTuple):
     """Usage from `start` to `end` (Unix seconds); the first and last bucket may be clipped.
 
-    `results` are the rows of the API. Dimensions that are not in the request's group_by
-    are None; quantities that the usage kind does not require may be missing or None.
+    `results` are the rows of the API, or what a Fold made of them. Dimensions that are not in the
+    request's group_by are None; quantities that the usage kind does not require may be missing or
+    None.
     """
 
     start: int
     end: int
-    results: list[Record]
+    results: Any
 
 
 class Cost(NamedTuple):
@@ -83,28 +87,35 @@ class SpendLimit(NamedTuple):
     enforcing: bool | None
 
 
-def bucket(raw: Any, kind: UsageKind, endpoint: str) -> Bucket:
-    """Return a time bucket of `usage/*`; its rows hold each quantity that is sent as an int.
+def usage(kind: UsageKind, endpoint: str, fold: Fold | None, raw: Record) -> Record:
+    """Return a bucket of `usage/*` with its rows checked, each quantity as an int.
 
-    Parts of the input are never larger than the input. Raises ApiFailure if a required field is
-    missing or has the wrong type.
+    Any other object is returned as it is. Parts of the input are never larger than the input.
+    `fold` takes the rows, and the quantities that some row has, and returns what takes their place.
+    Raises ApiFailure if a required field is missing or has the wrong type.
     """
-    require(raw, ("start_time", "end_time", "results"), endpoint)
-    results = raw["results"]
-    if type(results) is not list:
+    if "results" not in raw:
+        return raw
+    rows = raw["results"]
+    if type(rows) is not list:
         raise ApiFailure("contract", endpoint, "results is not a list")
-    optional = kind.optional
-    texts = [dimension for dimension in kind.dimensions if dimension != "batch"]
-    for row in results:
-        for field in kind.required:
-            if type(row) is not dict or not _is_count(row.get(field)):
-                _normalize(row, field, endpoint)
-        if optional:
-            _normalize_optional(row, optional, endpoint)
-        for dimension in texts:
-            if type(row.get(dimension)) not in (str, type(None)):
-                _text(row, dimension, endpoint)
-    return Bucket(moment(raw, "start_time", endpoint), moment(raw, "end_time", endpoint), results)
+    if not {*map(type, rows)} <= {dict}:
+        raise ApiFailure("contract", endpoint, "a record is not an object")
+    present: set[str] = set()
+    # Rows with the same fields are checked together, so that absent fields cost nothing.
+    for fields, alike in groupby(rows, key=list):
+        present.update(fields)
+        _check_rows([*alike], fields, kind, endpoint)
+    if fold:
+        raw["results"] = fold(rows, [name for name in kind.quantities if name in present])
+    return raw
+
+
+def bucket(raw: Any, endpoint: str) -> Bucket:
+    """Return a time bucket whose rows `usage` checked; raises ApiFailure."""
+    require(raw, ("start_time", "end_time", "results"), endpoint)
+    start, end = moment(raw, "start_time", endpoint), moment(raw, "end_time", endpoint)
+    return Bucket(start, end, raw["results"])
 
 
 def costs(raw: Any, endpoint: str) -> tuple[int, list[Cost]]:
@@ -238,23 +249,50 @@ def _reasonable(exact: Decimal) -> bool:
     return exact.adjusted() < _MOST_DIGITS and decimals < _MOST_DECIMALS
 
 
-def _normalize(row: Any, field: str, endpoint: str) -> None:
-    require(row, (field,), endpoint)
-    row[field] = count(row, field, endpoint)
+def _check_rows(
+    rows: Iterable[Record], fields: Collection[str], kind: UsageKind, endpoint: str
+) -> None:
+    """Check rows that have these fields; convert what is not in its usual form already."""
+    for name in kind.required:
+        if name not in fields:
+            raise ApiFailure("contract", endpoint, f"{name} is missing")
+    names = [name for name in kind.quantities if name in fields]
+    texts = [name for name in kind.dimensions if name in fields and name != "batch"]
+    for row in rows:
+        for name in names:
+            value = row[name]
+            if type(value) is int and -_BEYOND < value < _BEYOND:
+                continue
+            if value is not None or name in kind.required:
+                row[name] = count(row, name, endpoint)
+        for name in texts:
+            value = row[name]
+            if value is not None and type(value) is not str:
+                _text(row, name, endpoint)
+    if "batch" in fields and "batch" in kind.dimensions:
+        _check_batch(rows, endpoint)
+    parts = [name for name in PARTS_OF_INPUT if name in names]
+    if parts:
+        _cut_parts(rows, parts)
 
 
-def _normalize_optional(row: Record, fields: Iterable[str], endpoint: str) -> None:
-    for field in fields:
-        value = row.get(field)
-        if value is not None and not _is_count(value):
-            row[field] = count(row, field, endpoint)
-    if row.get("batch") is not None:
-        row["batch"] = boolean(row["batch"], "batch", endpoint)
-    left = row["input_tokens"]
-    for field in ("input_cached_tokens", "input_cache_write_tokens"):
-        if row.get(field) is not None:
-            row[field] = min(row[field], left)
-            left -= row[field]
+def _check_batch(rows: Iterable[Record], endpoint: str) -> None:
+    for row in rows:
+        if row["batch"] is not None and type(row["batch"]) is not bool:
+            row["batch"] = boolean(row["batch"], "batch", endpoint)
+
+
+def _cut_parts(rows: Iterable[Record], parts: Sequence[str]) -> None:
+    """Cut the parts of the input that together are larger than the input."""
+    for row in rows:
+        left = row["input_tokens"]
+        for name in parts:
+            part = row[name]
+            if part is None:
+                continue
+            if part > left:
+                row[name] = part = left
+            left -= part
 
 
 def _cost(row: Any, endpoint: str) -> Cost | None:

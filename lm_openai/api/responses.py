@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any, NamedTuple
@@ -13,6 +13,9 @@ from lm_openai.api.records import Record
 from lm_openai.api.transport import HttpResponse
 from lm_openai.errors import ApiFailure
 from lm_openai.redaction import sentence
+
+Convert = Callable[[Record], object]
+Parse = Callable[[bytes], Any]
 
 NEVER, ONCE, ALWAYS = range(3)
 LONGEST_REASON = 200
@@ -43,21 +46,33 @@ class ErrorBody(NamedTuple):
     message: str
 
 
-def classify(
-    response: HttpResponse, endpoint: str, key: str, exact: bool = False
-) -> Record | Rejection:
-    """Return the record in a response, or a Rejection; `exact` reads fractions as Decimal.
+def parsed(body: bytes, exact: bool = False, convert: Convert | None = None) -> Any:
+    """Return the value in a JSON text; `exact` reads fractions as Decimal.
 
-    `key` is the key of the request, whose form reveals a project key.
+    `convert` replaces each object as soon as it is parsed. Raises ValueError and RecursionError.
+    """
+    return json.loads(
+        body,
+        parse_float=_exact if exact else _finite,
+        parse_constant=_refuse_constant,
+        object_hook=convert,
+    )
+
+
+def classify(
+    response: HttpResponse, endpoint: str, key: str, parse: Parse = parsed
+) -> Record | Rejection:
+    """Return the record in a response, or a Rejection.
+
+    `key` is the key of the request, whose form reveals a project key. `parse` is `parsed`, with
+    other options or without.
     """
     if response.status != 200:
         return _refusal(response, endpoint, key)
     try:
-        record = json.loads(
-            response.body,
-            parse_float=_exact if exact else _finite,
-            parse_constant=_refuse_constant,
-        )
+        record = parse(response.body)
+    except ApiFailure as failure:
+        return Rejection(failure)
     except (ValueError, RecursionError):
         retry = NEVER if _is_markup(response.body) else ALWAYS
         return Rejection(ApiFailure("not_json", endpoint, _content(response)), retry)

@@ -17,8 +17,10 @@ from lm_openai.api.responses import (
     ALWAYS,
     NEVER,
     ONCE,
+    Parse,
     Rejection,
     classify,
+    parsed,
     server_time,
 )
 from lm_openai.api.sharing import Responses, Unshared
@@ -236,12 +238,15 @@ class Requester:
         self._transport, self._pace, self._shared = transport, pace, shared or Unshared()
         self.counters = Counters()
 
-    def request(self, path: str, query: Sequence[tuple[str, str]], exact: bool = False) -> Record:
-        """Return the record in the response to a GET, which may be shared; raises ApiFailure."""
+    def request(self, path: str, query: Sequence[tuple[str, str]], parse: Parse = parsed) -> Record:
+        """Return the record that `parse` reads in the response to a GET, which may be shared.
+
+        Raises ApiFailure.
+        """
         own: list[Record] = []
 
         def fetch() -> HttpResponse:
-            answer = self._requested(path, query, exact)
+            answer = self._requested(path, query, parse)
             own.append(answer.record)
             return answer.response
 
@@ -249,17 +254,17 @@ class Requester:
         if own:
             return own[0]
         self.counters.note_date(response)
-        outcome = self._classified(response, endpoint_name(path), exact)
+        outcome = self._classified(response, endpoint_name(path), parse)
         if isinstance(outcome, Rejection):
             raise outcome.failure
         return outcome
 
-    def _requested(self, path: str, query: Sequence[tuple[str, str]], exact: bool) -> Answer:
+    def _requested(self, path: str, query: Sequence[tuple[str, str]], parse: Parse) -> Answer:
         """Send a GET until it succeeds, fails for good or runs out of time."""
         endpoint, began = endpoint_name(path), self._pace.notes.now()
         for attempt in itertools.count():
             with self._pace.turn(endpoint) as only_try:
-                outcome = self._sent(path, query, attempt > 0, exact)
+                outcome = self._sent(path, query, attempt > 0, parse)
                 if not isinstance(outcome, Rejection):
                     return outcome
                 delay = self._retry_delay(outcome, attempt, only_try)
@@ -290,7 +295,7 @@ class Requester:
         )
 
     def _sent(
-        self, path: str, query: Sequence[tuple[str, str]], is_retry: bool, exact: bool
+        self, path: str, query: Sequence[tuple[str, str]], is_retry: bool, parse: Parse
     ) -> Answer | Rejection:
         """Send a request once and record what its outcome says about the API."""
         endpoint, pace = endpoint_name(path), self._pace
@@ -301,15 +306,17 @@ class Requester:
         except ApiFailure as failure:
             return _unreceived(failure, pace.clock() - sent)
         self.counters.received(response, pace.clock() - sent)
-        outcome = self._classified(response, endpoint, exact)
+        outcome = self._classified(response, endpoint, parse)
         if not isinstance(outcome, Rejection) or outcome.failure.kind not in SILENT:
             pace.answered(endpoint, sent, noted)
         elif outcome.failure.kind == "throttled":
             pace.throttled(endpoint, sent, outcome.wait)
         return outcome if isinstance(outcome, Rejection) else Answer(response, outcome)
 
-    def _classified(self, response: HttpResponse, endpoint: str, exact: bool) -> Record | Rejection:
-        return classify(response, endpoint, self._transport.connection.key, exact)
+    def _classified(
+        self, response: HttpResponse, endpoint: str, parse: Parse
+    ) -> Record | Rejection:
+        return classify(response, endpoint, self._transport.connection.key, parse)
 
 
 def _unreceived(failure: ApiFailure, seconds: float) -> Rejection:

@@ -12,6 +12,8 @@ from lm_openai.errors import ApiFailure
 from lm_openai.model.report import NONE
 
 SECONDS_TO_LIVE = 900
+NAMED = ("project_id", "user_id", "api_key_id")
+"""Dimensions whose ids have names."""
 
 
 class Directory:
@@ -51,7 +53,7 @@ class Directory:
 
     def name(self, dimension: str, identifier: str) -> str | None:
         """Return the name of an id, or None if it has none or the dimension has no names."""
-        if dimension not in self._lists or identifier == NONE:
+        if dimension not in NAMED or identifier == NONE:
             return None
         if dimension not in self._names:
             self._names[dimension] = self._read(dimension)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.records import RateLimit, rate_limit
-from lm_openai.collect.directory import Directory
+from lm_openai.collect.directory import NAMED, Directory
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import SEEN_DAYS, Group, UsageQuery, days_until
 from lm_openai.errors import ApiFailure
@@ -21,7 +21,6 @@ PROJECTS_WITH_MODELS = 5
 """Number of projects whose limit rows are read for models; most projects list the same ones."""
 BY_MODEL = ("model",)
 T = TypeVar("T")
-LISTED = ("project_id", "user_id", "api_key_id")
 
 
 def seen_groups(
@@ -67,7 +66,7 @@ def names(source: Source, directory: Directory, dimension: str) -> dict[str, str
     if dimension == "model":
         projects = tuple(directory.active()[:PROJECTS_WITH_MODELS])
         return dict.fromkeys(source.once(models, projects), "")
-    return directory.names(dimension) if dimension in LISTED else None
+    return directory.names(dimension) if dimension in NAMED else None
 
 
 def models(source: Source, projects: Group) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from lm_openai.api.client import Client
-from lm_openai.api.endpoints import USAGE_KINDS, UsageKind
-from lm_openai.api.records import Bucket, Record, count
+from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.api.records import Record
 from lm_openai.errors import ApiFailure
 from lm_openai.model.report import NONE, Values
 from lm_openai.storage.cache import Cache
@@ -134,28 +135,48 @@ class UsageQueries:
         return buckets
 
     def _requested(self, query: UsageQuery, groups: int | None) -> Iterator[UsageBucket]:
-        kind, width = USAGE_KINDS[query.kind], WIDTHS[query.window.width]
-        filters = {"project_ids": query.projects} if query.projects else {}
+        width = WIDTHS[query.window.width]
         for bucket in self._client.usage(
-            query.kind, *query.window, group_by=query.dimensions, filters=filters, groups=groups
+            query.kind,
+            *query.window,
+            group_by=query.dimensions,
+            filters={"project_ids": query.projects} if query.projects else {},
+            groups=groups,
+            fold=partial(folded, dimensions=query.dimensions),
         ):
-            yield _usage_bucket(kind, bucket, query.dimensions, width)
+            yield UsageBucket(bucket.start // width * width, bucket.end, bucket.results)
 
 
-def folded(kind: UsageKind, bucket: Bucket, dimensions: Group) -> dict[Group, Values]:
-    """Return one bucket's rows by group; an absent field stays absent."""
+def folded(rows: list[Record], quantities: Sequence[str], dimensions: Group) -> dict[Group, Values]:
+    """Return one bucket's rows by group, and empty the list; an absent field stays absent."""
     groups: dict[Group, Values] = {}
-    for row in bucket.results:
-        values = groups.setdefault(group_of(row, dimensions), {})
-        for name in kind.quantities:
-            if row.get(name) is not None:
-                values[name] = values.get(name, 0) + count(row, name, f"usage/{kind.name}")
+    rows.reverse()
+    while rows:  # each row is freed before the next group is made
+        row = rows.pop()
+        values: Values = {
+            name: value for name in quantities if (value := row.get(name)) is not None
+        }
+        group = group_of(row, dimensions)
+        if group in groups:
+            add(groups[group], values)
+        else:
+            groups[group] = values
     return groups
+
+
+def add(sums: Values, values: Values) -> None:
+    """Add counts to the sums of the same names; an absent count stays absent."""
+    for name, value in values.items():
+        sums[name] = int(sums.get(name, 0)) + int(value)
 
 
 def group_of(row: Record, dimensions: Group) -> Group:
     """Return the row's ids, with null as `none` and a boolean as `true` or `false`."""
-    return tuple(_text(row.get(dimension)) for dimension in dimensions)
+    group = tuple(map(row.get, dimensions))
+    for value in group:
+        if not value or type(value) is not str:
+            return tuple(map(_text, group))
+    return group  # type: ignore[return-value]
 
 
 def days_until(now: int, days: int = SEEN_DAYS) -> Window:
@@ -189,14 +210,8 @@ def _narrowed(
 def _refolded(groups: dict[Group, Values], places: list[int]) -> dict[Group, Values]:
     result: dict[Group, Values] = {}
     for group, values in groups.items():
-        sums = result.setdefault(tuple(group[place] for place in places), {})
-        for name, value in values.items():
-            sums[name] = int(sums.get(name, 0)) + int(value)
+        add(result.setdefault(tuple(group[place] for place in places), {}), values)
     return result
-
-
-def _usage_bucket(kind: UsageKind, bucket: Bucket, dimensions: Group, width: int) -> UsageBucket:
-    return UsageBucket(bucket.start // width * width, bucket.end, folded(kind, bucket, dimensions))
 
 
 def _text(value: object) -> str:

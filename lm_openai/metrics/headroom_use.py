@@ -45,6 +45,9 @@ Counts = tuple[int, int, int]
 """Requests, tokens and images of one minute."""
 
 
+_COUNTED_FIELDS = tuple(TOTALS[total] for total in ("requests", "tokens", "images"))
+
+
 class Day(NamedTuple):
     """Use of one project's model in the UTC day so far.
 
@@ -278,8 +281,8 @@ def _minutes(
     ):
         minute = bucket.start - bucket.start % MINUTE
         for row in bucket.results:
-            minutes = result.setdefault(_key(row), {})
-            minutes[minute] = add(minutes.get(minute, (0, 0, 0)), _counts(row))
+            minutes, counts = result.setdefault(_key(row), {}), _counts(row)
+            minutes[minute] = add(minutes[minute], counts) if minute in minutes else counts
     return result
 
 
@@ -305,10 +308,9 @@ def _is_batch(group: Group) -> bool:
 
 
 def _counts(row: Mapping[str, Any]) -> Counts:
-    requests, tokens, images = (
-        sum(row.get(field) or 0 for field in TOTALS[total])
-        for total in ("requests", "tokens", "images")
-    )
+    requests, tokens, images = [
+        sum([row.get(field) or 0 for field in fields]) for fields in _COUNTED_FIELDS
+    ]
     return requests, tokens, images
 
 

@@ -71,6 +71,12 @@ class Pools(NamedTuple):
 
 def pools(rows: Iterable[RateLimit]) -> Pools:
     """Return a project's pools; the rows of one family whose limits agree form one pool."""
+    return _pools_of(tuple(rows))
+
+
+@lru_cache(maxsize=128)
+def _pools_of(rows: tuple[RateLimit, ...]) -> Pools:
+    """Return `pools`; most projects of an organization have the same rows."""
     families: dict[tuple[str, bool], list[RateLimit]] = {}
     for row in rows:
         alone = _never_joined(row.model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lm_openai.collect.poll import Poll
-from lm_openai.collect.usage_queries import PAGE_ROWS, Group
+from lm_openai.collect.usage_queries import PAGE_ROWS, Group, add
 from lm_openai.model.report import NONE, Values
 from lm_openai.timespans import WIDTHS, Window
 
@@ -32,9 +32,7 @@ def folded(
     result: dict[Group, Values] = {}
     for group, values in groups.items():
         if selected(poll, read, group):
-            sums = result.setdefault(group[: len(dimensions)], {})
-            for name, value in values.items():
-                sums[name] = int(sums.get(name, 0)) + int(value)
+            add(result.setdefault(group[: len(dimensions)], {}), values)
     return result
 
 

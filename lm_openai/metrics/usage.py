@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
 from lm_openai.collect.known_names import dormant_groups, names, seen_groups
 from lm_openai.collect.poll import GROUP_BY, WHOLE, Poll
-from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery, days_until
+from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery, add, days_until
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import narrowing
 from lm_openai.model.report import NONE, Instance, Sample, Values
@@ -51,11 +51,11 @@ def discover(kind: UsageKind, poll: Poll) -> Iterator[Instance]:
 
 
 def collect(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
-    """Yield one sample per instance and bucket; without use, the kind's required fields are 0.
+    """Yield the sums of each instance; without use, the kind's required fields are 0.
 
-    A level comes from the newest bucket with data of any instance or from the bucket before it,
-    because some instances arrive an hour late. An instance without a row in both has level 0. If
-    no bucket has data, levels are unknown and nothing is yielded.
+    A level has a sample per bucket instead, from the newest bucket with data of any instance and
+    the bucket before it, because some instances arrive an hour late. An instance without a row in
+    both has level 0. If no bucket has data, levels are unknown and nothing is yielded.
     """
     dimensions = grouping(poll, kind.name, kind.dimensions)
     if _seen(kind, poll, dimensions) is None:
@@ -64,14 +64,13 @@ def collect(kind: UsageKind, poll: Poll, instances: Iterable[Instance]) -> Itera
         yield from _whole_level(kind, poll)
         return
     known = {entry.id: entry for entry in instances}
-    used = set()
-    samples: Iterable[Sample] = _samples(kind, poll, dimensions, len(known))
+    samples: Iterable[Sample] = _sums(kind, poll, dimensions, known)
     if is_level(poll):
-        samples = _newest(samples)
+        samples = _newest(_samples(kind, poll, dimensions, len(known)))
+    used = set()
     for sample in samples:
-        known.setdefault(sample.instance.id, sample.instance)
         used.add(sample.instance.id)
-        yield sample._replace(instance=known[sample.instance.id])
+        yield sample._replace(instance=known.get(sample.instance.id, sample.instance))
     if used or not is_level(poll):
         for idle in known.values():
             if idle.id not in used:
@@ -198,11 +197,16 @@ def instance(poll: Poll, dimensions: Group, group: Group) -> Instance:
         for dimension, identifier in zip(dimensions, group)
     ]
     return Instance(
-        "/".join(part.replace("/", "%2F") for part in group) if len(group) > 1 else group[0],
+        group_id(group),
         " / ".join(words),
         dict(zip(dimensions, group)),
         named,
     )
+
+
+def group_id(group: Group) -> str:
+    """Return the instance id of a group, which has at least one dimension."""
+    return "/".join(part.replace("/", "%2F") for part in group) if len(group) > 1 else group[0]
 
 
 def _seen(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
@@ -233,15 +237,35 @@ def _query(kind: UsageKind, poll: Poll, dimensions: Group, window: Window) -> Us
     return UsageQuery(kind.name, window, read, projects)
 
 
+def _sums(
+    kind: UsageKind, poll: Poll, dimensions: Group, known: Mapping[str, Instance]
+) -> Iterator[Sample]:
+    """Yield one sample per group with a row in the window; no bucket is kept."""
+    read = narrowing.read_dimensions(poll, dimensions, kind.dimensions)
+    sums: dict[Group, Values] = {}
+    for bucket in _window(kind, poll, dimensions, len(known)):
+        for group, values in bucket.groups.items():
+            add(sums.setdefault(group, {}), values)
+    for group, values in narrowing.folded(poll, dimensions, read, sums).items():
+        one = known.get(group_id(group)) if dimensions else None
+        yield Sample(one or instance(poll, dimensions, group), values)
+
+
 def _samples(kind: UsageKind, poll: Poll, dimensions: Group, groups: int) -> Iterator[Sample]:
     """Yield one sample per bucket of the window and group with a row in it."""
+    for bucket in _window(kind, poll, dimensions, groups):
+        yield from _in_bucket(kind, poll, dimensions, bucket)
+
+
+def _window(kind: UsageKind, poll: Poll, dimensions: Group, groups: int) -> Iterator[UsageBucket]:
+    """Yield the buckets of the poll's window; note what it covers and how old its data is."""
     requested = window(poll)
     if is_level(poll):
         poll.covered = requested[:2]
     newest = None
     for bucket in _buckets(kind, poll, dimensions, requested, groups):
         newest = bucket.end if bucket.groups else newest
-        yield from _in_bucket(kind, poll, dimensions, bucket)
+        yield bucket
     if newest is not None and requested.width == "1m":
         poll.ages[kind.name] = max(0, poll.now - newest)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from lm_openai.model.report import (
@@ -54,16 +55,22 @@ def text(value: Any, gap: str = " ") -> str:
     A Decimal keeps all its digits, which the standard encoder does not support.
     """
     if isinstance(value, str):
-        # escape only text with unprintable characters; names in any script stay readable
-        return json.dumps(value, ensure_ascii=not value.isprintable())
+        return _quoted(value)
     if isinstance(value, dict):
-        members = (f"{text(key)}:{gap}{text(member, gap)}" for key, member in value.items())
+        members = [f"{_quoted(key)}:{gap}{text(member, gap)}" for key, member in value.items()]
         return "{" + f",{gap}".join(members) + "}"
     if isinstance(value, list | tuple):
-        return "[" + f",{gap}".join(text(member, gap) for member in value) + "]"
+        return "[" + f",{gap}".join([text(member, gap) for member in value]) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return plain(value)
+
+
+@lru_cache(maxsize=1024)
+def _quoted(word: str) -> str:
+    """Return a JSON string; most are names of fields that every instance repeats."""
+    # escape only text with unprintable characters; names in any script stay readable
+    return json.dumps(word, ensure_ascii=not word.isprintable())
 
 
 def _head(report: Report) -> dict[str, Any]:

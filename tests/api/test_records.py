@@ -87,17 +87,36 @@ def test_every_list_has_known_paging_and_a_limit_from_100_to_1000() -> None:
     assert all(100 <= listing.limit <= 1000 for listing in LISTS.values())
 
 
+def read(raw: Any, kind: str, fold: records.Fold | None = None) -> Bucket:
+    endpoint = f"usage/{kind}"
+    return records.bucket(records.usage(USAGE_KINDS[kind], endpoint, fold, raw), endpoint)
+
+
 def test_a_bucket_keeps_its_rows_unchanged() -> None:
     row = {**ROW, "model": None, "new_field": {"kept": True}}
-    assert records.bucket(
-        bucket(results=[row]), USAGE_KINDS["embeddings"], "usage/embeddings"
-    ) == Bucket(60, 120, [row])
+    assert read(bucket(results=[row]), "embeddings") == Bucket(60, 120, [row])
+
+
+def test_what_a_fold_returns_takes_the_place_of_the_checked_rows() -> None:
+    rows: list[dict[str, Any]] = [{**ROW, "input_tokens": "7"}, {"new_field": 1, **ROW}]
+    found = read(bucket(results=rows), "embeddings", lambda rows, names: (len(rows), names))
+    assert found.results == (2, ["input_tokens", "num_model_requests"])
+    assert rows[0]["input_tokens"] == 7
+
+
+def test_rows_with_other_fields_than_the_row_before_are_checked() -> None:
+    rows = [ROW, {**ROW, "model": 5}, {**ROW, "input_tokens": None}]
+    for wrong in rows[1:]:
+        with pytest.raises(ApiFailure):
+            read(bucket(results=[rows[0], wrong, rows[0]]), "embeddings")
+    with pytest.raises(ApiFailure, match="num_model_requests is missing"):
+        read(bucket(results=[ROW, {"input_tokens": 1}]), "embeddings")
 
 
 @pytest.mark.parametrize("sent", [3.0, "3", Decimal(3)])
 def test_a_whole_number_sent_in_another_form_becomes_an_int(sent: object) -> None:
     raw = bucket(results=[{**ROW, "num_model_requests": sent}])
-    row = records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings").results[0]
+    row = read(raw, "embeddings").results[0]
     assert row["num_model_requests"] == 3
     assert type(row["num_model_requests"]) is int
 
@@ -106,7 +125,7 @@ def test_a_whole_number_sent_in_another_form_becomes_an_int(sent: object) -> Non
 def test_a_required_quantity_that_is_not_a_whole_number_is_refused_by_name(wrong: object) -> None:
     raw = bucket(results=[{**ROW, "input_tokens": wrong}])
     with pytest.raises(ApiFailure, match=r"usage/embeddings: .*input_tokens is not a") as caught:
-        records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
+        read(raw, "embeddings")
     assert caught.value.kind == "contract"
 
 
@@ -114,7 +133,7 @@ def test_a_required_quantity_that_is_not_a_whole_number_is_refused_by_name(wrong
 def test_a_count_with_more_digits_than_any_count_is_refused_by_name(sent: object) -> None:
     raw = bucket(results=[{**ROW, "input_tokens": sent}])
     with pytest.raises(ApiFailure, match="input_tokens is not a number"):
-        records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
+        read(raw, "embeddings")
 
 
 @pytest.mark.parametrize("value", [5, 1.5, True, {"a": 1}, []])
@@ -122,7 +141,7 @@ def test_a_count_with_more_digits_than_any_count_is_refused_by_name(sent: object
 def test_a_dimension_that_is_not_text_is_refused_by_name(dimension: str, value: object) -> None:
     raw = bucket(results=[{**ROW, dimension: value}])
     with pytest.raises(ApiFailure, match=f"{dimension} is not a string"):
-        records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
+        read(raw, "embeddings")
 
 
 @pytest.mark.parametrize("dimension", ["project_id", "line_item", "api_key_id", "user_id"])
@@ -136,12 +155,12 @@ def test_a_dimension_of_a_cost_that_is_not_text_is_refused_by_name(dimension: st
 def test_a_time_that_no_date_has_is_refused_by_name(time: int) -> None:
     raw = {**bucket(), "start_time": time}
     with pytest.raises(ApiFailure, match="start_time is not a time"):
-        records.bucket(raw, USAGE_KINDS["completions"], "usage/completions")
+        read(raw, "completions")
 
 
 def test_a_missing_quantity_is_not_zero() -> None:
     with pytest.raises(ApiFailure, match="num_model_requests is missing"):
-        records.bucket(bucket(results=[{"input_tokens": 1}]), USAGE_KINDS["embeddings"], "usage")
+        read(bucket(results=[{"input_tokens": 1}]), "embeddings")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +175,7 @@ def test_a_missing_quantity_is_not_zero() -> None:
 )
 def test_a_malformed_bucket_is_refused(raw: Any, reason: str) -> None:
     with pytest.raises(ApiFailure, match=reason):
-        records.bucket(raw, USAGE_KINDS["embeddings"], "usage/embeddings")
+        read(raw, "embeddings")
 
 
 @pytest.mark.parametrize(
@@ -313,7 +332,8 @@ TEXT = {"output_tokens": 1, "num_model_requests": 1}
 def completion(**row: object) -> dict[str, Any]:
     """Return the only row of a bucket of completions, as records.bucket reads it."""
     raw = bucket(results=[{**TEXT, **row}])
-    return records.bucket(raw, USAGE_KINDS["completions"], "usage/completions").results[0]
+    rows: list[dict[str, Any]] = read(raw, "completions").results
+    return rows[0]
 
 
 def test_optional_quantities_and_flags_are_read_from_text() -> None:

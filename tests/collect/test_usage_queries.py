@@ -161,7 +161,8 @@ class Stub(Client):
         if self.failure and grouping == BY_POOL:
             raise ApiFailure(self.failure, f"usage/{kind}")
         for begin in range(start, end, WIDTHS[width]):
-            yield Bucket(begin, min(begin + WIDTHS[width], end), [dict(row) for row in self.rows])
+            rows = more["fold"]([dict(row) for row in self.rows], USAGE_KINDS[kind].quantities)
+            yield Bucket(begin, min(begin + WIDTHS[width], end), rows)
 
 
 ROWS = [

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from lm_openai import resources
 from lm_openai.api import records
-from lm_openai.api.endpoints import COST_DIMENSIONS, LISTS, USAGE_KINDS
+from lm_openai.api.endpoints import COST_DIMENSIONS, LISTS, USAGE_KINDS, UsageKind
+from lm_openai.api.records import Bucket
 from lm_openai.api.transport import HttpResponse, Transport
 from lm_openai.errors import ApiFailure
 from lm_openai.output.registry import FORMATS
@@ -203,7 +204,13 @@ def test_a_row_of_usage_is_read_or_refused_by_name(data: Any, value: Any, name: 
     field = data.draw(st.sampled_from((*kind.quantities, *kind.dimensions)))
     row = {**dict.fromkeys(kind.quantities, 5), **USAGE_ROW, field: value}
     raw = {"start_time": 0, "end_time": 60, "results": [row]}
-    converted(lambda: records.bucket(raw, kind, f"usage/{name}"), f"usage/{name}", field)
+    converted(lambda: usage_bucket(raw, kind), f"usage/{name}", field)
+
+
+def usage_bucket(raw: dict[str, Any], kind: UsageKind) -> Bucket:
+    """Return a bucket of usage as the client reads it."""
+    endpoint = f"usage/{kind.name}"
+    return records.bucket(records.usage(kind, endpoint, None, raw), endpoint)
 
 
 @given(value=JSON, field=st.sampled_from(["start_time", "end_time", "results"]))
@@ -212,7 +219,7 @@ def test_a_bucket_is_read_or_refused_by_name(value: Any, field: str) -> None:
     kind = USAGE_KINDS["images"]
     # The rows of a list that is not a list of rows have no field.
     named = "" if field == "results" else field
-    converted(lambda: records.bucket({**raw}, kind, "usage/images"), "usage/images", named)
+    converted(lambda: usage_bucket({**raw}, kind), "usage/images", named)
 
 
 @given(

@@ -100,6 +100,23 @@ def test_an_instance_used_this_week_and_idle_now_reports_0(
         assert not set(row["datapoints"]) & {"cached_percent"}
 
 
+def test_the_buckets_of_a_series_add_up_to_the_snapshot(demo: Simulator, tmp_path: Path) -> None:
+    """Both read the same buckets, so that neither may change them."""
+    found = demo_polls.document(
+        "completion_by_model", demo, tmp_path, "json", by("model"), series=True
+    )
+
+    buckets: Counter[tuple[str, str]] = Counter()
+    for sample in found["series"]:
+        if sample["start"] >= found["window"]["start"]:
+            for name in required("completion_by_model"):
+                buckets[sample["wildvalue"], name] += sample["datapoints"][name]
+    for row in found["instances"]:
+        for name in required("completion_by_model"):
+            assert buckets[row["wildvalue"], name] == row["datapoints"][name]
+    assert sum(buckets.values()) > 0
+
+
 def test_usage_without_a_user_is_the_instance_none(demo: Simulator, tmp_path: Path) -> None:
     found = demo_polls.document("completion_by_model", demo, tmp_path, "json", by("user_id"))
     unnamed = next(row for row in found["instances"] if row["id"] == "none")
