@@ -43,6 +43,10 @@ FAILURES = {
         "the API throttles this organization",
         "poll less often, or share a cache between collectors",
     ),
+    "postponed": FailureKind(
+        "a poll reads the limits of at most 200 projects",
+        "wait: the next polls read them, and then they are kept for a day",
+    ),
     "billing": FailureKind(
         "the organization ran out of credit or reached a limit",
         "see Billing in its settings; a retry does not help",

@@ -26,7 +26,7 @@ from lm_openai.errors import suggest  # noqa: E402
 from lm_openai.metrics.limit_pools import candidates  # noqa: E402
 from lm_openai.simulator import ADMIN_KEY, Simulator  # noqa: E402
 from lm_openai.simulator.organization import Organization  # noqa: E402
-from tests.support import replay  # noqa: E402
+from tests.support import dates, replay  # noqa: E402
 
 AT = 1795005296  # 2026-11-18 12:34:56 UTC, a Wednesday
 PROPERTIES = {
@@ -59,6 +59,7 @@ class Settings(NamedTuple):
 
 def main(words: list[str]) -> int:
     """Return 0 if every record was written, 2 for wrong usage."""
+    dates.send_none()
     folders = [word for word in words if word != "--outputs"]
     if not folders or any(folder.startswith("-") for folder in folders):
         print("usage: ./run record [--outputs] FOLDER...", file=sys.stderr)

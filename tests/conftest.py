@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import hypothesis
 import pytest
-from werkzeug.serving import WSGIRequestHandler
 
 from lm_openai import redaction
+from tests.support import dates
 
 OUTSIDE = dict(os.environ)
 OWN_PREFIXES = ("OPENAI_", "LM_OPENAI_", "PYTHON", "XDG_")
@@ -30,8 +30,7 @@ def pytest_configure() -> None:
     for name in OUTSIDE:
         if name.startswith(OWN_PREFIXES) or name.upper().endswith(OWN_SUFFIXES):
             del os.environ[name]
-    # Werkzeug's servers would send the Date of today, which is not that of most tests' polls.
-    WSGIRequestHandler.send_response = WSGIRequestHandler.send_response_only  # type: ignore[method-assign]
+    dates.send_none()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

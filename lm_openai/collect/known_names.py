@@ -7,8 +7,10 @@ from functools import partial
 from typing import TypeVar
 
 from lm_openai.api.endpoints import USAGE_KINDS
-from lm_openai.api.records import RateLimit, rate_limit
+from lm_openai.api.records import RateLimit
+from lm_openai.collect import project_limits
 from lm_openai.collect.directory import NAMED, Directory
+from lm_openai.collect.project_limits import Limits
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import SEEN_DAYS, Group, UsageQuery, days_until
 from lm_openai.errors import ApiFailure
@@ -16,7 +18,6 @@ from lm_openai.timespans import DAY, HOUR
 
 DORMANT_DAYS = 35
 """Days in which an instance was used to be requested by its id."""
-LIMITS_TO_LIVE = 900
 PROJECTS_WITH_MODELS = 5
 """Number of projects whose limit rows are read for models; most projects list the same ones."""
 BY_MODEL = ("model",)
@@ -53,11 +54,6 @@ def dormant_groups(
     return {tuple(group) for outcome in outcomes for group in _read(outcome)}
 
 
-def listed_limits(source: Source, project: str) -> list[RateLimit]:
-    """Request the limit rows of one project; raises ApiFailure."""
-    return [rate_limit(row) for row in source.client.list("rate_limits", project_id=project)]
-
-
 def names(source: Source, directory: Directory, dimension: str) -> dict[str, str] | None:
     """Return the known names by id (a model's is empty); None if the dimension has no list.
 
@@ -79,15 +75,16 @@ def models(source: Source, projects: Group) -> list[str]:
     seen = source.client.together(
         partial(source.shared, HOUR, seen_groups, kind, day, BY_MODEL, None) for kind in kinds
     )
-    limits = source.client.together(
-        partial(source.shared, LIMITS_TO_LIVE, listed_limits, project) for project in projects
-    )
     found: set[str] = set()
     for groups in seen:
         found.update(group[0] for group in _read(groups))
-    for rows in limits:
-        found.update(RateLimit(*row).model for row in _read(rows))
+    for limits in project_limits.read(source, projects).values():
+        found.update(row.model for row in _read(_rows(limits)))
     return sorted(found)
+
+
+def _rows(limits: Limits | ApiFailure) -> list[RateLimit] | ApiFailure:
+    return limits if isinstance(limits, ApiFailure) else limits.rows
 
 
 def _read(outcome: list[T] | ApiFailure) -> list[T]:

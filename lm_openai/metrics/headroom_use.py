@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind, kinds_with
-from lm_openai.api.records import RateLimit, Record
-from lm_openai.collect.known_names import LIMITS_TO_LIVE, listed_limits
+from lm_openai.api.records import Record
+from lm_openai.collect import project_limits
 from lm_openai.collect.poll import Poll
+from lm_openai.collect.project_limits import Limits
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import (
     SEEN_DAYS,
@@ -23,9 +24,12 @@ from lm_openai.errors import ApiFailure
 from lm_openai.metrics.limit_pools import Pools, pools
 from lm_openai.metrics.usage import MODEL_KINDS, not_offered
 from lm_openai.model.report import Values
-from lm_openai.timespans import DAY, MINUTE
+from lm_openai.timespans import DAY, HOUR, MINUTE
 
 EDGE_SOUGHT = 90 * MINUTE
+LIMITS = "limits"
+"""Name of the age of the limits among those of the usage kinds."""
+OLD_LIMITS = 2 * HOUR
 MODELS_A_PROJECT = 20
 """Estimate; it only sets the size of the pages that cover the last 7 days."""
 
@@ -91,14 +95,19 @@ def limits(
 ) -> dict[str, Pools | ApiFailure]:
     """Return the pools of every active project that is `wanted`; requests run in parallel.
 
-    An ApiFailure takes the place of a project whose request failed. If all failed, the first one is
-    raised. A project that was archived in the meantime has no pools.
+    An ApiFailure takes the place of a project without limits. If all failed, the first one is
+    raised. A project that was archived in the meantime has no pools. The age of the oldest limits
+    is added to the report.
     """
     active = [project for project in poll.directory.active() if wanted(project)]
-    outcomes = poll.client.together(
-        partial(poll.source.shared, LIMITS_TO_LIVE, listed_limits, project) for project in active
-    )
-    result = {project: _pools(outcome) for project, outcome in zip(active, outcomes)}
+    read = project_limits.read(poll.source, active)
+    ages = [poll.now - one.read_at for one in read.values() if not isinstance(one, ApiFailure)]
+    if ages:
+        poll.ages[LIMITS] = max(ages)
+    if max(ages, default=0) > OLD_LIMITS:
+        hours = max(ages) // HOUR
+        poll.notes.append(f"some limits are {hours} hours old, since reading them fails")
+    result = {project: _pools(limits) for project, limits in read.items()}
     _raise_if_all_failed(result)
     return result
 
@@ -189,10 +198,10 @@ def add(one: Counts, other: Counts) -> Counts:
     return (one[0] + other[0], one[1] + other[1], one[2] + other[2])
 
 
-def _pools(outcome: list[RateLimit] | ApiFailure) -> Pools | ApiFailure:
-    if isinstance(outcome, ApiFailure):
-        return NO_POOLS if outcome.kind == "archived" else outcome
-    return pools(RateLimit(*row) for row in outcome)
+def _pools(limits: Limits | ApiFailure) -> Pools | ApiFailure:
+    if isinstance(limits, ApiFailure):
+        return NO_POOLS if limits.kind == "archived" else limits
+    return pools(limits.rows)
 
 
 def _raise_if_all_failed(outcomes: Mapping[str, object]) -> None:

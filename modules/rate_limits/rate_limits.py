@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
     main("rate_limits")
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.collect.known_names import dormant_groups
@@ -80,12 +80,9 @@ def _joined(poll: Poll) -> dict[Key, Member]:
     """Join limits with use; a project whose limits could not be read is left out and reported."""
     uses, limits = _read(poll)
     members: dict[Key, Member] = {}
+    _report(poll, limits)
     for project, pools in limits.items():
-        if isinstance(pools, ApiFailure):
-            name = poll.directory.label("project_id", project)
-            poll.report_failure(pools, f"{name} is left out")
-            continue
-        for pool in pools.all:
+        for pool in () if isinstance(pools, ApiFailure) else pools.all:
             members[project, pool.name] = Member(pool, set())
     for project, model in headroom_use.groups(poll, uses, "used and utilization"):
         pools = limits.get(project, headroom_use.NO_POOLS)
@@ -93,6 +90,18 @@ def _joined(poll: Poll) -> dict[Key, Member]:
             pool = pools.pool_for(model)
             members.setdefault((project, pool.name), Member(pool, set())).keys.add((project, model))
     return members
+
+
+def _report(poll: Poll, limits: Mapping[str, Pools | ApiFailure]) -> None:
+    """Report each project without limits; those whose turn comes later together."""
+    failed = {key: found for key, found in limits.items() if isinstance(found, ApiFailure)}
+    later = [failure for failure in failed.values() if failure.kind == "postponed"]
+    if later:
+        poll.report_failure(later[0], f"{len(later)} of {len(limits)} projects are left out")
+    for project, failure in failed.items():
+        if failure.kind != "postponed":
+            name = poll.directory.label("project_id", project)
+            poll.report_failure(failure, f"{name} is left out")
 
 
 def _read(poll: Poll) -> Read:

@@ -235,7 +235,7 @@ def test_the_report_gives_the_minutes_read_and_the_data_age_of_each_kind(poll: P
 
     assert document["window"] == {"start": "2026-11-18T11:46:00Z", "end": "2026-11-18T12:25:00Z"}
     ages = {"completions": NOW - unix("12:25"), "embeddings": NOW - unix("12:01")}
-    assert document["data_age_seconds"] == ages
+    assert document["data_age_seconds"] == {**ages, "limits": 0}
 
 
 def test_a_kind_without_use_in_the_last_90_minutes_is_noted(poll: Poll) -> None:
