@@ -266,12 +266,19 @@ def _checked_url(connection: Connection, proxy: str) -> str:
 
 
 def _proxy(connection: Connection) -> str:
-    """Return the proxy's URL with percent-encoded user info; empty if no proxy is set."""
+    """Return the proxy's URL with percent-encoded user info; empty if no proxy is set.
+
+    Raises WrongUsage for a password without a user.
+    """
     if not connection.proxy:
         return ""
     given = connection.proxy if "://" in connection.proxy else f"http://{connection.proxy}"
     parts = _split("openai.proxy.url", given)
     if parts.username is None:
+        if connection.proxy_password:
+            raise WrongUsage(
+                "openai.proxy.pass: openai.proxy.url names no user, as in http://me@host"
+            )
         return given
     password = connection.proxy_password or unquote(parts.password or "")
     user = f"{quote(unquote(parts.username), safe='')}:{quote(password, safe='')}"

@@ -396,6 +396,12 @@ def test_a_refusal_of_the_proxy_is_not_reported_as_an_unreachable_api(
     assert "hush" not in "".join(traceback.format_exception(failure))
 
 
+@pytest.mark.parametrize("proxy", ["proxy.example:3128", "http://proxy.example"])
+def test_a_proxy_password_without_a_user_is_refused(proxy: str) -> None:
+    with pytest.raises(WrongUsage, match=r"^openai\.proxy\.pass: openai\.proxy\.url names no user"):
+        Transport(Connection("https://api.example", KEY, proxy=proxy, proxy_password="hush-hush"))
+
+
 def test_an_unreachable_proxy_is_reported_without_its_password() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
