@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, NoReturn
+
+from lm_openai.paths import user_name
 
 LARGEST = 1024 * 1024
 LONGEST_WAIT = 20.0
@@ -48,6 +50,22 @@ class Step(NamedTuple):
     status: os.stat_result
 
 
+_looked: dict[str, os.stat_result | None] = {}
+
+
+def look(path: str) -> None:
+    """Note the status of a path, see `looked`."""
+    try:
+        _looked[path] = os.stat(path)
+    except OSError:
+        _looked[path] = None
+
+
+def looked() -> Mapping[str, os.stat_result | None]:
+    """Return the status of each file and folder that this process read or did not find (None)."""
+    return _looked
+
+
 def read(path: str, largest: int = LARGEST, trusted: bool = True) -> Content:
     """Return the content of a regular file, or of a stream that this process inherited.
 
@@ -55,9 +73,10 @@ def read(path: str, largest: int = LARGEST, trusted: bool = True) -> Content:
     anything else, for more than `largest` bytes, and for a file that another user could change,
     unless `trusted` is False; then the caller calls `distrust`.
     """
+    _looked[path] = None
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        status = os.fstat(descriptor)
+        status = _looked[path] = os.fstat(descriptor)
         _require(status, path)
         if trusted:
             refuse(distrust(path, status))
@@ -160,16 +179,6 @@ def writers(status: os.stat_result) -> str:
     if mode & stat.S_IWGRP and status.st_uid != 0 and not _private_group(status):
         return "its whole group"
     return ""
-
-
-def user_name(uid: int) -> str:
-    """Return the name of a user, or the number if there is no name."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def make_folders(path: str) -> None:

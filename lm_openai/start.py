@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
-from lm_openai.redaction import guard_streams
+from lm_openai.storage.ready import Question
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell reports it: 128 and the number of SIGINT."""
@@ -16,11 +19,16 @@ INTERRUPTED = 130
 def main(folder: str, argv: Sequence[str] | None = None) -> NoReturn:
     """Run one DataSource as a script and exit with its status; Ctrl-C ends it quietly.
 
-    A plain poll runs without click. Help, wrong usage and click's own forms go through click.
+    A repeated check prints the ready answer. A plain poll runs without click. Help, wrong usage and
+    click's own forms go through click.
     """
-    guard_streams()
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _run(folder, list(sys.argv[1:] if argv is None else argv))
+        question = _question(folder, words)
+        status = question.answer() if question else None
+        if status is not None:
+            os._exit(status)  # at once: nothing is open that an exit would have to close
+        status = _run(folder, words, question)
     except KeyboardInterrupt:
         _interrupted()
     sys.exit(status)
@@ -37,18 +45,40 @@ def suite() -> NoReturn:
     sys.exit()
 
 
-def _run(folder: str, words: list[str]) -> int:
+def _question(folder: str, words: list[str]) -> Question | None:
+    """Return the question that a script is asked; None if it always takes the full path."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        return None
+    try:
+        return Question(folder, words, os.environ)
+    except ValueError:
+        return None
+
+
+def _run(folder: str, words: list[str], question: Question | None) -> int:
     from lm_openai.app import options
+    from lm_openai.redaction import guard_streams
+
+    guard_streams()
+    if question and question.stdin is not None:
+        from lm_openai.app.answers import Input
+
+        sys.stdin = Input(question.stdin)
 
     plain = options.parse(words)
     if plain is None:
         from lm_openai.app.cli import script
 
         return script(folder, words)
-    from lm_openai.app.runner import run
     from lm_openai.app.session import Surroundings
 
-    return run(folder, plain, Surroundings.real())
+    if question and question.locked:
+        from lm_openai.app import answers
+
+        return answers.run(folder, plain, Surroundings.real(waited=question.waited), question)
+    from lm_openai.app.runner import run
+
+    return run(folder, plain, Surroundings.real(waited=question.waited if question else 0.0))
 
 
 def _interrupted() -> NoReturn:

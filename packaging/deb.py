@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from shims import ROOT, folders
 
 sys.path.insert(0, str(ROOT))
-from lm_openai.config.paths import SERVICES
+from lm_openai.paths import SERVICES
 
 SHARE = "usr/share/lm-openai"
 PLUGINS = "usr/lib/nagios/plugins"

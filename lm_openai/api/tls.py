@@ -37,6 +37,7 @@ def tls_context(ca_file: str, environ: Mapping[str, str] = os.environ) -> ssl.SS
 
 
 def _with_ca(context: ssl.SSLContext, name: str, path: str) -> ssl.SSLContext:
+    files.look(path)
     folder = os.path.isdir(path)
     try:
         if folder:

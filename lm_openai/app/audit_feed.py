@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from lm_openai import timespans
+from lm_openai import paths, timespans
 from lm_openai.api.records import Record
 from lm_openai.app import runner
 from lm_openai.app.options import Options
 from lm_openai.app.session import Session, Surroundings
-from lm_openai.config import paths
 from lm_openai.errors import ApiFailure, Failure, WrongUsage
 from lm_openai.metrics import audit_events
 from lm_openai.output.audit_formats import FORMATS

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from lm_openai import files
+from lm_openai import files, paths
 from lm_openai.app import clock
 from lm_openai.collect import datasource, selection
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.usage_queries import UsageQueries
-from lm_openai.config import paths, threshold_files
+from lm_openai.config import threshold_files
 from lm_openai.config.registry import KEY_FILE
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import api_probes

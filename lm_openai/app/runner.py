@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lm_openai.app.options import Options
 from lm_openai.app.session import Session, Surroundings
@@ -47,19 +47,23 @@ def guarded(
     around: Surroundings,
     work: Callable[[list[Session]], int],
     polled: Sequence[str] = (),
+    after: Callable[[Failure], object] = lambda _: None,
 ) -> int:
     """Return what `work` returns, or print its failure and return that exit status.
 
     `work` appends the session that it opens to its argument. An unexpected exception is printed as
     a sentence too, never as a bare traceback. `polled` are the folders of the DataSources whose
-    output file the failure replaces, if the format wants that.
+    output file the failure replaces, if the format wants that. `after` is called with the failure
+    that was printed.
     """
     opened: list[Session] = []
 
     def report(reason: Failure) -> int:
         with suppress(Failure):  # that of the file itself, which is the reason already
             replace_by_failure(_gaps(polled, reason, opened), options, around)
-        return fail(reason, folder, options, around)
+        found = fail(reason, folder, options, around)
+        after(reason)
+        return found
 
     if around.watchdog is not None:
         around.watchdog.guard(report, status(Failure(), registry.named(options.format)))
@@ -95,8 +99,16 @@ def claim(around: Surroundings) -> None:
         around.watchdog.claim()
 
 
-def show(report: Report, options: Options, around: Surroundings) -> int:
-    """Print a report, or with --discover its instances; return the exit status.
+class Printed(NamedTuple):
+    """What a run prints on stdout and, of its failures, on stderr, and its exit status."""
+
+    text: str
+    errors: str
+    status: int
+
+
+def rendered(report: Report, options: Options) -> Printed:
+    """Return what a report, or with --discover its instances, is printed as.
 
     Raises Failure if some data is missing and nothing is left to print.
     """
@@ -112,17 +124,27 @@ def show(report: Report, options: Options, around: Surroundings) -> int:
         text = writer.write(report)
         if report.failures and not text:
             raise Failure(report.failures[0])
-    claim(around)
-    deliver(text, options, around)
-    if not form.errors_on_stdout:
-        for failure in report.failures:
-            around.stderr.write(f"{failure}\n")
-    if options.verbose and form.stderr:
+    errors = () if form.errors_on_stdout else report.failures
+    is_state = form.exit_is_state and not options.discover
+    found = int(writer.status(report)) if is_state else DONE
+    return Printed(text, "".join(f"{failure}\n" for failure in errors), found)
+
+
+def show(report: Report, options: Options, around: Surroundings) -> int:
+    """Print a report and return the exit status; raises Failure."""
+    printed = rendered(report, options)
+    write(printed, options, around)
+    if options.verbose and registry.named(options.format).stderr:
         for note in (*_ages(report), *report.notes):
             around.stderr.write(f"{note}\n")
-    if form.exit_is_state and not options.discover:
-        return int(writer.status(report))
-    return DONE
+    return printed.status
+
+
+def write(printed: Printed, options: Options, around: Surroundings) -> None:
+    """Print what a run prints, once; raises Failure."""
+    claim(around)
+    deliver(printed.text, options, around)
+    around.stderr.write(printed.errors)
 
 
 def deliver(text: str, options: Options, around: Surroundings) -> None:
@@ -172,16 +194,27 @@ def unwritable(stream: TextIO, reason: OSError) -> Unwritable:
 
 def fail(failure: Failure, folder: str, options: Options, around: Surroundings) -> int:
     """Print a failure where the format's host reads it and return the exit status."""
-    form = registry.named(options.format)
-    reason = one_line(redact(str(failure)))
+    printed = failed(failure, folder, options)
     try:
-        if form.errors_on_stdout and not isinstance(failure, Unwritable):
-            put(form.writer().failed(reason, title_of(folder)), around.stdout)
-        else:
-            around.stderr.write(f"{reason}\n")
+        if printed.text:
+            put(printed.text, around.stdout)
+        around.stderr.write(printed.errors)
     except Unwritable as unprinted:
-        around.stderr.write(f"{reason}; {unprinted}\n")
-    return status(failure, form)
+        around.stderr.write(f"{_sentence(failure)}; {unprinted}\n")
+    return printed.status
+
+
+def failed(failure: Failure, folder: str, options: Options) -> Printed:
+    """Return what a failure is printed as."""
+    form = registry.named(options.format)
+    found, reason = status(failure, form), _sentence(failure)
+    if form.errors_on_stdout and not isinstance(failure, Unwritable):
+        return Printed(form.writer().failed(reason, title_of(folder)), "", found)
+    return Printed("", f"{reason}\n", found)
+
+
+def _sentence(failure: Failure) -> str:
+    return one_line(redact(str(failure)))
 
 
 def title_of(folder: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lm_openai.app.watchdog import Watchdog
     from lm_openai.collect.datasource import DataSource
     from lm_openai.collect.directory import Directory
+    from lm_openai.collect.pipeline import Polled
     from lm_openai.collect.usage_queries import UsageQueries
     from lm_openai.config.properties import Properties
     from lm_openai.config.site_files import Site
@@ -41,7 +42,8 @@ class Surroundings(NamedTuple):
     """Environment, streams and time of a run.
 
     `now` is Unix seconds, `clock` a monotonic clock in seconds. `watchdog` ends a process when
-    openai.timeout is over; None if the process does not belong to the run.
+    openai.timeout is over; None if the process does not belong to the run. `waited` is the part of
+    that time, in seconds, that went by while the process waited for another one's answer.
     """
 
     environ: Mapping[str, str]
@@ -51,9 +53,10 @@ class Surroundings(NamedTuple):
     now: int
     clock: Callable[[], float] = time.monotonic
     watchdog: Watchdog | None = None
+    waited: float = 0.0
 
     @classmethod
-    def real(cls, polls: bool = True) -> Surroundings:
+    def real(cls, polls: bool = True, waited: float = 0.0) -> Surroundings:
         """Return the surroundings of this process; its streams become UTF-8.
 
         Without `polls` it has no watchdog.
@@ -66,12 +69,12 @@ class Surroundings(NamedTuple):
                 written = "strict" if stream is sys.stdin else "backslashreplace"
                 stream.reconfigure(encoding="utf-8", errors=written)
         streams = sys.stdin or _null("r"), sys.stdout or _null("r"), sys.stderr or _null("w")
-        around = cls(os.environ, *streams, int(time.time()))
+        around = cls(os.environ, *streams, int(time.time()), waited=waited)
         if not polls:
             return around
         from lm_openai.app.watchdog import Watchdog
 
-        return around._replace(watchdog=Watchdog())
+        return around._replace(watchdog=Watchdog(spent=waited))
 
     def limit(self, seconds: float) -> None:
         """End the process, if it belongs to the run, that many seconds after its start."""
@@ -124,7 +127,13 @@ class Session:
 
         seconds = self.properties.seconds(SHARED)
         shared = None if self._fresh or not seconds else SharedResponses(self.cache, seconds)
-        return connect(self.properties, shared_notes(self.cache), self.around.clock, shared)
+        return connect(
+            self.properties,
+            shared_notes(self.cache),
+            self.around.clock,
+            shared,
+            self.around.waited,
+        )
 
     @cached_property
     def queries(self) -> UsageQueries:
@@ -150,27 +159,19 @@ class Session:
 
     def report(self, datasource: DataSource) -> Report:
         """Poll one DataSource; raises Failure if no request succeeded or the clock is wrong."""
-        from lm_openai.app import clock
-        from lm_openai.collect import pipeline
-        from lm_openai.config import threshold_files
+        only = self.options.instances
+        with self.clock_checked():
+            return self.select(self.poll(datasource, only), only)
 
-        rules = threshold_files.load(
-            datasource.definition, self.options.thresholds, self.site, self.cache
-        )
-        compared = clock.checked(self.ahead_of_api, self.cache)
-        with nullcontext() if self.options.at else compared:
-            report = pipeline.report(
-                datasource,
-                self.properties,
-                self.now,
-                self.client,
-                self.cache,
-                rules,
-                queries=self.queries,
-                with_series=wants_series(self.options),
-                discover_only=self.options.discover,
-                only=self.options.instances,
-            )
+    def clock_checked(self) -> AbstractContextManager[None]:
+        """Return a context that raises Failure if this machine's clock is wrong, see app.clock."""
+        from lm_openai.app import clock
+
+        return nullcontext() if self.options.at else clock.checked(self.ahead_of_api, self.cache)
+
+    def select(self, polled: Polled, only: Sequence[str]) -> Report:
+        """Return the report of these instances (none: all); raises Failure if one is unknown."""
+        report = polled.report(only)
         rows = tuple(self._in_part(report.rows))
         return report._replace(rows=rows, notes=(*self._notes(), *report.notes))
 
@@ -179,6 +180,27 @@ class Session:
         yield from self.site.faults
         if self.cache.trouble:
             yield f"no response is shared with other scripts: {self.cache.trouble}"
+
+    def poll(self, datasource: DataSource, only: Sequence[str]) -> Polled:
+        """Poll one DataSource, `only` as in `pipeline.poll`; raises Failure."""
+        from lm_openai.collect import pipeline
+        from lm_openai.config import threshold_files
+
+        rules = threshold_files.load(
+            datasource.definition, self.options.thresholds, self.site, self.cache
+        )
+        return pipeline.poll(
+            datasource,
+            self.properties,
+            self.now,
+            self.client,
+            self.cache,
+            rules,
+            queries=self.queries,
+            with_series=wants_series(self.options),
+            discover_only=self.options.discover,
+            only=only,
+        )
 
     def _in_part(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows of the part that --part names; all rows without it."""
@@ -221,8 +243,9 @@ class Session:
 
 def read_site(environ: Mapping[str, str]) -> Site:
     """Return the threshold files in the site's folders."""
+    from lm_openai import paths
     from lm_openai.collect.datasource import problem
-    from lm_openai.config import paths, site_files
+    from lm_openai.config import site_files
 
     return site_files.read_site(paths.threshold_folders(environ), problem)
 
@@ -253,14 +276,15 @@ def connect(
     notes: Notes | None = None,
     clock: Callable[[], float] = time.monotonic,
     shared: Responses | None = None,
+    spent: float = 0.0,
 ) -> Client:
     """Return a client with the host's admin key and settings.
 
     It stops early enough to compute and print within openai.timeout, which loading the libraries is
-    a part of. `notes` are those on the API that processes share, `shared` the responses. Raises
-    WrongUsage.
+    a part of, and of which `spent` seconds are over. `notes` are those on the API that processes
+    share, `shared` the responses. Raises WrongUsage.
     """
-    until = clock() + properties.seconds("openai.timeout")
+    until = clock() + properties.seconds("openai.timeout") - spent
     from lm_openai.api.client import Client
     from lm_openai.api.transport import Connection, Transport
 
@@ -314,7 +338,7 @@ def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> 
 
     Its time is the poll's, so that `--at` never reads responses of another time.
     """
-    from lm_openai.config.paths import cache_folder, folder_missing
+    from lm_openai.paths import cache_folder, folder_missing
     from lm_openai.storage.cache import Cache, identity
 
     if properties.is_set("openai.cache.url"):

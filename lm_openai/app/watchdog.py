@@ -20,14 +20,14 @@ FAILED = 1
 
 
 class Watchdog:
-    """Limit of a process's time, which begins when this object is made.
+    """Limit of a process's time, of which `spent` seconds are over when this object is made.
 
     `exit` ends the process at once, although some of its threads hang, as `os._exit` does.
     """
 
-    def __init__(self, exit: Callable[[int], object] = os._exit) -> None:
+    def __init__(self, exit: Callable[[int], object] = os._exit, spent: float = 0.0) -> None:
         self._exit = exit
-        self._began = time.monotonic()
+        self._began = time.monotonic() - spent
         self._timer: Timer | None = None
         self._printing: Lock
         self._printed: Event

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import NamedTuple, NoReturn
 
 from lm_openai.api.client import Client
 from lm_openai.collect import selection
@@ -15,14 +17,139 @@ from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config.properties import Properties
 from lm_openai.errors import ApiFailure, Failure, WrongUsage, suggest
 from lm_openai.model import aggregation, names
+from lm_openai.model.definition import Definition
 from lm_openai.model.report import Instance, Missing, Report, Row, Sample
 from lm_openai.model.thresholds import Rules
 from lm_openai.redaction import one_line
 from lm_openai.storage.cache import Cache
+from lm_openai.storage.ready import GLOB
 from lm_openai.timespans import iso
 
 
-def report(
+class Series(NamedTuple):
+    """Samples of the buckets, also by instance id, and their instances, also by exact name."""
+
+    samples: Sequence[Sample]
+    by_instance: Mapping[str, Sequence[Sample]]
+    instances: Sequence[Instance]
+    names: Mapping[str, Sequence[Instance]]
+
+
+class Polled:
+    """Everything that one poll of a DataSource found; `report` returns the wanted part of it.
+
+    `names` holds the selected instances by each of their exact names.
+    """
+
+    def __init__(
+        self,
+        datasource: DataSource,
+        poll: Poll,
+        rules: Rules,
+        discovered: tuple[Instance, ...],
+        dormant: tuple[Instance, ...],
+        samples: Iterable[Sample] | None,
+    ) -> None:
+        self._datasource, self._poll, self._rules = datasource, poll, rules
+        self._discovered, self._dormant = discovered, dormant
+        self._wants_series = poll.with_series and samples is not None
+        self._samples = _by_instance(samples or ())
+        found = {one.id: one for one in discovered}
+        for id, own in self._samples.items():
+            found.setdefault(id, own[0].instance)
+        self._instances = [names.cleaned(instance) for instance in found.values()]
+        selection.check(poll, rules, self._instances)
+        self._shown = names.distinct(self._instances, poll.directory.shared_names())
+        self._selected = [one for one in self._instances if poll.shows(one)]
+        self.names = _by_name(self._selected, self._shown)
+        # Before the series, whose failures concern no row.
+        self._failures = tuple(poll.failures)
+        self._rows: dict[str, Row] = {}
+
+    def report(self, only: Sequence[str] = ()) -> Report:
+        """Return the report of the instances that `only` names; none names all.
+
+        `only` are ids, wildvalues, aliases, or globs over the last two. Raises WrongUsage if an
+        entry matches no instance.
+        """
+        poll = self._poll
+        definition = poll.definition
+        chosen = [self._shown[one.id] for one in self._chosen(only)]
+        chosen.sort(key=lambda one: (one.alias.lower(), one.id))
+        start, end = poll.covered or poll.window[:2]
+        rows = tuple(map(self._row, chosen))
+        series = tuple(self._series_of(only)) if self._wants_series else ()
+        return Report(
+            definition=definition,
+            organization=poll.properties.organization,
+            grouping=grouping(definition, poll.properties),
+            time=poll.now,
+            start=start,
+            end=end,
+            rows=rows,
+            series=series,
+            ages=poll.ages,
+            failures=tuple(map(one_line, poll.failures)),
+            notes=tuple(map(one_line, poll.notes + poll.directory.notes)),
+            with_series=poll.with_series,
+            incomplete=poll.incomplete and not _all_present(only, chosen),
+            only=tuple(only),
+        )
+
+    def _chosen(self, only: Sequence[str]) -> Iterator[Instance]:
+        """Yield the selected instances that `only` names.
+
+        It may name twins by their own alias, which selects both, or as they are shown.
+        """
+        wanted: set[str] = set()
+        for word in only:
+            found = self._named(word)
+            if not found:
+                self._refuse(word)
+            wanted.update(one.id for one in found)
+        yield from (one for one in self._selected if not only or one.id in wanted)
+
+    def _named(self, word: str) -> Sequence[Instance]:
+        return _matching(word, self.names, self._selected, self._shown)
+
+    def _refuse(self, word: str) -> NoReturn:
+        """Raise the error for a word that names no selected instance."""
+        failures, title = self._poll.failures, self._poll.definition.title
+        if failures:
+            raise Failure(
+                f"instance {word!r} was not found, and some data is missing: {failures[0]}"
+            )
+        excluded = any(_is_named(word, one, self._shown) for one in self._instances)
+        known = (*self._selected, *self._dormant)
+        raise WrongUsage(f"{title} {_excluded(word) if excluded else _unknown(word, known)}")
+
+    def _row(self, instance: Instance) -> Row:
+        """Return the row of an instance, which is judged once."""
+        if instance.id not in self._rows:
+            own = self._samples.get(instance.id, [])
+            self._rows[instance.id] = _row(self._poll, self._rules, instance, own, self._failures)
+        return self._rows[instance.id]
+
+    def _series_of(self, only: Sequence[str]) -> Iterable[Sample]:
+        samples, by_instance, known, by_name = self._series
+        if not only:
+            return samples
+        found = (_matching(word, by_name, known, self._shown) for word in only)
+        ids = {one.id for matching in found for one in matching}
+        if len(ids) == 1:
+            return by_instance[ids.pop()]
+        return (sample for sample in samples if sample.instance.id in ids)
+
+    @cached_property
+    def _series(self) -> Series:
+        samples = _series(self._datasource, self._poll, self._discovered, self._shown)
+        by_instance = _by_instance(samples)
+        own = {one.id: one for one in self._instances}
+        known = [own.get(id, of_one[0].instance) for id, of_one in by_instance.items()]
+        return Series(samples, by_instance, known, _by_name(known, self._shown))
+
+
+def poll(
     datasource: DataSource,
     properties: Properties,
     now: int,
@@ -34,47 +161,21 @@ def report(
     with_series: bool = False,
     discover_only: bool = False,
     only: Sequence[str] = (),
-) -> Report:
-    """Poll a DataSource once and return the report.
+) -> Polled:
+    """Poll a DataSource once.
 
-    `only` are ids, wildvalues, aliases, or globs over the last two. Raises ApiFailure if no request
-    succeeded, WrongUsage if an entry of `only` matches no instance, also none of the last 35 days,
-    and Failure if a filter selects nothing or the DataSource yields a datapoint that its definition
-    lacks.
+    `only` is what will be reported, as in `Polled.report`: a name that is not in use may be that of
+    an instance of the last 35 days. Raises ApiFailure if no request succeeded, and Failure if a
+    filter selects nothing or the DataSource yields a datapoint that its definition lacks.
     """
-    definition = datasource.definition
-    poll = Poll(definition, properties, now, client, cache, with_series, queries)
+    poll = Poll(datasource.definition, properties, now, client, cache, with_series, queries)
     discovered, dormant = _found(datasource, poll, only)
-    samples = () if discover_only else tuple(_declared(poll, datasource.collect(poll, discovered)))
+    wanted = None if discover_only else datasource.collect(poll, discovered)
+    samples = None if wanted is None else tuple(_declared(poll, wanted))
     for refused in client.refused():
         poll.report_failure(refused, "a row is left out")
     _note_starts(poll)
-    instances = _instances(discovered, samples)
-    selection.check(poll, rules, instances)
-    shown = names.distinct(instances, poll.directory.shared_names())
-    chosen = [shown[one.id] for one in _chosen(poll, instances, shown, only, dormant)]
-    chosen.sort(key=lambda one: (one.alias.lower(), one.id))
-    start, end = poll.covered or poll.window[:2]
-    # Before the series, whose failures concern no row.
-    rows = tuple(_rows(poll, rules, chosen, samples))
-    wants_series = poll.with_series and not discover_only
-    series = _series(datasource, poll, discovered, shown, only) if wants_series else ()
-    return Report(
-        definition=definition,
-        organization=poll.properties.organization,
-        grouping=grouping(definition, poll.properties),
-        time=now,
-        start=start,
-        end=end,
-        rows=rows,
-        series=series,
-        ages=poll.ages,
-        failures=tuple(map(one_line, poll.failures)),
-        notes=tuple(map(one_line, poll.notes + poll.directory.notes)),
-        with_series=poll.with_series,
-        incomplete=poll.incomplete and not _all_present(only, chosen),
-        only=tuple(only),
-    )
+    return Polled(datasource, poll, rules, discovered, dormant, samples)
 
 
 def _found(
@@ -132,40 +233,35 @@ def _note_starts(poll: Poll) -> None:
         poll.notes.append(note)
 
 
-def _instances(discovered: Iterable[Instance], samples: Iterable[Sample]) -> list[Instance]:
-    """Return all instances with clean names, including those that first appear in a sample."""
-    found = {instance.id: instance for instance in discovered}
+def _by_instance(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Return samples by the id of their instance, in order."""
+    found: dict[str, list[Sample]] = {}
     for sample in samples:
-        found.setdefault(sample.instance.id, sample.instance)
-    return [names.cleaned(instance) for instance in found.values()]
+        found.setdefault(sample.instance.id, []).append(sample)
+    return found
 
 
-def _chosen(
-    poll: Poll,
-    instances: Sequence[Instance],
+def _by_name(
+    instances: Iterable[Instance], shown: Mapping[str, Instance]
+) -> dict[str, list[Instance]]:
+    """Return instances by wildvalue, own alias, alias as shown, and id; twins share a name."""
+    found: dict[str, list[Instance]] = {}
+    for one in instances:
+        for name in {one.wildvalue, one.alias, one.id, shown.get(one.id, one).alias}:
+            found.setdefault(name, []).append(one)
+    return found
+
+
+def _matching(
+    word: str,
+    exact: Mapping[str, Sequence[Instance]],
+    instances: Iterable[Instance],
     shown: Mapping[str, Instance],
-    only: Sequence[str],
-    dormant: Iterable[Instance],
-) -> Iterator[Instance]:
-    """Yield the instances that filters and `only` select.
-
-    `only` may name twins by their own alias, which selects both, or as they are shown. `dormant`
-    are further instances whose names an error may suggest.
-    """
-    selected = [instance for instance in instances if poll.shows(instance)]
-    for word in only:
-        if any(_is_named(word, one, shown) for one in selected):
-            continue
-        if poll.failures:
-            raise Failure(
-                f"instance {word!r} was not found, and some data is missing: {poll.failures[0]}"
-            )
-        excluded = any(_is_named(word, one, shown) for one in instances)
-        reason = _excluded(word) if excluded else _unknown(word, (*selected, *dormant))
-        raise WrongUsage(f"{poll.definition.title} {reason}")
-    for one in selected:
-        if not only or any(_is_named(word, one, shown) for word in only):
-            yield one
+) -> Sequence[Instance]:
+    """Return the instances of that exact name, or those that a glob matches."""
+    if GLOB.isdisjoint(word):
+        return exact.get(word, ())
+    return [one for one in instances if _is_named(word, one, shown)]
 
 
 def _excluded(word: str) -> str:
@@ -192,26 +288,26 @@ def _is(word: str, instance: Instance) -> bool:
     return word in (instance.wildvalue, instance.alias, instance.id)
 
 
-def _rows(
-    poll: Poll, rules: Rules, chosen: Iterable[Instance], samples: Iterable[Sample]
-) -> Iterator[Row]:
-    definition, unread = poll.definition, poll.directory.unread
-    by_instance: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_instance.setdefault(sample.instance.id, []).append(sample)
-    for instance in chosen:
-        own = by_instance.get(instance.id, [])
-        values = aggregation.derived(definition, aggregation.folded(definition, own))
-        idle = bool(own) and all(sample.idle for sample in own)
-        missing = absent(definition, values, _missing(poll, own))
-        yield Row(
-            instance,
-            judge(rules, instance, values),
-            idle,
-            unjudged(rules, instance, missing) + doubted(rules, instance, values, unread),
-            archived=idle and _archived(poll, instance),
-            missing=missing,
-        )
+def _row(
+    poll: Poll,
+    rules: Rules,
+    instance: Instance,
+    samples: Sequence[Sample],
+    failures: Sequence[str],
+) -> Row:
+    definition = poll.definition
+    values = aggregation.derived(definition, aggregation.folded(definition, samples))
+    idle = bool(samples) and all(sample.idle for sample in samples)
+    missing = absent(definition, values, _missing(definition, samples, failures))
+    return Row(
+        instance,
+        judge(rules, instance, values),
+        idle,
+        unjudged(rules, instance, missing)
+        + doubted(rules, instance, values, poll.directory.unread),
+        archived=idle and _archived(poll, instance),
+        missing=missing,
+    )
 
 
 def _archived(poll: Poll, instance: Instance) -> bool:
@@ -223,13 +319,15 @@ def _archived(poll: Poll, instance: Instance) -> bool:
         return False
 
 
-def _missing(poll: Poll, samples: Sequence[Sample]) -> dict[str, Missing]:
+def _missing(
+    definition: Definition, samples: Iterable[Sample], failures: Sequence[str]
+) -> dict[str, Missing]:
     """Return the datapoints that failed or incomplete responses leave out of an instance."""
     declared = [sample.missing for sample in samples if sample.missing is not None]
-    if declared or not poll.failures:
+    if declared or not failures:
         return {name: reason for missing in declared for name, reason in missing.items()}
-    reason = Missing(poll.failures[0])
-    return {datapoint.name: reason for datapoint in poll.definition.datapoints}
+    reason = Missing(failures[0])
+    return {datapoint.name: reason for datapoint in definition.datapoints}
 
 
 def _series(
@@ -237,7 +335,6 @@ def _series(
     poll: Poll,
     discovered: tuple[Instance, ...],
     shown: Mapping[str, Instance],
-    only: Sequence[str],
 ) -> tuple[Sample, ...]:
     """Return the samples of the buckets; a failure is reported and leaves the rows as they are.
 
@@ -254,7 +351,5 @@ def _series(
             values=aggregation.derived(poll.definition, dict(sample.values)),
         )
         for sample in samples
-        if sample.start is not None
-        and poll.shows(sample.instance)
-        and (not only or any(_is_named(word, sample.instance, shown) for word in only))
+        if sample.start is not None and poll.shows(sample.instance)
     )

@@ -8,6 +8,7 @@ import stat
 from lm_openai import files
 from lm_openai.config.registry import KEY_SHARED
 from lm_openai.errors import WrongUsage
+from lm_openai.paths import user_name
 
 _SECRETS = ("/run/secrets/", "/var/run/secrets/")
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -40,7 +41,7 @@ def unreadable(subject: str, path: str, reason: OSError) -> WrongUsage:
     closed = _closed_folder(os.path.abspath(path))
     if closed:
         return WrongUsage(
-            f"{sentence}; this process runs as user {files.user_name(os.geteuid())}, who cannot "
+            f"{sentence}; this process runs as user {user_name(os.geteuid())}, who cannot "
             f"enter {closed}: move the file to a folder that this user can enter"
         )
     return WrongUsage(f"{sentence}; {_fix(path, os.stat(path))}")
@@ -104,7 +105,7 @@ def _fix(path: str, status: os.stat_result) -> str:
     else:
         command = f"chown root:{_group()} {target} && chmod 640 {target}"
     as_root = "" if user in (0, owner) else " as root"
-    return f"this process runs as user {files.user_name(os.geteuid())}; run{as_root}: {command}"
+    return f"this process runs as user {user_name(os.geteuid())}; run{as_root}: {command}"
 
 
 def _group() -> str:

@@ -64,6 +64,7 @@ def entries(file: File) -> Iterator[File]:
 def _paths(folders: Iterable[str], faults: list[str]) -> Iterator[str]:
     """Yield the paths of the folders' JSON files in order; add unreadable folders to `faults`."""
     for folder in folders:
+        files.look(folder)
         if not os.path.isdir(folder):
             continue
         try:

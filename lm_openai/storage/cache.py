@@ -18,17 +18,19 @@ from lm_openai.api.bodies import struck
 from lm_openai.errors import ApiFailure
 from lm_openai.files import Refused
 from lm_openai.redaction import strike
+from lm_openai.storage import ready
 from lm_openai.storage.private_folder import PrivateFolder
 from lm_openai.timespans import DAY
 
 T = TypeVar("T")
 FAILED_SECONDS = 60
 _SUFFIX, _UNFINISHED, _LOCK = ".answer", ".unfinished", ".lock"
-_BODY, _BODY_PRUNED_AFTER = ".body", 300
+_BODY, _PRUNED_SOON = ".body", 300
+_LARGE = (_BODY, ready.SUFFIX)
 _PRUNED_AFTER = DAY
 _SCANNED_AT_ONCE, _PRUNED_AT_ONCE = 5000, 1000
-_LARGEST_BODIES = 512 * 1024 * 1024
-"""Bytes of all bodies in the folder; beyond that those that expire first are deleted."""
+_MOST_LARGE = 512 * 1024 * 1024
+"""Bytes of all responses and ready answers; beyond that those that expire first are deleted."""
 NOT_CACHED = ("deadline", "throttled", "down", "unreachable", "tls")
 """Failures that end with the notes on the API, or that only concern the caller's deadline."""
 _KEPT_IN_MEMORY = 4096
@@ -240,8 +242,8 @@ class Cache:
     def _prune(self) -> None:
         """Delete old files, once per process and a limited number at a time.
 
-        They are entries that expired a day ago, responses that expired a while ago, and, beyond
-        _LARGEST_BODIES, those that expire next.
+        They are entries that expired a day ago, responses and ready answers that expired a while
+        ago, and, beyond _MOST_LARGE, those that expire next.
         """
         if self._pruned or not self.folder:
             return
@@ -335,7 +337,7 @@ def _read(encoded: bytes) -> Entry:
 def _stamps(files: Iterable[os.DirEntry[str]]) -> Iterator[tuple[float, int, str]]:
     """Yield the expiry in Unix seconds, the size and the name of each file of a cache."""
     for file in files:
-        if file.name.endswith((_SUFFIX, _BODY, _UNFINISHED, _LOCK)):
+        if file.name.endswith((_SUFFIX, *_LARGE, _UNFINISHED, _LOCK)):
             with suppress(OSError):
                 status = file.stat(follow_symlinks=False)
                 yield status.st_mtime, status.st_size, file.name
@@ -343,10 +345,10 @@ def _stamps(files: Iterable[os.DirEntry[str]]) -> Iterator[tuple[float, int, str
 
 def _old(files: Iterable[tuple[float, int, str]], now: float) -> Iterator[str]:
     """Yield the names of the files to delete, see Cache._prune."""
-    bodies = 0
+    large = 0
     for expiry, size, name in sorted(files, reverse=True):
-        is_body = name.endswith(_BODY)
-        bodies += size if is_body else 0
-        kept = _BODY_PRUNED_AFTER if is_body else _PRUNED_AFTER
-        if expiry < now - kept or (is_body and bodies > _LARGEST_BODIES):
+        is_large = name.endswith(_LARGE)
+        large += size if is_large else 0
+        kept = _PRUNED_SOON if is_large else _PRUNED_AFTER
+        if expiry < now - kept or (is_large and large > _MOST_LARGE):
             yield name

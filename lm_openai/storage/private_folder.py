@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from lm_openai import files
+from lm_openai.paths import privacy_problem
 
 _PRIVATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FIRST_DELAY, _LONGEST_DELAY = 0.005, 0.1
-"""Seconds between two looks at a lock that somebody else holds."""
 
 
 class PrivateFolder:
@@ -93,42 +91,23 @@ class PrivateFolder:
             os.close(descriptor)
 
     def _acquired(self, name: str, until: float) -> int:
-        import fcntl
+        from lm_openai.storage import locks
 
-        delay = _FIRST_DELAY
+        delay = locks.FIRST_DELAY
         while True:
-            descriptor = self.open(name)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Its last holder may have removed the file since it was opened.
-                if os.fstat(descriptor).st_nlink:
-                    return descriptor
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    os.close(descriptor)
-                    raise TimeoutError from None
-                time.sleep(delay)
-                delay = min(delay * 2, _LONGEST_DELAY)
+            descriptor, taken = locks.take(self.descriptor(), name)
+            if taken:
+                return descriptor
             os.close(descriptor)
+            if time.monotonic() >= until:
+                raise TimeoutError
+            time.sleep(delay)
+            delay = min(delay * 2, locks.LONGEST_DELAY)
 
     def _release(self) -> None:
         if self._held is not None:
             os.close(self._held)
             self._held = None
-
-
-def privacy_problem(status: os.stat_result) -> str:
-    """Return the reason that a folder is not private; empty if nobody else can write in it.
-
-    `status` is the result of `os.lstat`, which does not follow a symbolic link.
-    """
-    if not stat.S_ISDIR(status.st_mode):
-        return "not a folder (a symbolic link is refused too)"
-    if status.st_uid != os.geteuid():
-        return "owned by another user"
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        return "group or others can write in it; run chmod 700 on it"
-    return ""
 
 
 def _opened(path: str, create: bool) -> int:

@@ -9,13 +9,11 @@ from lm_openai.api.responses import StalePage
 from lm_openai.api.transport import HttpResponse
 from lm_openai.errors import ApiFailure
 from lm_openai.storage.cache import FAILED_SECONDS, NOT_CACHED, Cache
-from lm_openai.timespans import DAY
+from lm_openai.storage.ready import serves
 
 BILL_SECONDS = 300
 """Seconds for which a part of the bill is shared; the API adds to it hours late."""
 _BEGAN = "time of the poll"
-_TOLERANCE = 10
-"""Seconds that another process of this host may have started later and read the time earlier."""
 
 
 class SharedResponses:
@@ -76,12 +74,7 @@ def poll_time(cache: Cache, now: int, seconds: float) -> int:
     """
     with cache.exclusive(_BEGAN):
         began = cache.get(_BEGAN)
-        if type(began) is int and _serves(began, now, seconds):
+        if type(began) is int and serves(began, now, seconds):
             return began
         cache.put(_BEGAN, now, seconds)
         return now
-
-
-def _serves(began: int, now: int, seconds: float) -> bool:
-    """Return True if a poll at `began` serves a process that starts at `now`."""
-    return -_TOLERANCE <= now - began < seconds and began // DAY == now // DAY

@@ -88,7 +88,7 @@ HANGING = {
     "a computation": "from lm_openai.collect import pipeline\n"
     "def report(*_, **__):\n"
     "    while True: pass\n"
-    "pipeline.report = report",
+    "pipeline.poll = report",
     "a file system": "import threading\n"
     "from lm_openai import files\n"
     "files.distrust_way = lambda *_: threading.Event().wait()",
@@ -207,13 +207,13 @@ SCARCE = {
     "memory": (
         "from lm_openai.collect import pipeline\n"
         "def refuse(*_, **__): raise MemoryError\n"
-        "pipeline.report = refuse",
+        "pipeline.poll = refuse",
         "more memory",
     ),
     "open files": (
         "from lm_openai.collect import pipeline\n"
         "def refuse(*_, **__): raise OSError(24, 'Too many open files')\n"
-        "pipeline.report = refuse",
+        "pipeline.poll = refuse",
         "another open file",
     ),
 }

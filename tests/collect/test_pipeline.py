@@ -31,7 +31,9 @@ def report(server: HTTPServer, *samples: Sample) -> Report:
     source = DataSource(definition(), discover, collect)
     settings = properties.load({"OPENAI_ADMIN_KEY": KEY})
     client, cache = client_of(server, Clock()), Cache(None, "", lambda: NOON)
-    return pipeline.report(source, settings, NOON, client, cache, Rules(source.definition.name, {}))
+    return pipeline.poll(
+        source, settings, NOON, client, cache, Rules(source.definition.name, {})
+    ).report()
 
 
 def test_a_datapoint_that_the_definition_lacks_is_an_error(httpserver: HTTPServer) -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import lm_openai
 from lm_openai.collect import datasource
 from lm_openai.collect.evaluation import effective, judge
-from lm_openai.config.paths import threshold_folders
 from lm_openai.config.site_files import read_site
 from lm_openai.config.threshold_files import load
 from lm_openai.errors import WrongUsage
@@ -30,6 +29,7 @@ from lm_openai.model.thresholds import (
     Threshold,
     describe,
 )
+from lm_openai.paths import threshold_folders
 from tests.support.paths import ROOT
 
 NAME = "OpenAI_Probe_ByProject"

@@ -16,7 +16,7 @@ from lm_openai.api.notes import Memory, Notes
 from lm_openai.api.transport import Connection, Transport
 from lm_openai.app.session import Surroundings
 from lm_openai.collect import datasource
-from lm_openai.collect.pipeline import report
+from lm_openai.collect.pipeline import poll
 from lm_openai.config.properties import load
 from lm_openai.model.thresholds import Rules
 from lm_openai.simulator import (
@@ -259,5 +259,5 @@ def rows(client: Client, cache: Cache) -> list[dict[str, Any]]:
     """Return the datapoints of each row of a poll with this client."""
     source = datasource.load(FOLDER)
     rules = Rules(source.definition.name, {})
-    found = report(source, load({}), WEDNESDAY, client, cache, rules)
+    found = poll(source, load({}), WEDNESDAY, client, cache, rules).report()
     return [{reading.datapoint: reading.value for reading in row.readings} for row in found.rows]

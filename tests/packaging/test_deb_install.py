@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_openai.config.paths import SERVICES
+from lm_openai.paths import SERVICES
 from tests.conftest import missing
 from tests.support.paths import ROOT
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_openai.config import paths
+from lm_openai import paths
 from lm_openai.errors import ApiFailure
 from lm_openai.storage import cache as storage_cache
 from lm_openai.storage.cache import Cache, SharedNotes, identity

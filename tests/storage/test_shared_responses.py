@@ -226,7 +226,7 @@ def test_old_bodies_are_deleted_soon_and_the_oldest_of_too_many(
     asked(at(NOON + 400, folder), Upstream())
     assert len([*folder.iterdir()]) == 1
 
-    monkeypatch.setattr(storage_cache, "_LARGEST_BODIES", 250)
+    monkeypatch.setattr(storage_cache, "_MOST_LARGE", 250)
     for second in range(401, 411):
         at(NOON + second, folder).response(USAGE, [("n", str(second))], Upstream(), lambda: 5.0)
     (*_, newest) = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)

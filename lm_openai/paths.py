@@ -1,9 +1,16 @@
-"""Folders of threshold files and of the cache, from the environment."""
+"""Folders of threshold files and of the cache, from the environment, and whether one is private.
+
+The first stage of a script imports this module, so it imports almost nothing itself.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SERVICES = "/var/lib/lm-openai"
 """Folder of root with a private folder for each service user, by name."""
@@ -40,16 +47,36 @@ def cache_folder(chosen: str, environ: Mapping[str, str]) -> str:
 
 def service_folder() -> str:
     """Return the path that this user's folder in SERVICES has, if it exists."""
-    from lm_openai.files import user_name
-
     return os.path.join(SERVICES, user_name(os.geteuid()))
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number if there is no name."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def privacy_problem(status: os.stat_result) -> str:
+    """Return the reason that a folder is not private; empty if nobody else can write in it.
+
+    `status` is the result of `os.lstat`, which does not follow a symbolic link.
+    """
+    if not stat.S_ISDIR(status.st_mode):
+        return "not a folder (a symbolic link is refused too)"
+    if status.st_uid != os.geteuid():
+        return "owned by another user"
+    if stat.S_IMODE(status.st_mode) & 0o022:
+        return "group or others can write in it; run chmod 700 on it"
+    return ""
 
 
 def folder_missing() -> str:
     """Return the reason that there is no cache folder, with the command that creates one."""
     from shlex import quote
-
-    from lm_openai.files import user_name
 
     user, folder = user_name(os.geteuid()), service_folder()
     return (
