@@ -40,6 +40,9 @@ STALE, ABSENT, UNSHARED = "stale", "absent", "unshared"
 question has no ready answers."""
 _SILENT_HOLDER = 10.0
 """Seconds to wait for a process that holds the lock and has not announced its time limit."""
+_WAITED = 0.85
+"""Share of openai.timeout to wait for another process: its requests end after three quarters, and
+the full path needs the rest to say why there is no answer."""
 _HANGING = 3.0
 """Seconds after which the file system of the cache folder counts as hanging."""
 _RACY = 10_000_000
@@ -96,7 +99,7 @@ class Question:
         """Return the ready answer: exit status, stdout and stderr; None if there is none.
 
         Then `locked` is the file in which others wait for this process; empty if nobody does.
-        Others that poll the same already are waited for, at most half of their time limit.
+        Others that poll the same already are waited for, almost as long as they may take.
         """
         try:
             with _Patience():
@@ -175,7 +178,7 @@ class Question:
             elif not taken:
                 os.close(self._lock)
             if limit:
-                until = self._began + int(limit) / 2
+                until = self._began + int(limit) * _WAITED
             if taken or found != STALE or time.monotonic() >= until:
                 return found
             _Patience.renew()
