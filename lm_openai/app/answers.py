@@ -19,7 +19,7 @@ from lm_openai.redaction import redact, strike
 from lm_openai.storage.ready import ANY, Question
 
 MOST_NAMES = 3000
-"""Names of instances with an answer of their own; beyond that a service takes the full path."""
+"""Names of instances that one poll answers for; with more, each service polls for itself."""
 UNSHARED_SECONDS = 60
 FAILED_SECONDS = 5
 """Seconds that a failure, or data with a gap, answers for those who waited; then it is tried again.
@@ -85,7 +85,7 @@ class Run:
             self._keep_all(polled)
             return self._own(source)
         printed = self._show(session.select(polled, only))
-        self._keep_all(polled)
+        self._keep_all(polled, (only, _answer(printed)))
         return printed.status
 
     def _shares(self) -> bool:
@@ -109,9 +109,9 @@ class Run:
         runner.write(printed, self._options, self._session.around)
         return printed
 
-    def _keep_all(self, polled: Polled) -> None:
-        """Store the answers for each instance by each of its exact names."""
-        answers = [*self._answers(polled)] if len(polled.names) <= MOST_NAMES else []
+    def _keep_all(self, polled: Polled, *own: Stored) -> None:
+        """Store the answers for each instance by each exact name; for too many only `own`."""
+        answers = [*self._answers(polled)] if len(polled.names) <= MOST_NAMES else own
         self._keep(self._session.select(polled, ()), self._question.files[0], answers)
 
     def _answers(self, polled: Polled) -> Iterator[Stored]:

@@ -96,18 +96,18 @@ class Polled:
             only=tuple(only),
         )
 
-    def _chosen(self, only: Sequence[str]) -> Iterator[Instance]:
-        """Yield the selected instances that `only` names.
+    def _chosen(self, only: Sequence[str]) -> Iterable[Instance]:
+        """Return the selected instances that `only` names.
 
         It may name twins by their own alias, which selects both, or as they are shown.
         """
-        wanted: set[str] = set()
+        wanted: dict[str, Instance] = {}
         for word in only:
             found = self._named(word)
             if not found:
                 self._refuse(word)
-            wanted.update(one.id for one in found)
-        yield from (one for one in self._selected if not only or one.id in wanted)
+            wanted.update((one.id, one) for one in found)
+        return wanted.values() if only else self._selected
 
     def _named(self, word: str) -> Sequence[Instance]:
         return _matching(word, self.names, self._selected, self._shown)

@@ -202,10 +202,13 @@ class Question:
 class _Patience:
     """Limit of the time that a file system may take during the `with` block.
 
-    Raises TimeoutError there, so that the full path reports it; ValueError outside the main thread.
+    Raises TimeoutError there, so that the full path reports it; ValueError outside the main thread
+    and if the program that started this one has set an alarm for it.
     """
 
     def __enter__(self) -> None:
+        if any(_signal.getitimer(_signal.ITIMER_REAL)):
+            raise ValueError
         self._before = _signal.signal(_signal.SIGALRM, self._end)
         self.renew()
 

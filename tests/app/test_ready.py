@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -151,6 +152,18 @@ def test_an_unknown_instance_costs_the_others_nothing(demo: Simulator, tmp_path:
     assert wrong[0] == 3
     assert found(f"--format nagios --instance {name}", environ) is not None
     assert found("--format nagios --instance gpt-404", environ) is None
+
+
+def test_with_too_many_instances_each_service_has_its_own_answer(
+    demo: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "MOST_NAMES", 1)
+    environ = environment(demo.url, tmp_path)
+    listed = polled("--discover --format nagios", environ)[1].decode().splitlines()
+    for line in listed[:2]:
+        words = f"--format nagios --instance {line.split()[0]}"
+        first = polled(words, environ)
+        assert found(words, environ) == first
 
 
 def test_a_dormant_instance_has_an_answer_of_its_own(tmp_path: Path) -> None:
@@ -350,6 +363,17 @@ def test_it_waits_almost_as_long_as_the_time_limit(tmp_path: Path) -> None:
     assert 0.85 <= second.waited < 10
     first.release()
     assert [*(tmp_path / "cache").iterdir()] == []
+
+
+def test_the_alarm_of_another_program_stays(demo: Simulator, tmp_path: Path) -> None:
+    environ = environment(demo.url, tmp_path)
+    polled("", environ)
+    signal.setitimer(signal.ITIMER_REAL, 600)
+    try:
+        assert found("", environ) is None
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 500
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def script(*words: str, flags: tuple[str, ...] = ()) -> list[str]:
