@@ -80,11 +80,13 @@ class Run:
         self._question.announce(session.properties.seconds("openai.timeout"))
         if self._question.locked != self._question.files[0] or len(only) != 1:
             return self._own(source)
-        polled = session.poll(source, ())
-        if only[0] not in polled.names:
+        with session.clock_checked():
+            polled = session.poll(source, ())
+            report = session.select(polled, only) if only[0] in polled.names else None
+        if report is None:
             self._keep_all(polled)
             return self._own(source)
-        printed = self._show(session.select(polled, only))
+        printed = self._show(report)
         self._keep_all(polled, (only, _answer(printed)))
         return printed.status
 

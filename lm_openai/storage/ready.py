@@ -66,14 +66,14 @@ class Question:
         environ: Mapping[str, str],
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Raise ValueError for options that always take the full path."""
+        """Raise ValueError for options that always take the full path, and without a folder."""
         self._began, self._began_ns, self.now = time.monotonic(), time.time_ns(), now
         self.instances, others, chosen = _split(argv, environ)
-        self.stdin = _standard_input() if ("--properties", "-") in others else None
         self.place = cache_folder(chosen, environ).rstrip("/")
-        self._secret = _secret(folder, others, environ, self.stdin)
         if not self.place:
             raise ValueError
+        self.stdin = _standard_input() if ("--properties", "-") in others else None
+        self._secret = _secret(folder, others, environ, self.stdin)
         files = [(*self.instances, "own")]
         if len(self.instances) == 1:
             files.insert(0, ("all",))

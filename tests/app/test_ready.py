@@ -247,10 +247,11 @@ def test_a_new_version_polls_again(
     ],
 )
 def test_an_answer_ends_with_its_time_and_at_midnight(
-    demo: Simulator, tmp_path: Path, polled_at: int, asked_at: float, holds: bool
+    tmp_path: Path, polled_at: int, asked_at: float, holds: bool
 ) -> None:
-    environ = environment(demo.url, tmp_path)
-    polled("--format nagios", environ, now=polled_at)
+    with Simulator(at=polled_at, projects=1, models=2) as demo:
+        environ = environment(demo.url, tmp_path)
+        polled("--format nagios", environ, now=polled_at)
     assert (found("--format nagios", environ, asked_at) is not None) is holds
 
 
@@ -433,18 +434,18 @@ def together(calls: list[tuple[str, ...]], environ: dict[str, str]) -> list[str]
     return [process.communicate(timeout=60)[0] for process in processes]
 
 
-@pytest.mark.parametrize("content", ["openai.org.name=acme", "openai.org.name=other"])
-def test_properties_from_standard_input_are_part_of_the_question(
-    demo: Simulator, tmp_path: Path, content: str
-) -> None:
-    environ = environment(demo.url, tmp_path)
-    environ |= {"LM_OPENAI_CACHE_TTL": "300s"}
+def test_properties_from_standard_input_are_part_of_the_question(tmp_path: Path) -> None:
     command = script("--format", "json", "--properties", "-")
-    for text in ("openai.org.name=first", content, content, "openai.org.name=first"):
-        outcome = subprocess.run(
-            command, env=environ, input=text, capture_output=True, text=True, check=True
-        )
-        assert json.loads(outcome.stdout)["organization"] == text.partition("=")[2]
+    with Simulator(projects=1, models=2) as demo:
+        environ = {**environment(demo.url, tmp_path), "LM_OPENAI_CACHE_TTL": "300s"}
+        for name, polls in (("first", True), ("other", True), ("other", False), ("first", False)):
+            demo.clear()
+            text = f"openai.org.name={name}"
+            outcome = subprocess.run(
+                command, env=environ, input=text, capture_output=True, text=True, check=True
+            )
+            assert json.loads(outcome.stdout)["organization"] == name
+            assert bool(demo.requests) is polls
 
 
 def test_standard_input_that_is_refused_is_refused_by_the_full_path(

@@ -207,7 +207,7 @@ main("completion_by_model", {words!r})
 
 @pytest.mark.parametrize("form", ["json", "nagios", "zabbix"])
 @pytest.mark.parametrize(
-    ("module", "name"), [("collect.pipeline", "report"), ("config.properties", "load")]
+    ("module", "name"), [("collect.pipeline", "poll"), ("config.properties", "load")]
 )
 def test_an_unexpected_exception_is_a_sentence_and_its_traceback_has_no_secret(
     module: str, name: str, form: str, tmp_path: Path
@@ -239,7 +239,7 @@ def test_an_unexpected_exception_is_a_sentence_and_its_traceback_has_no_secret(
 
 def test_without_v_an_unexpected_exception_is_one_line(tmp_path: Path) -> None:
     program = BROKEN.format(
-        module="collect.pipeline", name="report", key=KEY, password=PASSWORD, words=[]
+        module="collect.pipeline", name="poll", key=KEY, password=PASSWORD, words=[]
     )
     environ = {"HOME": str(tmp_path), "OPENAI_ADMIN_KEY": KEY, "PYTHONPATH": str(ROOT)}
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from lm_openai import paths
 from lm_openai.app import audit_feed, doctor, runner
 from lm_openai.app.options import Options
 from lm_openai.app.session import Session, Surroundings
-from lm_openai import paths
 from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.users import User, as_user

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lm_openai import files, paths
+from lm_openai import files
 from lm_openai.api.tls import tls_context
 from lm_openai.app import output_file
 from lm_openai.config import json_files
