@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import NamedTuple, NoReturn
 
 from lm_openai.api.client import Client
+from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.collect import selection
 from lm_openai.collect.datasource import DataSource
 from lm_openai.collect.evaluation import absent, doubted, judge, unjudged
@@ -88,7 +89,7 @@ class Polled:
             end=end,
             rows=rows,
             series=series,
-            ages=poll.ages,
+            ages=_ordered(poll.ages),
             failures=tuple(map(one_line, poll.failures)),
             notes=tuple(map(one_line, poll.notes + poll.directory.notes)),
             with_series=poll.with_series,
@@ -262,6 +263,12 @@ def _matching(
     if GLOB.isdisjoint(word):
         return exact.get(word, ())
     return [one for one in instances if _is_named(word, one, shown)]
+
+
+def _ordered(ages: Mapping[str, int]) -> dict[str, int]:
+    """Return ages in one order, since threads add them: that of the usage kinds, others first."""
+    order = {name: place for place, name in enumerate(USAGE_KINDS)}
+    return dict(sorted(ages.items(), key=lambda pair: order.get(pair[0], -1)))
 
 
 def _excluded(word: str) -> str:

@@ -40,6 +40,8 @@ STALE, ABSENT, UNSHARED = "stale", "absent", "unshared"
 question has no ready answers."""
 _SILENT_HOLDER = 10.0
 """Seconds to wait for a process that holds the lock and has not announced its time limit."""
+_LONGEST_DELAY = 0.2
+"""Seconds between two looks; hundreds of processes may look."""
 _WAITED = 0.85
 """Share of openai.timeout to wait for another process: its requests end after three quarters, and
 the full path needs the rest to say why there is no answer."""
@@ -183,7 +185,7 @@ class Question:
                 return found
             _Patience.renew()
             time.sleep(delay)
-            delay = min(delay * 2, locks.LONGEST_DELAY)
+            delay = min(delay * 2, _LONGEST_DELAY)
 
     def _read(self, file: str) -> tuple[int, bytes, bytes] | str:
         try:
