@@ -17,6 +17,7 @@ from lm_openai.errors import ApiFailure, Failure
 from lm_openai.model.report import Report
 from lm_openai.redaction import redact, strike
 from lm_openai.storage.ready import ANY, Question
+from lm_openai.timespans import HOUR
 
 MOST_NAMES = 3000
 """Names of instances that one poll answers for; with more, each service polls for itself."""
@@ -24,6 +25,9 @@ UNSHARED_SECONDS = 60
 FAILED_SECONDS = 5
 """Seconds that a failure, or data with a gap, answers for those who waited; then it is tried again.
 """
+ASKED, ASKED_SECONDS = "instances asked for", HOUR
+"""What checks asked for lately, so that a poll answers for instances that are not in use too."""
+MOST_ASKED = 1000
 Answer = tuple[int, bytes, bytes]
 Stored = tuple[Sequence[str], Answer]
 
@@ -78,10 +82,13 @@ class Run:
         if not self._shares():
             self._question.decline(files.looked(), UNSHARED_SECONDS)
         self._question.announce(session.properties.seconds("openai.timeout"))
-        if self._question.locked != self._question.files[0] or len(only) != 1:
+        if len(only) != 1:
+            return self._own(source)
+        asked = self._asked(only[0])
+        if self._question.locked != self._question.files[0]:
             return self._own(source)
         with session.clock_checked():
-            polled = session.poll(source, ())
+            polled = session.poll(source, asked)
             report = session.select(polled, only) if only[0] in polled.names else None
         if report is None:
             self._keep_all(polled)
@@ -98,6 +105,17 @@ class Run:
             and session.cache.folder == question.place
             and self._options.instances == question.instances
         )
+
+    def _asked(self, instance: str) -> Sequence[str]:
+        """Add the instance to those that checks of this DataSource asked for, and return these."""
+        cache, name = self._session.cache, f"{ASKED} {self._question.files[0]}"
+        with cache.exclusive(name):
+            asked = {**(cache.get(name) or {}), instance: cache.now()}
+            lately = cache.now() - ASKED_SECONDS
+            asked = {word: at for word, at in asked.items() if at > lately}
+            words = sorted(asked, key=lambda word: -asked[word])[:MOST_ASKED]
+            cache.put(name, {word: asked[word] for word in words}, ASKED_SECONDS)
+        return words
 
     def _own(self, source: DataSource) -> int:
         """Poll and print what was asked; store it for the same instances alone."""

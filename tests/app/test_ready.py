@@ -177,6 +177,31 @@ def test_a_dormant_instance_has_an_answer_of_its_own(tmp_path: Path) -> None:
         assert found(words, environ) == first == polled(words, environ, keeps=False)
 
 
+def listed(environ: dict[str, str], *more: str) -> list[str]:
+    """Return the wildvalues of the pools of rate_limits."""
+    words = ["--discover", "--format", "nagios", *more]
+    text = polled(words, environ, keeps=False, folder="rate_limits")[1].decode()
+    return [line.split("\t")[0] for line in text.splitlines()]
+
+
+def test_the_next_poll_answers_for_the_dormant_instances_that_checks_asked_for(
+    demo: Simulator, tmp_path: Path
+) -> None:
+    environ = environment(demo.url, tmp_path)
+    used = listed(environ)
+    unused = {*listed(environ, "--set", "openai.limits.unused=true")} - {*used}
+    services = [
+        ["--format", "nagios", "--instance", word] for word in (used[0], *sorted(unused)[:2])
+    ]
+    for words in services:
+        polled(words, environ, folder="rate_limits")
+    later = AT + 60
+    polled(services[0], environ, now=later, folder="rate_limits")
+    for words in services:
+        ready = found(words, environ, later, "rate_limits")
+        assert ready == polled(words, environ, keeps=False, now=later, folder="rate_limits")
+
+
 CHANGES: dict[str, Callable[[Path, dict[str, str]], object]] = {
     "properties file": lambda home, _: settled(home / "acme.conf", "openai.org.name=other\n"),
     "properties file replaced": lambda home, _: os.replace(

@@ -247,11 +247,19 @@ class Icinga(NamedTuple):
 @contextmanager
 def icinga(program: str, folder: Path, checks: Path, port: int, influx: int) -> Iterator[Icinga]:
     """Start Icinga with a service for each script in `checks`; it writes to InfluxDB."""
+    services = "".join(ICINGA_SERVICE.format(name=path.name) for path in checks.iterdir())
+    settings = ICINGA.format(port=port, influx=influx, checks=checks) + services
+    with icinga_with(program, folder, settings, port) as found:
+        yield found
+
+
+@contextmanager
+def icinga_with(program: str, folder: Path, configuration: str, port: int) -> Iterator[Icinga]:
+    """Start Icinga with this configuration, whose API listens on `port`."""
     for name in ("data/certs", "log", "cache", "spool", "run"):
         (folder / name).mkdir(parents=True)
     settings = folder / "icinga2.conf"
-    services = "".join(ICINGA_SERVICE.format(name=path.name) for path in checks.iterdir())
-    settings.write_text(ICINGA.format(port=port, influx=influx, checks=checks) + services)
+    settings.write_text(configuration)
     _certificates(program, folder)
     found = Icinga(f"https://127.0.0.1:{port}/v1")
     command = [program, "daemon", *_folders(folder), "-c", str(settings)]
