@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lm_openai.model.part import Part
     from lm_openai.model.report import Gap, Report, Row
     from lm_openai.storage.cache import Cache
+    from lm_openai.storage.redis_hosts import Hosts
 
 SHARED = "openai.cache.ttl"
 LEAST_KEPT, MOST_KEPT = 0.25, 0.5
@@ -113,7 +114,17 @@ class Session:
             return self._at
         if self._fresh or not seconds:
             return now
-        return poll_time(self._open_cache(now), now, seconds)
+        return poll_time(self._open_cache(now), now, seconds, self.hosts)
+
+    @cached_property
+    def hosts(self) -> Hosts | None:
+        """The Redis of several hosts; None without one, and if this run shares no responses.
+
+        Raises WrongUsage without the package redis.
+        """
+        if self._fresh or self._at is not None or not self.properties.seconds(SHARED):
+            return None
+        return open_hosts(self.properties)
 
     @cached_property
     def cache(self) -> Cache:
@@ -126,14 +137,11 @@ class Session:
         from lm_openai.storage.shared_responses import SharedResponses
 
         seconds = self.properties.seconds(SHARED)
-        shared = None if self._fresh or not seconds else SharedResponses(self.cache, seconds)
-        return connect(
-            self.properties,
-            shared_notes(self.cache),
-            self.around.clock,
-            shared,
-            self.around.waited,
+        shared = (
+            None if self._fresh or not seconds else SharedResponses(self.cache, seconds, self.hosts)
         )
+        notes = shared_notes(self.cache, self.hosts)
+        return connect(self.properties, notes, self.around.clock, shared, self.around.waited)
 
     @cached_property
     def queries(self) -> UsageQueries:
@@ -180,6 +188,8 @@ class Session:
         yield from self.site.faults
         if self.cache.trouble:
             yield f"no response is shared with other scripts: {self.cache.trouble}"
+        if self.hosts is not None and self.hosts.trouble:
+            yield self.hosts.trouble
 
     def poll(self, datasource: DataSource, only: Sequence[str]) -> Polled:
         """Poll one DataSource, `only` as in `pipeline.poll`; raises Failure."""
@@ -224,7 +234,7 @@ class Session:
         return Directory(source, self.properties.flag("openai.users.email"))
 
     def _open_cache(self, now: int) -> Cache:
-        return open_cache(self.properties, self.around.environ, now)
+        return open_cache(self.properties, self.around.environ, now, self.hosts)
 
     def print_counters(self) -> None:
         """Print the request counts of `-v`, unless the host reads stderr as the value.
@@ -324,16 +334,42 @@ def _kept(timeout: float) -> Callable[[], float]:
     return kept
 
 
-def shared_notes(cache: Cache) -> Notes:
-    """Return the notes on the API that all processes with this cache share, in real time."""
+def shared_notes(cache: Cache, hosts: Hosts | None = None) -> Notes:
+    """Return the notes on the API that all processes with this cache share, in real time.
+
+    With `hosts` they share some of them too.
+    """
     from lm_openai.api.notes import Notes
-    from lm_openai.storage.cache import Cache, SharedNotes
+    from lm_openai.storage.cache import NOTES, Cache, SharedNotes
 
-    shared = Cache(cache.folder, cache.identity, time.time, prunes=False)
-    return Notes(SharedNotes(shared), time.time)
+    local = SharedNotes(Cache(cache.folder, cache.identity, time.time, prunes=False))
+    if hosts is None:
+        return Notes(local, time.time)
+    from lm_openai.storage.host_notes import HostNotes
+
+    return Notes(HostNotes(local, hosts, cache.owned(NOTES)), hosts.link.time)
 
 
-def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> Cache:
+def open_hosts(properties: Properties) -> Hosts | None:
+    """Return the Redis of openai.cache.url, which is not connected yet; None without the property.
+
+    Raises WrongUsage without the package redis.
+    """
+    if not properties.is_set("openai.cache.url"):
+        return None
+    from lm_openai.storage.redis_hosts import Hosts
+    from lm_openai.storage.redis_link import Link, Server
+
+    url, password = properties.text("openai.cache.url"), properties.text("openai.cache.pass")
+    return Hosts(Link(Server(url, password, properties.text("openai.ca.file"))))
+
+
+def open_cache(
+    properties: Properties,
+    environ: Mapping[str, str],
+    now: int,
+    hosts: Hosts | None = None,
+) -> Cache:
     """Return the private cache of this organization, base URL and key.
 
     Its time is the poll's, so that `--at` never reads responses of another time.
@@ -341,16 +377,11 @@ def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> 
     from lm_openai.paths import cache_folder, folder_missing
     from lm_openai.storage.cache import Cache, identity
 
-    if properties.is_set("openai.cache.url"):
-        raise WrongUsage(
-            "openai.cache.url: this version shares responses through openai.cache.dir only; "
-            "remove it"
-        )
     owner = identity(
         properties.organization, properties.text("openai.api.url"), properties.admin_key()
     )
     folder = cache_folder(properties.text("openai.cache.dir"), environ)
-    cache = Cache(folder, owner, lambda: float(now))
+    cache = Cache(folder, owner, lambda: float(now), hosts=hosts)
     if not folder:
         cache.trouble = folder_missing()
     return cache
