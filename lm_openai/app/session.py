@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lm_openai.api.client import Client
     from lm_openai.api.notes import Notes
     from lm_openai.api.sharing import Responses
+    from lm_openai.api.transport import Connection, Transport
     from lm_openai.app.watchdog import Watchdog
     from lm_openai.collect.datasource import DataSource
     from lm_openai.collect.directory import Directory
@@ -45,6 +46,8 @@ class Surroundings(NamedTuple):
     `now` is Unix seconds, `clock` a monotonic clock in seconds. `watchdog` ends a process when
     openai.timeout is over; None if the process does not belong to the run. `waited` is the part of
     that time, in seconds, that went by while the process waited for another one's answer.
+    `transport` returns the transport that the runs of one process share; without it each run has
+    its own.
     """
 
     environ: Mapping[str, str]
@@ -55,6 +58,7 @@ class Surroundings(NamedTuple):
     clock: Callable[[], float] = time.monotonic
     watchdog: Watchdog | None = None
     waited: float = 0.0
+    transport: Callable[[Connection], Transport] | None = None
 
     @classmethod
     def real(cls, polls: bool = True, waited: float = 0.0) -> Surroundings:
@@ -141,7 +145,10 @@ class Session:
             None if self._fresh or not seconds else SharedResponses(self.cache, seconds, self.hosts)
         )
         notes = shared_notes(self.cache, self.hosts)
-        return connect(self.properties, notes, self.around.clock, shared, self.around.waited)
+        around = self.around
+        return connect(
+            self.properties, notes, around.clock, shared, around.waited, around.transport
+        )
 
     @cached_property
     def queries(self) -> UsageQueries:
@@ -287,12 +294,13 @@ def connect(
     clock: Callable[[], float] = time.monotonic,
     shared: Responses | None = None,
     spent: float = 0.0,
+    transport: Callable[[Connection], Transport] | None = None,
 ) -> Client:
     """Return a client with the host's admin key and settings.
 
     It stops early enough to compute and print within openai.timeout, which loading the libraries is
     a part of, and of which `spent` seconds are over. `notes` are those on the API that processes
-    share, `shared` the responses. Raises WrongUsage.
+    share, `shared` the responses; `transport` makes the transport. Raises WrongUsage.
     """
     until = clock() + properties.seconds("openai.timeout") - spent
     from lm_openai.api.client import Client
@@ -308,9 +316,9 @@ def connect(
         concurrency=concurrency,
         insecure=properties.flag("openai.api.url.insecure"),
     )
-    transport = Transport(connection)
+    chosen = (transport or Transport)(connection)
     return Client(
-        transport,
+        chosen,
         deadline_seconds=until - clock(),
         kept=_kept(properties.seconds("openai.timeout")),
         concurrency=concurrency,
