@@ -42,6 +42,7 @@ Section: net
 Priority: optional
 Maintainer: {maintainer}
 Depends: {depends}
+Suggests: {suggests}
 Description: {synopsis}
  {contents}.
  .
@@ -139,8 +140,13 @@ def version() -> str:
 def depends(setup: ConfigParser) -> str:
     """Return the dependencies of setup.cfg as Debian packages: python3-requests for `requests`."""
     python = setup["options"]["python_requires"].removeprefix(">=")
-    needs = re.findall(r"(?m)^([a-z0-9-]+)>=([\d.]+)$", setup["options"]["install_requires"])
-    return ", ".join([f"python3 (>= {python})", *(f"python3-{n} (>= {v})" for n, v in needs)])
+    return ", ".join([f"python3 (>= {python})", *packages(setup["options"]["install_requires"])])
+
+
+def packages(requirements: str) -> list[str]:
+    """Return requirements as Debian packages with their versions."""
+    needs = re.findall(r"(?m)^([a-z0-9-]+)>=([\d.]+)$", requirements)
+    return [f"python3-{name} (>= {version})" for name, version in needs]
 
 
 def _plugin(tree: Path, folder: str) -> None:
@@ -157,6 +163,7 @@ def _control(folder: Path, setup: ConfigParser) -> None:
     text = CONTROL.format(
         **_identity(setup),
         depends=depends(setup),
+        suggests=", ".join(packages(setup["options.extras_require"]["redis"])),
         synopsis=synopsis[0].lower() + synopsis[1:],
         contents=contents[0].upper() + contents[1:],
         plugins=PLUGINS,

@@ -17,6 +17,7 @@ from lm_openai.app.session import Session, Surroundings
 from lm_openai.collect import datasource
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.model.units import plain
+from lm_openai.output import registry
 from lm_openai.output.audit_formats import FORMATS as AUDIT_FORMATS
 
 EVERYTHING = "all"
@@ -268,6 +269,36 @@ def audit(format: str, since: str, **given: Any) -> int:
     from lm_openai.app import audit_feed
 
     return audit_feed.run(format, since, parameters.options(given), Surroundings.real())
+
+
+@suite.command()
+@click.argument("folders", metavar="[DATASOURCE]...", nargs=-1, shell_complete=parameters.folders())
+@parameters.with_options("--properties", "--set", "--timeout")
+@click.option(
+    "--format",
+    type=click.Choice([row.name for row in registry.FORMATS.values() if row.together]),
+    help="output format of a line's poll (default influx)",
+)
+@click.option("--listen", metavar="HOST:PORT", help="serve /metrics for Prometheus instead")
+def serve(folders: Sequence[str], format: str | None, listen: str | None, **given: Any) -> int:
+    """Poll again and again, for Telegraf or Prometheus.
+
+    By default it polls all DataSources, at most once in openai.cache.ttl. Each line on standard
+    input means: poll and print (Telegraf's execd). With --listen it serves /metrics,
+    /metrics/<folder> and /-/healthy. PORT alone means 127.0.0.1: only this machine can read it. Any
+    other address is readable for everybody who reaches it, without a password. Changed files take
+    effect at the next poll.
+    """
+    from lm_openai.app import serve
+
+    if listen and format not in (None, "prometheus"):
+        raise WrongUsage(f"--listen serves prometheus, not {format}; leave --format out")
+    wanted = "prometheus" if listen else format or "influx"
+    options = serve.checked(parameters.options(given)._replace(format=wanted))
+    served, around = chosen(folders or (EVERYTHING,)), Surroundings.real(polls=False)
+    if listen:
+        return serve.stopped(lambda: serve.listen(served, options, around, listen))
+    return serve.stopped(lambda: serve.lines(served, options, around))
 
 
 @suite.command()

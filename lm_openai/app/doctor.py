@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -49,6 +50,7 @@ def findings(session: Session) -> Iterator[Finding]:
     yield from _files(session)
     yield from _site_thresholds(session)
     yield _cache(session)
+    yield from _hosts(session)
     reached = _reach(session)
     yield reached
     if reached.verdict == BAD:
@@ -146,6 +148,26 @@ def _rules(session: Session, known: Definition) -> Rules:
         return threshold_files.load(known, site=session.site, stamps=session.cache)
     except WrongUsage:
         return Rules(known.name, {})
+
+
+def _hosts(session: Session) -> Iterator[Finding]:
+    """Check the Redis of openai.cache.url, if it is set."""
+    from lm_openai.app.session import open_hosts
+    from lm_openai.storage.redis_link import Gone
+
+    try:
+        hosts = open_hosts(session.properties)
+    except WrongUsage as missing:
+        yield Finding("redis", BAD, str(missing))
+        return
+    if hosts is None:
+        return
+    with suppress(Gone):
+        hosts.find(b"doctor", hosts.link.now())
+    if hosts.trouble:
+        yield Finding("redis", BAD, hosts.trouble)
+    else:
+        yield Finding("redis", GOOD, f"responses are shared through {hosts.link.place}")
 
 
 def _cache(session: Session) -> Finding:

@@ -63,7 +63,7 @@ def _show(reports: Sequence[Report], gaps: Sequence[Gap], session: Session) -> i
     text = writer.write_all(reports, gaps) if reports or form.errors_on_stdout else ""
     runner.claim(session.around)
     if not form.errors_on_stdout:
-        session.around.stderr.write("".join(_missing(reports, gaps)))
+        session.around.stderr.write("".join(failures(reports, gaps)))
         if not reports:
             runner.replace_by_failure(gaps, session.options, session.around)
             return runner.FAILED
@@ -71,7 +71,8 @@ def _show(reports: Sequence[Report], gaps: Sequence[Gap], session: Session) -> i
     return int(writer.status_all(reports, gaps)) if form.exit_is_state else runner.DONE
 
 
-def _missing(reports: Sequence[Report], gaps: Sequence[Gap]) -> list[str]:
+def failures(reports: Sequence[Report], gaps: Sequence[Gap]) -> list[str]:
+    """Return a line for each failed poll and each failed part of a report."""
     lines = [f"{gap.definition.title}: {gap.sentence}\n" for gap in gaps]
     for report in reports:
         lines += [f"{report.definition.title}: {sentence}\n" for sentence in report.failures]

@@ -60,7 +60,7 @@ def guarded(
 
     def report(reason: Failure) -> int:
         with suppress(Failure):  # that of the file itself, which is the reason already
-            replace_by_failure(_gaps(polled, reason, opened), options, around)
+            replace_by_failure(gaps(polled, reason, opened), options, around)
         found = fail(reason, folder, options, around)
         after(reason)
         return found
@@ -273,7 +273,7 @@ def _refuse_unwritable(options: Options, around: Surroundings) -> None:
         output_file.check(options.output)
 
 
-def _gaps(folders: Sequence[str], reason: Failure, opened: Sequence[Session]) -> Iterator[Gap]:
+def gaps(folders: Sequence[str], reason: Failure, opened: Sequence[Session]) -> Iterator[Gap]:
     """Yield the failed polls; without a session, their organization is unknown."""
     from lm_openai.collect import datasource
     from lm_openai.model.report import Gap

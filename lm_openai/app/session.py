@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lm_openai.api.client import Client
     from lm_openai.api.notes import Notes
     from lm_openai.api.sharing import Responses
+    from lm_openai.api.transport import Connection, Transport
     from lm_openai.app.watchdog import Watchdog
     from lm_openai.collect.datasource import DataSource
     from lm_openai.collect.directory import Directory
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lm_openai.model.part import Part
     from lm_openai.model.report import Gap, Report, Row
     from lm_openai.storage.cache import Cache
+    from lm_openai.storage.redis_hosts import Hosts
 
 SHARED = "openai.cache.ttl"
 LEAST_KEPT, MOST_KEPT = 0.25, 0.5
@@ -44,6 +46,8 @@ class Surroundings(NamedTuple):
     `now` is Unix seconds, `clock` a monotonic clock in seconds. `watchdog` ends a process when
     openai.timeout is over; None if the process does not belong to the run. `waited` is the part of
     that time, in seconds, that went by while the process waited for another one's answer.
+    `transport` returns the transport that the runs of one process share; without it each run has
+    its own.
     """
 
     environ: Mapping[str, str]
@@ -54,6 +58,7 @@ class Surroundings(NamedTuple):
     clock: Callable[[], float] = time.monotonic
     watchdog: Watchdog | None = None
     waited: float = 0.0
+    transport: Callable[[Connection], Transport] | None = None
 
     @classmethod
     def real(cls, polls: bool = True, waited: float = 0.0) -> Surroundings:
@@ -113,7 +118,17 @@ class Session:
             return self._at
         if self._fresh or not seconds:
             return now
-        return poll_time(self._open_cache(now), now, seconds)
+        return poll_time(self._open_cache(now), now, seconds, self.hosts)
+
+    @cached_property
+    def hosts(self) -> Hosts | None:
+        """The Redis of several hosts; None without one, and if this run shares no responses.
+
+        Raises WrongUsage without the package redis.
+        """
+        if self._fresh or self._at is not None or not self.properties.seconds(SHARED):
+            return None
+        return open_hosts(self.properties)
 
     @cached_property
     def cache(self) -> Cache:
@@ -126,13 +141,13 @@ class Session:
         from lm_openai.storage.shared_responses import SharedResponses
 
         seconds = self.properties.seconds(SHARED)
-        shared = None if self._fresh or not seconds else SharedResponses(self.cache, seconds)
+        shared = (
+            None if self._fresh or not seconds else SharedResponses(self.cache, seconds, self.hosts)
+        )
+        notes = shared_notes(self.cache, self.hosts)
+        around = self.around
         return connect(
-            self.properties,
-            shared_notes(self.cache),
-            self.around.clock,
-            shared,
-            self.around.waited,
+            self.properties, notes, around.clock, shared, around.waited, around.transport
         )
 
     @cached_property
@@ -180,6 +195,8 @@ class Session:
         yield from self.site.faults
         if self.cache.trouble:
             yield f"no response is shared with other scripts: {self.cache.trouble}"
+        if self.hosts is not None and self.hosts.trouble:
+            yield self.hosts.trouble
 
     def poll(self, datasource: DataSource, only: Sequence[str]) -> Polled:
         """Poll one DataSource, `only` as in `pipeline.poll`; raises Failure."""
@@ -224,7 +241,7 @@ class Session:
         return Directory(source, self.properties.flag("openai.users.email"))
 
     def _open_cache(self, now: int) -> Cache:
-        return open_cache(self.properties, self.around.environ, now)
+        return open_cache(self.properties, self.around.environ, now, self.hosts)
 
     def print_counters(self) -> None:
         """Print the request counts of `-v`, unless the host reads stderr as the value.
@@ -277,12 +294,13 @@ def connect(
     clock: Callable[[], float] = time.monotonic,
     shared: Responses | None = None,
     spent: float = 0.0,
+    transport: Callable[[Connection], Transport] | None = None,
 ) -> Client:
     """Return a client with the host's admin key and settings.
 
     It stops early enough to compute and print within openai.timeout, which loading the libraries is
     a part of, and of which `spent` seconds are over. `notes` are those on the API that processes
-    share, `shared` the responses. Raises WrongUsage.
+    share, `shared` the responses; `transport` makes the transport. Raises WrongUsage.
     """
     until = clock() + properties.seconds("openai.timeout") - spent
     from lm_openai.api.client import Client
@@ -298,9 +316,9 @@ def connect(
         concurrency=concurrency,
         insecure=properties.flag("openai.api.url.insecure"),
     )
-    transport = Transport(connection)
+    chosen = (transport or Transport)(connection)
     return Client(
-        transport,
+        chosen,
         deadline_seconds=until - clock(),
         kept=_kept(properties.seconds("openai.timeout")),
         concurrency=concurrency,
@@ -324,16 +342,42 @@ def _kept(timeout: float) -> Callable[[], float]:
     return kept
 
 
-def shared_notes(cache: Cache) -> Notes:
-    """Return the notes on the API that all processes with this cache share, in real time."""
+def shared_notes(cache: Cache, hosts: Hosts | None = None) -> Notes:
+    """Return the notes on the API that all processes with this cache share, in real time.
+
+    With `hosts` they share some of them too.
+    """
     from lm_openai.api.notes import Notes
-    from lm_openai.storage.cache import Cache, SharedNotes
+    from lm_openai.storage.cache import NOTES, Cache, SharedNotes
 
-    shared = Cache(cache.folder, cache.identity, time.time, prunes=False)
-    return Notes(SharedNotes(shared), time.time)
+    local = SharedNotes(Cache(cache.folder, cache.identity, time.time, prunes=False))
+    if hosts is None:
+        return Notes(local, time.time)
+    from lm_openai.storage.host_notes import HostNotes
+
+    return Notes(HostNotes(local, hosts, cache.owned(NOTES)), hosts.link.time)
 
 
-def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> Cache:
+def open_hosts(properties: Properties) -> Hosts | None:
+    """Return the Redis of openai.cache.url, which is not connected yet; None without the property.
+
+    Raises WrongUsage without the package redis.
+    """
+    if not properties.is_set("openai.cache.url"):
+        return None
+    from lm_openai.storage.redis_hosts import Hosts
+    from lm_openai.storage.redis_link import Link, Server
+
+    url, password = properties.text("openai.cache.url"), properties.text("openai.cache.pass")
+    return Hosts(Link(Server(url, password, properties.text("openai.ca.file"))))
+
+
+def open_cache(
+    properties: Properties,
+    environ: Mapping[str, str],
+    now: int,
+    hosts: Hosts | None = None,
+) -> Cache:
     """Return the private cache of this organization, base URL and key.
 
     Its time is the poll's, so that `--at` never reads responses of another time.
@@ -341,16 +385,11 @@ def open_cache(properties: Properties, environ: Mapping[str, str], now: int) -> 
     from lm_openai.paths import cache_folder, folder_missing
     from lm_openai.storage.cache import Cache, identity
 
-    if properties.is_set("openai.cache.url"):
-        raise WrongUsage(
-            "openai.cache.url: this version shares responses through openai.cache.dir only; "
-            "remove it"
-        )
     owner = identity(
         properties.organization, properties.text("openai.api.url"), properties.admin_key()
     )
     folder = cache_folder(properties.text("openai.cache.dir"), environ)
-    cache = Cache(folder, owner, lambda: float(now))
+    cache = Cache(folder, owner, lambda: float(now), hosts=hosts)
     if not folder:
         cache.trouble = folder_missing()
     return cache

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from itertools import islice
 from math import inf
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from lm_openai import __version__
@@ -38,7 +38,7 @@ _LARGEST = 256 * 1024 * 1024
 _TOLERANCE = 120
 """Seconds that an entry may be newer than `now`: a run's time stands still while others write."""
 
-_NOTES, _NOTES_TO_LIVE = "notes on the API", 3600
+NOTES, NOTES_TO_LIVE = "notes on the API", 3600
 
 
 class Entry(NamedTuple):
@@ -53,6 +53,24 @@ class Entry(NamedTuple):
     failure: tuple[str, str, str, str] | None = None
     body: bytes = b""
 
+    def fresh(self, now: float) -> bool:
+        """Return True if the entry has not expired at `now`.
+
+        One more than _TOLERANCE seconds in the future has: it was written before the clock was set
+        back.
+        """
+        return -_TOLERANCE <= now - self.made < self.ttl
+
+
+class OtherHosts(Protocol):
+    """Place of the entries that other hosts share; names are those of Cache.owned."""
+
+    def find(self, name: bytes, now: float) -> Entry | None:
+        """Return the entry that is fresh at `now`, or None."""
+
+    def offer(self, name: bytes, entry: Entry) -> None:
+        """Store an entry, unless a fresh one is there."""
+
 
 class Cache:
     """Values by name, for one identity, in files that processes and threads share.
@@ -60,15 +78,21 @@ class Cache:
     Values are JSON values; `now` returns Unix seconds. Without a folder, or if the folder is not
     private or not writable, values are kept in memory until the process ends. `trouble` is the
     problem with the folder, in words for people; empty if there is no problem. Without `prunes`
-    the files of others stay, which may belong to polls of another time (`--at`).
+    the files of others stay, which may belong to polls of another time (`--at`). What `remember`
+    does not find it takes from `hosts`, if given, before it is fetched.
     """
 
     def __init__(
-        self, folder: str | None, identity: str, now: Callable[[], float], prunes: bool = True
+        self,
+        folder: str | None,
+        identity: str,
+        now: Callable[[], float],
+        prunes: bool = True,
+        hosts: OtherHosts | None = None,
     ) -> None:
         self.folder = (folder or "").rstrip(os.sep)
         self._private = PrivateFolder(self.folder)
-        self.identity, self.now = identity, now
+        self.identity, self.now, self._hosts = identity, now, hosts
         self.trouble = ""
         self._lock = threading.Lock()
         self._fetch_locks: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
@@ -94,9 +118,9 @@ class Cache:
             raise ApiFailure(*entry.failure)
         return entry
 
-    def put_response(self, name: str, ttl: float, value: Any, body: bytes) -> None:
-        """Store a response for `ttl` seconds; in memory, where no file can hold it, it is not."""
-        self._keep(name, Entry(self.now(), ttl, value, body=body), _BODY)
+    def put_response(self, name: str, entry: Entry) -> None:
+        """Store a response; in memory, where no file can hold it, it is not."""
+        self._keep(name, entry, _BODY)
 
     def put_failure(self, name: str, ttl: float, failure: ApiFailure) -> None:
         """Store, for `ttl` seconds, the failure that occurred instead of a response."""
@@ -142,7 +166,16 @@ class Cache:
                     self.trouble = f"{self.folder}: {reason.strerror}"
             yield
 
+    def owned(self, name: str) -> bytes:
+        """Return the name with its owner, which nobody knows who does not know the key."""
+        return f"{self.identity}\0{name}".encode()
+
     def _fetched(self, name: str, ttl: float, fetch: Callable[[], T]) -> T:
+        found = self._hosts.find(self.owned(name), self.now()) if self._hosts else None
+        if found:
+            self._keep(name, found)
+            known: T = found.value
+            return known
         try:
             value = fetch()
         except ApiFailure as failure:
@@ -150,6 +183,8 @@ class Cache:
                 self._keep(name, Entry(self.now(), FAILED_SECONDS, failure=_parts(failure)))
             raise
         self.put(name, value, ttl)
+        if self._hosts:
+            self._hosts.offer(self.owned(name), Entry(self.now(), ttl, value))
         return value
 
     def _fetch_lock(self, name: str) -> threading.RLock:
@@ -157,13 +192,9 @@ class Cache:
             return self._fetch_locks.setdefault(name, threading.RLock())
 
     def _entry(self, name: str, suffix: str = _SUFFIX) -> Entry | None:
-        """Return an entry that has not expired, or None.
-
-        An entry more than _TOLERANCE seconds in the future counts as expired: it was written before
-        the clock was set back.
-        """
+        """Return an entry that has not expired, or None."""
         entry = self._found(name, suffix)
-        return entry if entry and -_TOLERANCE <= self.now() - entry.made < entry.ttl else None
+        return entry if entry and entry.fresh(self.now()) else None
 
     def _found(self, name: str, suffix: str) -> Entry | None:
         """Return the stored entry, or None; a damaged file is removed."""
@@ -173,7 +204,7 @@ class Cache:
             return unwritten
         try:
             sealed = self._private.read(self._file(name, suffix), _LARGEST)
-            return _read(unsealed(self._owned(name), sealed))
+            return read(unsealed(self.owned(name), sealed))
         except OSError:
             return None
         except (ValueError, TypeError, LookupError, RecursionError):
@@ -181,14 +212,14 @@ class Cache:
             return None
 
     def _keep(self, name: str, entry: Entry, suffix: str = _SUFFIX) -> None:
-        encoded = _written(entry)
+        encoded = written(entry)
         if entry.ttl <= 0:
             return
         if not self._trusted(create=True):
             self._keep_in_memory(name, encoded)
             return
         try:
-            sealed = seal(self._owned(name), encoded)
+            sealed = seal(self.owned(name), encoded)
             self._private.write(self._file(name, suffix), sealed, entry.made + entry.ttl)
         except OSError as reason:
             self.trouble = f"{self.folder}: {reason.strerror}"
@@ -202,7 +233,7 @@ class Cache:
         """
         from cachetools import TLRUCache
 
-        entry = _read(encoded)
+        entry = read(encoded)
         if entry.body:
             return
         with self._lock:
@@ -213,11 +244,7 @@ class Cache:
             self._unwritten[name] = entry
 
     def _file(self, name: str, suffix: str = _SUFFIX) -> str:
-        return blake2b(self._owned(name), digest_size=16).hexdigest() + suffix
-
-    def _owned(self, name: str) -> bytes:
-        """Return the name with its owner, which nobody knows who does not know the key."""
-        return f"{self.identity}\0{name}".encode()
+        return blake2b(self.owned(name), digest_size=16).hexdigest() + suffix
 
     def _remove(self, name: str, suffix: str) -> None:
         with suppress(OSError):
@@ -266,18 +293,18 @@ class SharedNotes:
 
     def read(self) -> dict[str, Any]:
         """Return all notes; empty if there are none."""
-        notes = self._cache.get(_NOTES)
+        notes = self._cache.get(NOTES)
         return notes if isinstance(notes, dict) else {}
 
     def change(self, edit: Callable[[dict[str, Any]], None]) -> None:
         """Let `edit` change the notes while no other process and no other thread does."""
-        with self._cache.exclusive(_NOTES):
+        with self._cache.exclusive(NOTES):
             notes = self.read()
             edit(notes)
             if notes:
-                self._cache.put(_NOTES, notes, _NOTES_TO_LIVE)
+                self._cache.put(NOTES, notes, NOTES_TO_LIVE)
             else:
-                self._cache.forget(_NOTES)
+                self._cache.forget(NOTES)
 
 
 def identity(organization: str, url: str, key: str | None = None) -> str:
@@ -312,18 +339,18 @@ def _parts(failure: ApiFailure) -> tuple[str, str, str, str]:
     return failure.kind, failure.endpoint, failure.detail, failure.scope
 
 
-def _written(entry: Entry) -> bytes:
-    """Return the content of an entry's file: one line of JSON, then the body, without secrets."""
+def written(entry: Entry) -> bytes:
+    """Return the stored form of an entry: one line of JSON, then the body, without secrets."""
     fields = entry._asdict()
     body = fields.pop("body")
     line = strike(json.dumps(fields, separators=(",", ":"))).encode()
     return line + b"\n" + struck(body) if body else line
 
 
-def _read(encoded: bytes) -> Entry:
-    """Parse the entry in a file.
+def read(encoded: bytes) -> Entry:
+    """Parse a stored entry.
 
-    Raises ValueError, TypeError or LookupError if the file is foreign or damaged.
+    Raises ValueError, TypeError or LookupError if it is foreign or damaged.
     """
     line, _, body = encoded.partition(b"\n")
     entry = Entry(**json.loads(line), body=body)
