@@ -16,6 +16,8 @@ LONGEST_PAUSE = 300.0
 ENOUGH_MEMBERS = 3
 """Endpoints of a family, or families of the API, that are down before the whole counts as down."""
 _ANSWERED_EVERY = 10
+_TOLERANCE = 2.0
+"""Seconds that the same moment may differ between hosts, which read the time over a network."""
 _API = "*"
 
 Notebook = dict[str, dict[str, Any]]
@@ -170,8 +172,8 @@ class Notes:
         def edit(notes: Notebook) -> None:
             nonlocal taken
             claimed = notes.setdefault("claimed", {})
-            # A time in the future was noted before the clock was set back.
-            taken = not 0 <= now - max(tried, claimed.get(key, 0.0)) < TRY_EVERY
+            # A time in the future was noted before the clock was set back, or on another host.
+            taken = not -_TOLERANCE <= now - max(tried, claimed.get(key, 0.0)) < TRY_EVERY
             if taken:
                 claimed[key] = now
 
