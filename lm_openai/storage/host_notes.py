@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,8 @@ from lm_openai.storage.redis_hosts import Hosts
 from lm_openai.storage.redis_link import Gone
 
 _READ_EVERY = 1.0
-_TRIES = 5
+_TRIES, _LONGEST_DELAY = 20, 0.03
+"""Edits of the notes while other hosts are faster, and seconds between two of them."""
 _KIND = 3
 """Place of the kind of failure in a note (see api.notes.Down)."""
 Notebook = dict[str, dict[str, Any]]
@@ -61,6 +63,7 @@ class HostNotes:
                 own, common = divided(notes)
                 if self._hosts.replace(self._name, mark, common, NOTES_TO_LIVE):
                     break
+                time.sleep(random.uniform(0, _LONGEST_DELAY))
         except Gone:
             own = merged(before, {})
             edit(own)
