@@ -179,14 +179,17 @@ def checked(options: Options) -> Options:
 def stopped(work: Callable[[], int], exit: Callable[[int], NoReturn] = os._exit) -> int:
     """Return what `work` returns; SIGTERM and SIGINT end the process at once, with status 0.
 
-    An exit would wait for the threads of running requests.
+    A thread waits for them: a handler runs in the main thread, which a signal to another thread
+    does not wake. An exit would wait for the threads of running requests.
     """
+    signals = (signal.SIGTERM, signal.SIGINT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
-    def stop(number: int, frame: object) -> NoReturn:
+    def stop() -> NoReturn:
+        signal.sigwait(signals)
         exit(runner.DONE)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    Thread(target=stop, daemon=True).start()
     return work()
 
 

@@ -165,7 +165,8 @@ def run_forever(simulator: Simulator, out: TextIO) -> None:
         with simulator:
             out.write(_greeting(simulator))
             out.flush()
-            stopped.wait()
+            while not stopped.wait(1):
+                pass  # a signal to another thread does not wake this one
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

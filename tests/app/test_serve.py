@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -343,12 +344,17 @@ def test_wrong_usage(words: list[str], sentence: str) -> None:
 
 
 class TestProcess:
-    def started(self, environ: dict[str, str], *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    @contextmanager
+    def started(self, environ: dict[str, str], *words: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
             [sys.executable, "-m", "lm_openai.start", "serve", *words],
             cwd=ROOT, env={**environ, "HOME": os.environ["HOME"]}, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        ) as process:  # fmt: skip
+            try:
+                yield process
+            finally:
+                process.kill()
 
     @pytest.fixture
     def environ(self, demo: Simulator, tmp_path: Path) -> dict[str, str]:
