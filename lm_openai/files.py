@@ -228,7 +228,9 @@ def _too_late() -> NoReturn:
 
 def _steps(path: str) -> Iterator[Step]:
     """Yield each folder and link on the way to a path, and the last element."""
-    names = os.path.join(os.getcwd(), path).split("/")[::-1]
+    # The current folder of an agent may have been deleted.
+    whole = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    names = whole.split("/")[::-1]
     place, links = "/", 0
     yield Step(place, os.lstat(place))
     while names:

@@ -109,7 +109,7 @@ class Run:
     def _asked(self, instance: str) -> Sequence[str]:
         """Add the instance to those that checks of this DataSource asked for, and return these."""
         cache, name = self._session.cache, f"{ASKED} {self._question.files[0]}"
-        with cache.exclusive(name):
+        with cache.briefly(name):
             asked = {**(cache.get(name) or {}), instance: cache.now()}
             lately = cache.now() - ASKED_SECONDS
             asked = {word: at for word, at in asked.items() if at > lately}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from lm_openai import files
 from lm_openai.errors import Failure, WrongUsage
+from lm_openai.timespans import HOUR
+
+_PREFIX, _SUFFIX = ".lm-openai-", ".unfinished"
 
 
 def check(path: str) -> None:
@@ -93,7 +97,8 @@ def _refuse_file(path: str, folder: int) -> None:
 
 def _replace(folder: int, name: str, encoded: bytes, mode: int) -> None:
     """Write a temporary file, whose name no collector reads, and rename it."""
-    unfinished = f".lm-openai-{os.urandom(6).hex()}.unfinished"
+    _remove_unfinished(folder)
+    unfinished = f"{_PREFIX}{os.urandom(6).hex()}{_SUFFIX}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(unfinished, flags, mode, dir_fd=folder)
     try:
@@ -104,3 +109,14 @@ def _replace(folder: int, name: str, encoded: bytes, mode: int) -> None:
         with suppress(OSError):
             os.unlink(unfinished, dir_fd=folder)
         raise
+
+
+def _remove_unfinished(folder: int) -> None:
+    """Delete the temporary files of processes that were killed; no run writes for an hour."""
+    oldest = time.time() - HOUR
+    with suppress(OSError), os.scandir(folder) as files_in:
+        for file in files_in:
+            if file.name.startswith(_PREFIX) and file.name.endswith(_SUFFIX):
+                with suppress(OSError):
+                    if file.stat(follow_symlinks=False).st_mtime < oldest:
+                        os.unlink(file.name, dir_fd=folder)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from itertools import islice
-from math import inf
 from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -24,6 +24,8 @@ from lm_openai.timespans import DAY
 
 T = TypeVar("T")
 FAILED_SECONDS = 60
+BRIEF_SECONDS = 3.0
+"""Seconds to wait for a lock that is held for a millisecond; later its holder counts as stopped."""
 _SUFFIX, _UNFINISHED, _LOCK = ".answer", ".unfinished", ".lock"
 _BODY, _PRUNED_SOON = ".body", 300
 _LARGE = (_BODY, ready.SUFFIX)
@@ -94,6 +96,7 @@ class Cache:
         self._private = PrivateFolder(self.folder)
         self.identity, self.now, self._hosts = identity, now, hosts
         self.trouble = ""
+        self._patience = BRIEF_SECONDS
         self._lock = threading.Lock()
         self._fetch_locks: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
         self._pruned = not prunes
@@ -150,16 +153,32 @@ class Cache:
             return self._fetched(name, ttl, fetch)
 
     @contextmanager
-    def exclusive(self, name: str, seconds: float = inf) -> Iterator[None]:
+    def briefly(self, name: str) -> Iterator[None]:
+        """Run the `with` block, which takes a millisecond, as `exclusive` does.
+
+        A process that was stopped meanwhile is not waited for: the block runs beside it then.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.exclusive(name, self._patience))
+            except TimeoutError:
+                # It will not go on soon, so the next block waits no longer.
+                self._patience = 0.0
+            yield
+
+    @contextmanager
+    def exclusive(self, name: str, seconds: float) -> Iterator[None]:
         """Run the `with` block while no other process and no other thread runs it for `name`.
 
-        Raises TimeoutError if somebody else does for `seconds`.
+        Raises TimeoutError if others do for `seconds`.
         """
-        with self._fetch_lock(name), ExitStack() as stack:
+        until = time.monotonic() + seconds
+        with _acquired(self._fetch_lock(name), seconds), ExitStack() as stack:
             if self._trusted(create=True):
                 lock = self._file(name, _LOCK)
                 try:
-                    stack.enter_context(self._private.locked(lock, seconds))
+                    left = until - time.monotonic()
+                    stack.enter_context(self._private.locked(lock, left))
                 except TimeoutError:
                     raise
                 except OSError as reason:
@@ -275,6 +294,7 @@ class Cache:
         if self._pruned or not self.folder:
             return
         self._pruned = True
+        found: list[tuple[float, int, str]] = []
         with suppress(OSError), os.scandir(self._private.descriptor()) as files:
             found = [*_stamps(islice(files, _SCANNED_AT_ONCE))]
         for name in islice(_old(found, self.now()), _PRUNED_AT_ONCE):
@@ -298,13 +318,24 @@ class SharedNotes:
 
     def change(self, edit: Callable[[dict[str, Any]], None]) -> None:
         """Let `edit` change the notes while no other process and no other thread does."""
-        with self._cache.exclusive(NOTES):
+        with self._cache.briefly(NOTES):
             notes = self.read()
             edit(notes)
             if notes:
                 self._cache.put(NOTES, notes, NOTES_TO_LIVE)
             else:
                 self._cache.forget(NOTES)
+
+
+@contextmanager
+def _acquired(lock: threading.RLock, seconds: float) -> Iterator[None]:
+    """Hold a lock during the `with` block; raises TimeoutError if it is not free in time."""
+    if not lock.acquire(timeout=max(0.0, seconds)):
+        raise TimeoutError
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def identity(organization: str, url: str, key: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -61,9 +62,13 @@ class PrivateFolder:
                 file.flush()
                 os.utime(file.fileno(), (until, until))
             os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except OSError:
+        except OSError as reason:
             with suppress(OSError):
                 self.remove(unfinished)
+            if reason.errno in (errno.ENOSPC, errno.EDQUOT):
+                from lm_openai.storage import locks
+
+                locks.decline(folder)
             raise
 
     def rename(self, name: str, new: str) -> None:

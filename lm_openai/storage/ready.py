@@ -116,7 +116,10 @@ class Question:
     def announce(self, timeout: float) -> None:
         """Let those who wait know the time limit of this process, in seconds."""
         if self.locked:
-            os.pwrite(self._lock, b"%d" % max(1, timeout), 0)
+            try:
+                os.pwrite(self._lock, b"%d" % max(1, timeout), 0)
+            except OSError:
+                return  # a full disk, where no answer can be stored either
 
     def decline(self, looked: Mapping[str, os.stat_result | None], seconds: int) -> None:
         """Let the same question be polled by everybody for `seconds`."""

@@ -100,16 +100,25 @@ def poll_time(cache: Cache, now: int, seconds: float, hosts: Hosts | None = None
 
     It is that of the first one in the last `seconds` and on the same UTC day, with `hosts` that of
     all hosts. All of them request the same spans of time then, and so the same responses. `cache`
-    has to be in real time.
+    has to be in real time. A process that was stopped while it sets the time is not waited for.
     """
-    with cache.exclusive(_BEGAN):
-        began = cache.get(_BEGAN)
-        if type(began) is int and serves(began, now, seconds):
-            return began
+    found = _stored_time(cache, now, seconds)
+    if found is not None:
+        return found
+    with cache.briefly(_BEGAN):
+        found = _stored_time(cache, now, seconds)
+        if found is not None:
+            return found
         if hosts is not None:
             now, seconds = hosts.poll_time(cache.owned(_BEGAN), now, seconds)
         cache.put(_BEGAN, now, seconds)
         return now
+
+
+def _stored_time(cache: Cache, now: int, seconds: float) -> int | None:
+    """Return the stored time of a poll that serves a process that starts at `now`, or None."""
+    began = cache.get(_BEGAN)
+    return began if type(began) is int and serves(began, now, seconds) else None
 
 
 def _response(entry: Entry) -> HttpResponse:

@@ -24,6 +24,7 @@ from lm_openai.metrics.billing_days import calendar, total
 from lm_openai.metrics.usage import ORGANIZATION, instance
 from lm_openai.model.aggregation import dollar_percent
 from lm_openai.model.report import Instance, Missing, Sample, Values
+from lm_openai.redaction import sentence
 
 if TYPE_CHECKING:
     from lm_openai.collect.poll import Poll
@@ -91,8 +92,18 @@ def _missing(
         yield "spent_month", Missing(reason)
     if isinstance(limit, ApiFailure):
         yield "used_percent", Missing(str(limit))
+    elif limit is not None and "threshold" not in values:
+        yield from ((name, Missing(_unusual(limit))) for name in ("threshold", "used_percent"))
     elif "threshold" in values and "spent_month" not in values:
         yield "used_percent", Missing(reason)
+
+
+def _unusual(limit: SpendLimit) -> str:
+    """Return why the dollars of a month cannot be compared with a limit."""
+    return sentence(
+        f"the spend limit has the interval {limit.interval!r} and the currency {limit.currency!r}, "
+        f"with which a month's costs cannot be compared"
+    )
 
 
 def _organization(poll: Poll) -> dict[str, SpendLimit | ApiFailure]:

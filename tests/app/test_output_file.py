@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -234,3 +235,15 @@ def test_several_datasources_share_one_file_and_each_reports_its_success(tmp_pat
     for text, values in ((working, (1, 1)), (partial, (0, 1)), (target.read_text(), (0, 0))):
         for folder, value in zip(folders, values):
             assert success.format(folder, value) in text
+
+
+def test_what_a_killed_run_left_is_removed_an_hour_later(tmp_path: Path) -> None:
+    names = {".lm-openai-0a.unfinished": 3700, ".lm-openai-0b.unfinished": 60, ".other": 9999}
+    for name, age in names.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+
+    output_file.replace(str(tmp_path / "file"), "text", 0o644)
+
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"file", ".lm-openai-0b.unfinished", ".other"}

@@ -272,3 +272,13 @@ def test_a_secret_for_all_to_change_is_refused_also_if_it_may_be_read(top: Path)
     path.chmod(0o644)
 
     assert load({}, [str(path)], [SHARED]).admin_key() == KEY
+
+
+def test_a_current_folder_that_was_deleted_is_needed_for_no_absolute_path(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = top / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert files.distrust_folder(str(top)) == ""

@@ -13,7 +13,10 @@ from lm_openai import resources
 from lm_openai.collect import datasource
 from lm_openai.config import threshold_files
 from lm_openai.model.report import STATES
-from tests.support import replay
+from lm_openai.simulator import Simulator
+from lm_openai.timespans import DAY
+from tests.support import demo_polls, replay
+from tests.support.demo_polls import WEDNESDAY
 from tests.support.replay import Record
 
 # A state depends on no version of a package, and the file needs minutes on two cores.
@@ -66,6 +69,22 @@ def test_a_failed_endpoint_improves_no_state(folder: str, path: str, tmp_path: P
                 continue
             doubted = {one["datapoint"] for one in after[row["id"]]["unjudged"]}
             assert doubted <= row["datapoints"].keys(), f"{row['id']}: what cannot exist is unknown"
+
+
+def test_a_spend_limit_with_an_unknown_interval_improves_no_state(tmp_path: Path) -> None:
+    folder = "spend_limits_by_project"
+    with Simulator(at=WEDNESDAY + 8 * DAY, projects=6, models=12) as demo:
+        whole = demo_polls.document(folder, demo, tmp_path / "1")
+        demo.fault("replace", "*/spend_limit", field="interval", value='"week"')
+        part = demo_polls.document(folder, demo, tmp_path / "2")
+
+    limited = {
+        row["id"]: row["state"] for row in whole["instances"] if "threshold" in row["datapoints"]
+    }
+    assert "error" in limited.values()
+    after = {row["id"]: row for row in part["instances"]}
+    assert not [key for key, state in limited.items() if improves(state, after[key]["state"])]
+    assert "'week'" in str([row["missing"] for row in after.values() if row.get("missing")])
 
 
 @pytest.mark.parametrize("word", ["*", "R*", "Research"])

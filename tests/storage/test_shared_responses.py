@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,7 +10,9 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,8 @@ from lm_openai.api.responses import StalePage
 from lm_openai.api.transport import HttpResponse
 from lm_openai.errors import FAILURES, ApiFailure
 from lm_openai.storage import cache as storage_cache
-from lm_openai.storage.cache import NOT_CACHED, Cache
+from lm_openai.storage.cache import NOT_CACHED, Cache, SharedNotes
+from lm_openai.storage.private_folder import PrivateFolder
 from lm_openai.storage.shared_responses import SharedResponses, poll_time
 from tests.support.paths import ROOT
 
@@ -58,6 +62,22 @@ def asked(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def held(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], AbstractContextManager[None]]:
+    """Function that holds the lock of an entry during a `with` block, as a stopped process does."""
+
+    @contextmanager
+    def hold(name: str) -> Iterator[None]:
+        stopped = Cache(str(folder), "acme", lambda: float(NOON))
+        with stopped.exclusive(name, 1):
+            yield
+
+    monkeypatch.setattr(storage_cache, "BRIEF_SECONDS", 0.1)
+    return hold
 
 
 def test_one_process_requests_a_response_and_others_read_it(folder: Path) -> None:
@@ -153,6 +173,30 @@ def test_who_waits_too_long_says_what_it_waited_for(folder: Path) -> None:
     asked(holder, late)
 
 
+def test_a_thread_that_waited_for_another_one_has_less_time_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it waits for the other processes once more, beyond its deadline."""
+    cache, given = Cache(str(folder), "acme", lambda: float(NOON)), []
+
+    @contextmanager
+    def locked(private: PrivateFolder, name: str, seconds: float) -> Iterator[None]:
+        given.append(seconds)
+        yield
+
+    def wait() -> None:
+        with cache.exclusive("question", 5.0):
+            pass
+
+    monkeypatch.setattr(PrivateFolder, "locked", locked)
+    thread = threading.Thread(target=wait)
+    with cache.exclusive("question", 9.0):
+        thread.start()
+        thread.join(0.05)
+    thread.join(10)
+    assert given[1] < 5.0 - 0.04
+
+
 HOLDER = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
@@ -212,6 +256,39 @@ def test_files_are_private_and_no_lock_stays(folder: Path) -> None:
     assert (path.suffix, stat.S_IMODE(path.stat().st_mode)) == (".body", 0o600)
 
 
+def test_on_a_full_disk_nobody_waits_for_others(
+    folder: Path,
+    held: Callable[[str], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They would go one by one, each until its deadline."""
+    question = f"GET {USAGE} {sorted(QUERY)}"
+
+    def full(*paths: str, **folders: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "replace", full)
+        asked(at(NOON, folder), Upstream())
+    with held(question):
+        assert asked(at(NOON, folder), Upstream()).body == ANSWER.body
+    for mark in folder.glob("full*"):
+        next(folder.glob("*.body")).unlink()
+        os.utime(mark, (time.time() - 60,) * 2)
+    with held(question), pytest.raises(ApiFailure):
+        at(NOON, folder).response(USAGE, [*QUERY], Upstream(), lambda: 0.01)
+
+
+def test_a_folder_that_vanishes_while_it_is_cleaned_is_no_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: int) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert asked(at(NOON, folder), Upstream()) == ANSWER
+
+
 def test_without_a_folder_each_process_requests(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     upstream, shared = Upstream(), at(NOON, tmp_path / "file")
@@ -234,6 +311,16 @@ def test_old_bodies_are_deleted_soon_and_the_oldest_of_too_many(
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 250 + newest.stat().st_size
 
 
+def test_notes_are_changed_although_a_stopped_process_holds_their_lock(
+    folder: Path,
+    held: Callable[[str], AbstractContextManager[None]],
+) -> None:
+    notes = SharedNotes(Cache(str(folder), "acme", lambda: float(NOON)))
+    with held("notes on the API"):
+        notes.change(lambda found: found.update(down={"costs": []}))
+    assert notes.read() == {"down": {"costs": []}}
+
+
 class TestPollTime:
     def time(self, folder: Path, now: int, seconds: int = 50) -> int:
         return poll_time(Cache(str(folder), "acme", lambda: float(now)), now, seconds)
@@ -250,6 +337,13 @@ class TestPollTime:
     def test_a_clock_that_was_set_back_begins_again(self, folder: Path) -> None:
         assert self.time(folder, NOON) == NOON
         assert self.time(folder, NOON - 60) == NOON - 60
+
+    def test_a_process_that_was_stopped_with_the_lock_is_not_waited_for(
+        self, folder: Path, held: Callable[[str], AbstractContextManager[None]]
+    ) -> None:
+        with held("time of the poll"):
+            assert self.time(folder, NOON) == NOON
+            assert self.time(folder, NOON + 9) == NOON
 
     @pytest.mark.parametrize("value", ["x", None, 1.5, [NOON], {"at": NOON}, True])
     def test_a_strange_value_is_replaced(self, folder: Path, value: object) -> None:
