@@ -8,12 +8,13 @@ from functools import partial
 from typing import NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, kinds_with
+from lm_openai.collect.page_sizes import buckets
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import Group, UsageQuery, days_until
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import narrowing
-from lm_openai.metrics.usage import MODEL_KINDS, expected_groups, not_offered
+from lm_openai.metrics.usage import MODEL_KINDS, not_offered
 from lm_openai.model.aggregation import percent
 from lm_openai.model.report import Values
 from lm_openai.timespans import DAY, HOUR, WIDTHS, Window
@@ -73,8 +74,7 @@ def use(poll: Poll, requested: Iterable[UsageQuery]) -> Use:
     Raises the first ApiFailure if all failed.
     """
     wanted = list(requested)
-    groups = expected_groups(poll, wanted[0].dimensions)
-    outcomes = poll.client.together(partial(_summed, poll.source, each, groups) for each in wanted)
+    outcomes = poll.client.together(partial(_summed, poll.source, each) for each in wanted)
     result = Use({}, {}, {})
     for query, outcome in zip(wanted, outcomes):
         if not isinstance(outcome, ApiFailure):
@@ -88,11 +88,11 @@ def use(poll: Poll, requested: Iterable[UsageQuery]) -> Use:
     return result
 
 
-def _summed(source: Source, query: UsageQuery, groups: int | None) -> tuple[Sums, int | None]:
+def _summed(source: Source, query: UsageQuery) -> tuple[Sums, int | None]:
     """Return a query's sums by group and field, and the end of its data (None without any use)."""
     sums: Sums = {}
     edge = None
-    for bucket in source.queries.buckets(query, groups):
+    for bucket in buckets(source, query):
         edge = bucket.end if bucket.groups else edge
         for group, values in bucket.groups.items():
             fields = sums.setdefault(group, {})
@@ -111,12 +111,11 @@ def usual(
     hours or minutes; a minute that it cuts counts in proportion. None if a kind failed, which is
     reported.
     """
-    groups = expected_groups(poll, dimensions)
     requested = [(kind, block) for kind in kinds_with("tokens") for block in _blocks(window)]
     sums: dict[Group, int] = {}
     while requested:
         outcomes = poll.client.together(
-            partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions, groups)
+            partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions)
             for kind, block in requested
         )
         cut: list[tuple[str, Window]] = []
@@ -198,9 +197,8 @@ def week_by_model(poll: Poll, dimensions: Group) -> tuple[int, dict[Group, dict[
     select. Raises ApiFailure if a kind failed.
     """
     by_model = narrowed_by_model(poll, dimensions)
-    groups = expected_groups(poll, by_model)
     outcomes = poll.client.together(
-        partial(poll.source.shared, HOUR, week_requests, kind, poll.now // HOUR, by_model, groups)
+        partial(poll.source.shared, HOUR, week_requests, kind, poll.now // HOUR, by_model)
         for kind in MODEL_KINDS
     )
     requested_at = poll.now
@@ -224,15 +222,13 @@ def narrowed_by_model(poll: Poll, dimensions: Group) -> Group:
     return narrowing.read_dimensions(poll, (*dimensions, "model"), DIMENSIONS)
 
 
-def week_requests(
-    source: Source, kind: str, hour: int, dimensions: Group, groups: int | None
-) -> tuple[int, list[Row]]:
+def week_requests(source: Source, kind: str, hour: int, dimensions: Group) -> tuple[int, list[Row]]:
     """Return the time of the request, and (0, group, requests) of the last 7 days and today.
 
     `hour` is part of the cache key. Raises ApiFailure.
     """
     query = UsageQuery(kind, days_until(source.now), dimensions)
-    sums, _ = _summed(source, query, groups)
+    sums, _ = _summed(source, query)
     rows = [(0, group, fields["num_model_requests"]) for group, fields in sums.items()]
     return source.now, rows
 
@@ -245,16 +241,14 @@ def _blocks(window: Window) -> list[Window]:
     return [Window(day, day + DAY, "1h") for day in range(first, end, DAY)]
 
 
-def rows_before(
-    source: Source, kind: str, block: Window, dimensions: Group, groups: int | None
-) -> list[Row]:
+def rows_before(source: Source, kind: str, block: Window, dimensions: Group) -> list[Row]:
     """Return (start of a bucket of the block, group, tokens at that time in the 7 days before).
 
     Raises ApiFailure.
     """
     sums: dict[tuple[int, Group], int] = {}
     for before in _week_before(block):
-        for bucket in source.queries.buckets(UsageQuery(kind, before, dimensions), groups):
+        for bucket in buckets(source, UsageQuery(kind, before, dimensions)):
             later = range(bucket.start + DAY, bucket.start + (COMPARED_DAYS + 1) * DAY, DAY)
             touched = [start for start in later if block.start <= start < block.end]
             for group, values in bucket.groups.items():

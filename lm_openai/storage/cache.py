@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
@@ -277,7 +278,9 @@ class Cache:
         self._pruned = True
         with suppress(OSError), os.scandir(self._private.descriptor()) as files:
             found = [*_stamps(islice(files, _SCANNED_AT_ONCE))]
-        for name in islice(_old(found, self.now()), _PRUNED_AT_ONCE):
+        # With `--at` in the future, files that are being written would look old.
+        now = min(self.now(), time.time())
+        for name in islice(_old(found, now), _PRUNED_AT_ONCE):
             with suppress(OSError):
                 self._private.remove(name)
 
