@@ -84,7 +84,14 @@ class UsageQueries:
 
         Returns None if the response would be large. Raises ApiFailure.
         """
-        return self.whole(UsageQuery(kind, _recent(self._now), USAGE_KINDS[kind].shared))
+        hour, _ = self.spans(kind)
+        return self.whole(hour)
+
+    def spans(self, kind: str) -> tuple[UsageQuery, UsageQuery]:
+        """Return the shared queries of the last hour and of the last week."""
+        grouping = USAGE_KINDS[kind].shared
+        hour, week = _recent(self._now), days_until(self._now)
+        return UsageQuery(kind, hour, grouping), UsageQuery(kind, week, grouping)
 
     def whole(self, shared: UsageQuery) -> list[UsageBucket] | None:
         """Return the buckets of a shared query, or None if each one has to request its own.
@@ -99,12 +106,10 @@ class UsageQueries:
 
     def _shared(self, query: UsageQuery) -> UsageQuery | None:
         """Return the shared query that answers a query, or None if there is none."""
-        grouping = USAGE_KINDS[query.kind].shared
-        if query.projects or not set(query.dimensions) <= set(grouping):
-            return None
-        for window in (_recent(self._now), days_until(self._now)):
-            if _holds(window, query.window):
-                return UsageQuery(query.kind, window, grouping)
+        for shared in self.spans(query.kind):
+            grouped = set(query.dimensions) <= set(shared.dimensions)
+            if grouped and not query.projects and _holds(shared.window, query.window):
+                return shared
         return None
 
     def _whole(self, shared: UsageQuery) -> list[UsageBucket] | None:

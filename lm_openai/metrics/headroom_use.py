@@ -157,6 +157,8 @@ def use(source: Source, name: str, until: int, lookback: int) -> Use:
     ApiFailure.
     """
     kind = USAGE_KINDS[name]
+    if until == source.now and not kind.new:
+        source.client.together(source.queries.ahead(source.queries.spans(name)))
     seen, day = _week(source, kind, until)
     recent = source.queries.recent(name) if until == source.now else None
     newest = _newest(recent or ()) or _sought(source, kind, until)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
@@ -111,12 +111,11 @@ def usual(
     hours or minutes; a minute that it cuts counts in proportion. None if a kind failed, which is
     reported.
     """
-    requested = [(kind, block) for kind in kinds_with("tokens") for block in _blocks(window)]
+    requested = _requested(window)
     sums: dict[Group, int] = {}
     while requested:
         outcomes = poll.client.together(
-            partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions)
-            for kind, block in requested
+            partial(_before, poll, kind, block, dimensions) for kind, block in requested
         )
         cut: list[tuple[str, Window]] = []
         for (kind, block), outcome in zip(requested, outcomes):
@@ -128,6 +127,21 @@ def usual(
                 return None
         requested = cut
     return {group: total / Decimal(COMPARED_DAYS * DAY) for group, total in sums.items()}
+
+
+def reads_before(poll: Poll, dimensions: Group) -> list[Callable[[], object]]:
+    """Return the calls that request what `usual` reads first."""
+    requested = _requested(poll.window)
+    return [partial(_before, poll, kind, block, dimensions) for kind, block in requested]
+
+
+def _requested(window: Window) -> list[tuple[str, Window]]:
+    return [(kind, block) for kind in kinds_with("tokens") for block in _blocks(window)]
+
+
+def _before(poll: Poll, kind: str, block: Window, dimensions: Group) -> list[Row]:
+    read = partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions)
+    return poll.once(f"before {kind} {block}", read)
 
 
 def _add(
@@ -246,16 +260,27 @@ def rows_before(source: Source, kind: str, block: Window, dimensions: Group) -> 
 
     Raises ApiFailure.
     """
+    queries = [UsageQuery(kind, before, dimensions) for before in _week_before(block)]
     sums: dict[tuple[int, Group], int] = {}
-    for before in _week_before(block):
-        for bucket in buckets(source, UsageQuery(kind, before, dimensions)):
-            later = range(bucket.start + DAY, bucket.start + (COMPARED_DAYS + 1) * DAY, DAY)
-            touched = [start for start in later if block.start <= start < block.end]
-            for group, values in bucket.groups.items():
-                tokens = sum(int(values.get(field, 0)) for field in TOTALS["tokens"])
-                for start in touched:
-                    sums[start, group] = sums.get((start, group), 0) + tokens
+    for outcome in source.client.together(partial(_later, source, one, block) for one in queries):
+        if isinstance(outcome, ApiFailure):
+            raise outcome
+        for key, tokens in outcome.items():
+            sums[key] = sums.get(key, 0) + tokens
     return [(start, group, tokens) for (start, group), tokens in sums.items()]
+
+
+def _later(source: Source, query: UsageQuery, block: Window) -> dict[tuple[int, Group], int]:
+    """Return a query's tokens by group and bucket of the block, which is up to 7 days later."""
+    sums: dict[tuple[int, Group], int] = {}
+    for bucket in buckets(source, query):
+        later = range(bucket.start + DAY, bucket.start + (COMPARED_DAYS + 1) * DAY, DAY)
+        touched = [start for start in later if block.start <= start < block.end]
+        for group, values in bucket.groups.items():
+            tokens = sum(int(values.get(field, 0)) for field in TOTALS["tokens"])
+            for start in touched:
+                sums[start, group] = sums.get((start, group), 0) + tokens
+    return sums
 
 
 def _week_before(block: Window) -> list[Window]:
