@@ -188,7 +188,8 @@ def test_threads_that_hang_do_not_hold_a_run_that_has_printed(tmp_path: Path) ->
 @pytest.mark.parametrize("word", ["--version", "--critcal"])
 def test_a_start_without_a_poll_imports_nothing_for_it(word: str, tmp_path: Path) -> None:
     after = (
-        "import atexit, sys\n"
+        "import atexit, os, sys\n"
+        "os._exit = sys.exit\n"
         "names = ('lm_openai.files', 'lm_openai.app.watchdog', 'requests', 'select')\n"
         "atexit.register(lambda: print([name for name in names if name in sys.modules]))"
     )
