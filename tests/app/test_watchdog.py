@@ -198,6 +198,27 @@ def test_a_start_without_a_poll_imports_nothing_for_it(word: str, tmp_path: Path
     assert outcome.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_poll_of_shared_responses_loads_no_http_library(tmp_path: Path) -> None:
+    """Most checks of a host are of this kind: another process requested what they need."""
+    before = (
+        "import os, sys\n"
+        "def end(status):\n"
+        "    names = ('requests', 'urllib3', 'ssl', 'http')\n"
+        "    os.write(2, repr([name for name in names if name in sys.modules]).encode())\n"
+        "    sys.exit(status)\n"
+        "os._exit = end"
+    )
+    with Simulator() as demo:
+        words = ("--timeout", "50", "--format")
+        first = ran(demo.url, tmp_path, (*words, "json"))
+        sent = len(demo.requests)
+        second = ran(demo.url, tmp_path, (*words, "zabbix"), before)
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert len(demo.requests) == sent
+    assert second.stderr == "[]"
+
+
 SCARCE = {
     "a thread": (
         "import threading\n"
