@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +31,12 @@ Day = tuple[int, list[Cost]]
 Refusals = list[tuple[str, str]]
 
 
+def _random() -> float:
+    from random import random
+
+    return random()
+
+
 class Client:
     """Requests of one poll to one organization, all within `deadline_seconds` from now.
 
@@ -49,7 +54,7 @@ class Client:
         concurrency: int = 16,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _random,
         notes: Notes | None = None,
         kept: Callable[[], float] = float,
         shared: Responses | None = None,

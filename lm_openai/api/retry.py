@@ -299,6 +299,7 @@ class Requester:
     ) -> Answer | Rejection:
         """Send a request once and record what its outcome says about the API."""
         endpoint, pace = endpoint_name(path), self._pace
+        self._transport.open()  # before the time is read: loading the libraries is no slow response
         self.counters.sent(is_retry)
         sent, noted = pace.clock(), pace.notes.now()
         try:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from lm_openai import __version__
 from lm_openai.api import bodies
 from lm_openai.api.endpoints import endpoint_name
-from lm_openai.api.tls import tls_context
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.redaction import learn, sentence, strike, user_info
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from requests import PreparedRequest, Response, Session
 
 Pairs = Iterable[tuple[str, str]]
@@ -74,7 +74,8 @@ Outcome = HttpResponse | BaseException
 class Transport:
     """One session with one API; safe to use from threads; call `close` at the end.
 
-    Raises WrongUsage for a URL, key, proxy or CA file that cannot work.
+    Raises WrongUsage for a URL, key or proxy that cannot work. The libraries are loaded for the
+    first request: a poll that finds every response shared sends none.
     """
 
     def __init__(
@@ -93,10 +94,22 @@ class Transport:
         # A proxy of the environment would carry the key of a plain request off this machine.
         direct = {"http": ""} if on_loopback(connection.url) else None
         self._proxies = {"http": proxy, "https": proxy} if proxy else direct
-        self._session = _session(connection, tls_context(connection.ca_file, environ))
+        self._sign = _bearer(connection.key)
+        self._environ, self._opening = environ, Lock()
+        self._session: Session | None = None
 
     def __repr__(self) -> str:
         return f"Transport({self._url})"
+
+    def open(self) -> Session:
+        """Return the session, which is made once; raises WrongUsage for an unusable CA file."""
+        with self._opening:
+            if self._session is None:
+                from lm_openai.api.tls import tls_context
+
+                context = tls_context(self.connection.ca_file, self._environ)
+                self._session = _session(self.connection, context, self._sign)
+            return self._session
 
     def get(self, path: str, query: Pairs, timeout: float) -> HttpResponse:
         """Send a GET and return the response, whatever its status, within `timeout` seconds.
@@ -107,6 +120,7 @@ class Transport:
         endpoint = endpoint_name(path)
         if timeout <= 0:
             raise ApiFailure("deadline", endpoint, "the request was not sent")
+        self.open()
         outcome = _outcome(partial(self._response, path, query, timeout), timeout + SLACK)
         if outcome is None:
             raise ApiFailure("deadline", endpoint, "no response in time")
@@ -130,10 +144,11 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections that no request uses."""
-        self._session.close()
+        if self._session is not None:
+            self._session.close()
 
     def _send(self, path: str, query: Pairs, timeout: float) -> Response:
-        return self._session.get(
+        return self.open().get(
             self._url + path,
             # A cursor or an id of a response may contain half a surrogate.
             params=urlencode([*query], errors="surrogatepass"),
@@ -188,7 +203,7 @@ def _outcome(work: Callable[[], HttpResponse], seconds: float) -> Outcome | None
     return found[0] if found else None
 
 
-def _session(connection: Connection, context: ssl.SSLContext) -> Session:
+def _session(connection: Connection, context: SSLContext, sign: Any) -> Session:
     import requests
     from requests.adapters import HTTPAdapter
 
@@ -225,7 +240,7 @@ def _session(connection: Connection, context: ssl.SSLContext) -> Session:
             "Accept-Encoding": "gzip",
         }
     )
-    session.auth = _bearer(connection.key)
+    session.auth = sign
     return session
 
 
@@ -313,6 +328,8 @@ def _target(response: Response) -> str:
 
 
 def _failure(error: Exception, endpoint: str, late: bool) -> ApiFailure:
+    import ssl
+
     from requests import exceptions
 
     cause = _cause(error)
@@ -365,6 +382,8 @@ def _cause(error: BaseException) -> BaseException | None:
 
 def _reason(cause: BaseException | None) -> str:
     """Return the cause's own text, which never quotes a URL."""
+    import ssl
+
     if isinstance(cause, ssl.SSLCertVerificationError):
         return cause.verify_message.rstrip(".")
     if isinstance(cause, ssl.SSLError):

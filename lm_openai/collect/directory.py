@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from lm_openai.api.records import Record, project
 from lm_openai.collect import api_keys
+from lm_openai.collect.once import Once
 from lm_openai.collect.source import Source
 from lm_openai.errors import ApiFailure
 from lm_openai.model.report import NONE
@@ -28,16 +30,15 @@ class Directory:
         self.notes: list[str] = []
         self.unread: set[str] = set()
         self._names: dict[str, dict[str, str]] = {}
-        self._projects: list[Record] | None = None
+        self._once = Once()
 
     def projects(self) -> list[Record]:
         """Return all projects, archived ones included, as dicts of records.Project.
 
         They are read once per poll even if nothing can be cached. Raises ApiFailure.
         """
-        if self._projects is None:
-            self._projects = self._source.shared(SECONDS_TO_LIVE, listed_projects)
-        return self._projects
+        read = partial(self._source.shared, SECONDS_TO_LIVE, listed_projects)
+        return self._once.get("projects", read)
 
     def active(self) -> list[str]:
         """Return the ids of the projects that are not archived; raises ApiFailure."""
@@ -49,7 +50,7 @@ class Directory:
 
     def names(self, dimension: str) -> dict[str, str]:
         """Return the names by id of projects, users or API keys; raises ApiFailure."""
-        return self._lists[dimension]()
+        return self._once.get(dimension, self._lists[dimension])
 
     def name(self, dimension: str, identifier: str) -> str | None:
         """Return the name of an id, or None if it has none or the dimension has no names."""
@@ -73,7 +74,7 @@ class Directory:
 
     def _read(self, dimension: str) -> dict[str, str]:
         try:
-            return self._lists[dimension]()
+            return self.names(dimension)
         except ApiFailure as failure:
             self.notes.append(f"no names for {dimension}, ids are printed instead: {failure}")
             self.unread.add(dimension)

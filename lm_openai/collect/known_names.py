@@ -10,6 +10,7 @@ from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.records import RateLimit
 from lm_openai.collect import project_limits
 from lm_openai.collect.directory import NAMED, Directory
+from lm_openai.collect.page_sizes import buckets
 from lm_openai.collect.project_limits import Limits
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import SEEN_DAYS, Group, UsageQuery, days_until
@@ -29,7 +30,6 @@ def seen_groups(
     kind: str,
     day: int,
     dimensions: Group,
-    groups: int | None,
     projects: Group = (),
     days: int = SEEN_DAYS,
 ) -> list[Group]:
@@ -38,17 +38,15 @@ def seen_groups(
     `projects` are the ids of the projects to read; empty means all.
     """
     query = UsageQuery(kind, days_until(source.now, days), dimensions, projects)
-    buckets = source.queries.buckets(query, groups)
-    return sorted({group for bucket in buckets for group in bucket.groups})
+    read = buckets(source, query)
+    return sorted({group for bucket in read for group in bucket.groups})
 
 
-def dormant_groups(
-    source: Source, kinds: Iterable[str], dimensions: Group, groups: int | None = None
-) -> set[Group]:
+def dormant_groups(source: Source, kinds: Iterable[str], dimensions: Group) -> set[Group]:
     """Return the groups with use of some kind in the last 35 days; raises ApiFailure."""
     day = source.now // DAY
     outcomes = source.client.together(
-        partial(source.shared, HOUR, seen_groups, kind, day, dimensions, groups, days=DORMANT_DAYS)
+        partial(source.shared, HOUR, seen_groups, kind, day, dimensions, days=DORMANT_DAYS)
         for kind in kinds
     )
     return {tuple(group) for outcome in outcomes for group in _read(outcome)}
@@ -73,7 +71,7 @@ def models(source: Source, projects: Group) -> list[str]:
     kinds = [name for name, kind in USAGE_KINDS.items() if "model" in kind.dimensions]
     day = source.now // DAY
     seen = source.client.together(
-        partial(source.shared, HOUR, seen_groups, kind, day, BY_MODEL, None) for kind in kinds
+        partial(source.shared, HOUR, seen_groups, kind, day, BY_MODEL) for kind in kinds
     )
     found: set[str] = set()
     for groups in seen:

@@ -169,7 +169,8 @@ def poll(
     an instance of the last 35 days. Raises ApiFailure if no request succeeded, and Failure if a
     filter selects nothing or the DataSource yields a datapoint that its definition lacks.
     """
-    poll = Poll(datasource.definition, properties, now, client, cache, with_series, queries)
+    definition = datasource.definition
+    poll = Poll(definition, properties, now, client, cache, with_series, queries, discover_only)
     discovered, dormant = _found(datasource, poll, only)
     wanted = None if discover_only else datasource.collect(poll, discovered)
     samples = None if wanted is None else tuple(_declared(poll, wanted))

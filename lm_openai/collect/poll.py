@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from lm_openai.api.client import Client
-from lm_openai.collect.directory import Directory
+from lm_openai.collect.directory import NAMED, Directory
+from lm_openai.collect.once import Once
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import UsageQueries
 from lm_openai.config.properties import Properties
@@ -45,12 +47,14 @@ class Poll:
         cache: Cache,
         with_series: bool = False,
         queries: UsageQueries | None = None,
+        discover_only: bool = False,
     ) -> None:
         self.definition = definition
         self.properties = properties.for_datasource(definition.folder)
         self.now = now
         self.source = Source(client, cache, queries or UsageQueries(client, cache, now), now)
         self.with_series = with_series and definition.series_width is not None
+        self.discover_only = discover_only
         self.directory = Directory(self.source, self.properties.flag("openai.users.email"))
         self.ages: dict[str, int] = {}
         self.failures: list[str] = []
@@ -63,7 +67,7 @@ class Poll:
         self.narrowed: set[str] = set()
         self.selected: dict[str, dict[str, bool]] = {}
         self.seen: dict[str, set[str]] = {}
-        self._values: dict[str, Any] = {}
+        self._once = Once()
 
     @property
     def client(self) -> Client:
@@ -150,11 +154,19 @@ class Poll:
             self.failures.append(sentence)
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """Return `compute()`, called once per name in this poll."""
-        if name not in self._values:
-            self._values[name] = compute()
-        value: T = self._values[name]
-        return value
+        """Return `compute()`, called once per name in this poll, or raise its ApiFailure again."""
+        return self._once.get(name, compute)
+
+    def read_ahead(self, calls: Iterable[Callable[[], object]], dimensions: Iterable[str]) -> None:
+        """Make these calls and read the names of the dimensions, all at the same time.
+
+        Without it a poll would wait for each in turn. Their results and failures have to be kept
+        by what they call (see Once); no failure is reported here.
+        """
+        named = [one for one in (*dimensions, *self.filters) if one in NAMED]
+        names = (partial(self.directory.names, one) for one in dict.fromkeys(named))
+        together: list[Callable[[], object]] = [*calls, *names]
+        self.client.together(together)
 
 
 def dimensions(definition: Definition, properties: Properties) -> tuple[str, ...]:

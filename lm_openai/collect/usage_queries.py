@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from lm_openai.api.client import Client
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.records import Record
+from lm_openai.collect.once import Once
 from lm_openai.errors import ApiFailure
 from lm_openai.model.report import NONE, Values
 from lm_openai.storage.cache import Cache
@@ -57,72 +58,72 @@ class UsageQueries:
 
     def __init__(self, client: Client, cache: Cache, now: int) -> None:
         self._client, self._cache, self._now = client, cache, now
-        self._kept: dict[UsageQuery, list[UsageBucket] | ApiFailure] = {}
-        self._once: dict[Hashable, Any] = {}
+        self._once = Once()
 
-    def buckets(self, query: UsageQuery, groups: int | None = None) -> Iterable[UsageBucket]:
-        """Return the buckets, oldest first; `groups` is the expected number of rows per bucket.
+    def buckets(
+        self, query: UsageQuery, groups: Callable[[], int | None] = lambda: None
+    ) -> Iterable[UsageBucket]:
+        """Return the buckets, oldest first; raises ApiFailure.
 
-        Raises ApiFailure.
+        `groups` returns the expected number of rows per bucket; only the page sizes of a query that
+        no shared response answers depend on it.
         """
         shared = self._shared(query)
         found = None if shared is None else self.whole(shared)
         if shared is None or found is None:
-            return self._requested(query, groups)
+            return self._requested(query, groups())
         return _narrowed(found, shared, query)
+
+    def ahead(self, queries: Iterable[UsageQuery]) -> list[Callable[[], object]]:
+        """Return the calls that request what these queries share, so that it is there for them."""
+        shared = dict.fromkeys(map(self._shared, queries))
+        return [partial(self.whole, query) for query in shared if query is not None]
 
     def recent(self, kind: str) -> list[UsageBucket] | None:
         """Return the minutes of the last hour in the kind's shared grouping.
 
         Returns None if the response would be large. Raises ApiFailure.
         """
-        return self.whole(UsageQuery(kind, _recent(self._now), USAGE_KINDS[kind].shared))
+        hour, _ = self.spans(kind)
+        return self.whole(hour)
+
+    def spans(self, kind: str) -> tuple[UsageQuery, UsageQuery]:
+        """Return the shared queries of the last hour and of the last week."""
+        grouping = USAGE_KINDS[kind].shared
+        hour, week = _recent(self._now), days_until(self._now)
+        return UsageQuery(kind, hour, grouping), UsageQuery(kind, week, grouping)
 
     def whole(self, shared: UsageQuery) -> list[UsageBucket] | None:
         """Return the buckets of a shared query, or None if each one has to request its own.
 
         Raises ApiFailure.
         """
-        if shared not in self._kept:
-            if self._cache.get(_size_key(shared)) == TOO_MANY:
-                return None
-            try:
-                buckets = self._small(shared)
-            except ApiFailure as failure:
-                if failure.kind in OF_THE_QUERY:
-                    return None
-                self._kept[shared] = failure
-            else:
-                if buckets is None:
-                    self._cache.put(_size_key(shared), TOO_MANY, DAY)
-                    return None
-                self._kept[shared] = buckets
-        kept = self._kept[shared]
-        if isinstance(kept, ApiFailure):
-            raise kept
-        return kept
+        return self._once.get(shared, partial(self._whole, shared))
 
     def once(self, name: Hashable, compute: Callable[[], T]) -> T:
         """Return `compute()`, or raise its ApiFailure, the same for every poll of the run."""
-        if name not in self._once:
-            try:
-                self._once[name] = compute()
-            except ApiFailure as failure:
-                self._once[name] = failure
-        if isinstance(self._once[name], ApiFailure):
-            raise self._once[name]
-        value: T = self._once[name]
-        return value
+        return self._once.get(name, compute)
 
     def _shared(self, query: UsageQuery) -> UsageQuery | None:
         """Return the shared query that answers a query, or None if there is none."""
-        grouping = USAGE_KINDS[query.kind].shared
-        if query.projects or not set(query.dimensions) <= set(grouping):
-            return None
-        for window in (_recent(self._now), days_until(self._now)):
-            if _holds(window, query.window):
-                return UsageQuery(query.kind, window, grouping)
+        for shared in self.spans(query.kind):
+            grouped = set(query.dimensions) <= set(shared.dimensions)
+            if grouped and not query.projects and _holds(shared.window, query.window):
+                return shared
         return None
+
+    def _whole(self, shared: UsageQuery) -> list[UsageBucket] | None:
+        if self._cache.get(_size_key(shared)) == TOO_MANY:
+            return None
+        try:
+            buckets = self._small(shared)
+        except ApiFailure as failure:
+            if failure.kind in OF_THE_QUERY:
+                return None
+            raise
+        if buckets is None:
+            self._cache.put(_size_key(shared), TOO_MANY, DAY)
+        return buckets
 
     def _small(self, shared: UsageQuery) -> list[UsageBucket] | None:
         """Request a shared query; return None, as soon as that is known, for too many rows."""

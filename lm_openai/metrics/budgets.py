@@ -63,7 +63,8 @@ def project_budgets(poll: Poll, projects: Iterable[str], currency: str) -> dict[
 
 def organization_limit(poll: Poll) -> SpendLimit | None:
     """Return the organization's spend limit, or None if it has none; raises ApiFailure."""
-    return _known(poll.source.shared(SECONDS_TO_LIVE, requested_limit, None))
+    read = partial(poll.source.shared, SECONDS_TO_LIVE, requested_limit, None)
+    return _known(poll.once("organization limit", read))
 
 
 def project_limits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.api.endpoints import COST_DIMENSIONS
@@ -32,6 +33,7 @@ def discover(poll: Poll) -> Iterator[Instance]:
     dimensions.
     """
     dimensions = dimensions_of(poll)
+    poll.read_ahead([partial(billed, poll)], dimensions)
     try:
         found = billed(poll)
     except ApiFailure as failure:

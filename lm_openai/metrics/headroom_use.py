@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind, kinds_with
 from lm_openai.api.records import Record
 from lm_openai.collect import project_limits
+from lm_openai.collect.page_sizes import buckets
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.project_limits import Limits
 from lm_openai.collect.source import Source
@@ -119,10 +120,9 @@ def uses(poll: Poll, kinds: Iterable[str] = MODEL_KINDS) -> dict[str, Use]:
     kind that the API, or a gateway in front of it, does not offer yet is empty.
     """
     names = list(kinds)
-    groups = len(poll.directory.projects()) * MODELS_A_PROJECT
     lookback = poll.properties.seconds("openai.headroom.lookback")
     outcomes = poll.client.together(
-        partial(poll.source.once, use, name, _until(poll), lookback, groups) for name in names
+        partial(poll.source.once, use, name, _until(poll), lookback) for name in names
     )
     _raise_if_all_failed(dict(zip(names, outcomes)))
     result = {name: _with_history(poll, name, outcome) for name, outcome in zip(names, outcomes)}
@@ -150,14 +150,16 @@ def _with_history(poll: Poll, name: str, outcome: Use | ApiFailure) -> Use:
     return Use({}, known, {}, failure=outcome, remembered=history is not None)
 
 
-def use(source: Source, name: str, until: int, lookback: int, groups: int | None = None) -> Use:
+def use(source: Source, name: str, until: int, lookback: int) -> Use:
     """Return one kind's use before `until`: the minutes, the last 7 days and the UTC day so far.
 
-    The minutes are the `lookback` seconds that end with the newest minute with data. `groups` is
-    the expected number of rows per day. Raises ApiFailure.
+    The minutes are the `lookback` seconds that end with the newest minute with data. Raises
+    ApiFailure.
     """
     kind = USAGE_KINDS[name]
-    seen, day = _week(source, kind, until, groups)
+    if until == source.now and not kind.new:
+        source.client.together(source.queries.ahead(source.queries.spans(name)))
+    seen, day = _week(source, kind, until)
     recent = source.queries.recent(name) if until == source.now else None
     newest = _newest(recent or ()) or _sought(source, kind, until)
     if newest is None:
@@ -211,9 +213,7 @@ def _raise_if_all_failed(outcomes: Mapping[str, object]) -> None:
         raise failures[0]
 
 
-def _week(
-    source: Source, kind: UsageKind, until: int, groups: int | None
-) -> tuple[set[Key], dict[Key, Day]]:
+def _week(source: Source, kind: UsageKind, until: int) -> tuple[set[Key], dict[Key, Day]]:
     """Return the groups of the last 7 days and the use of the UTC day so far.
 
     Both usually come from one request.
@@ -222,7 +222,8 @@ def _week(
     today = window.start + SEEN_DAYS * DAY
     seen: set[Key] = set()
     day: dict[Key, Day] = {}
-    for bucket in source.queries.buckets(UsageQuery(kind.name, window, kind.shared), groups):
+    query = UsageQuery(kind.name, window, kind.shared)
+    for bucket in buckets(source, query, a_project=MODELS_A_PROJECT):
         for group, values in bucket.groups.items():
             key = _pool(group)
             seen.add(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lm_openai.collect.page_sizes import expected_groups
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.usage_queries import PAGE_ROWS, Group, add
 from lm_openai.model.report import NONE, Values
@@ -36,14 +37,17 @@ def folded(
     return result
 
 
-def projects(poll: Poll, window: Window, groups: int | None) -> Group:
+def projects(poll: Poll, window: Window, read: Group) -> Group:
     """Return the ids of the projects to request, or () for all.
 
     All are requested, which other polls can share, unless the response would be larger than a page
-    and the filter selects few projects. `groups` is the expected number of rows in a bucket.
+    and the filter selects few projects. `read` are the dimensions of the query.
     """
+    if "project_id" not in poll.narrowed:
+        return ()
+    groups = expected_groups(poll.source, read) or 0
     buckets = -(-(window.end - window.start) // WIDTHS[window.width])
-    if "project_id" not in poll.narrowed or (groups or 0) * buckets <= PAGE_ROWS:
+    if groups * buckets <= PAGE_ROWS:
         return ()
     known = [project["id"] for project in poll.directory.projects()]
     chosen = tuple(project for project in known if poll.selects("project_id", project))

@@ -7,6 +7,7 @@ from functools import partial
 
 from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
 from lm_openai.collect.known_names import dormant_groups, names, seen_groups
+from lm_openai.collect.page_sizes import buckets
 from lm_openai.collect.poll import GROUP_BY, WHOLE, Poll
 from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery, add, days_until
 from lm_openai.errors import ApiFailure, WrongUsage
@@ -25,9 +26,6 @@ Functions = tuple[
 ORGANIZATION = "organization"
 MODEL_KINDS = kinds_with("requests")
 """Usage kinds that together count each request to a model exactly once."""
-CALLERS = {"project_id", "user_id", "api_key_id"}
-GROUPS_A_PROJECT = 8
-"""Estimate for page sizes only, used if there are more dimensions than the project."""
 
 
 def functions(name: str) -> Functions:
@@ -46,6 +44,7 @@ def discover(kind: UsageKind, poll: Poll) -> Iterator[Instance]:
     Yields nothing if the API has no such kind yet. Raises WrongUsage and ApiFailure.
     """
     dimensions = grouping(poll, kind.name, kind.dimensions)
+    poll.read_ahead(_reads(kind, poll, dimensions), dimensions)
     for group in _seen(kind, poll, dimensions) or ():
         yield instance(poll, dimensions, group)
 
@@ -109,7 +108,7 @@ def used_lately(
     The filters narrow the use. `allowed` are the dimensions of the kinds.
     """
     read = narrowing.read_dimensions(poll, dimensions, allowed)
-    found = dormant_groups(poll.source, kinds, read, expected_groups(poll, read))
+    found = dormant_groups(poll.source, kinds, read)
     used = narrowing.folded(poll, dimensions, read, {group: {} for group in found})
     for group in used:
         yield instance(poll, dimensions, group)
@@ -156,20 +155,6 @@ def is_level(poll: Poll) -> bool:
     return any(datapoint.fold == "last" for datapoint in poll.definition.datapoints)
 
 
-def expected_groups(poll: Poll, dimensions: Group) -> int | None:
-    """Estimate the groups per bucket from the number of projects.
-
-    None if the dimensions do not depend on projects or the projects cannot be read.
-    """
-    if not CALLERS & set(dimensions):
-        return None
-    try:
-        projects = len(poll.directory.projects())
-    except ApiFailure:
-        return None
-    return projects * (1 if dimensions == ("project_id",) else GROUPS_A_PROJECT)
-
-
 def not_offered(poll: Poll, name: str, failure: ApiFailure) -> bool:
     """Return True if the failure only means that the API does not offer a new kind yet.
 
@@ -209,6 +194,18 @@ def group_id(group: Group) -> str:
     return "/".join(part.replace("/", "%2F") for part in group) if len(group) > 1 else group[0]
 
 
+def _reads(kind: UsageKind, poll: Poll, dimensions: Group) -> Iterator[Callable[[], object]]:
+    """Yield the calls that request the week and what polls share of the window.
+
+    The window of a kind that the API may not have yet waits for the week.
+    """
+    yield partial(_seen, kind, poll, dimensions)
+    if not poll.discover_only and not kind.new:
+        windows = poll.reads(window(poll))
+        queries = (_query(kind, poll, dimensions, one) for one in windows)
+        yield from poll.source.queries.ahead(queries)
+
+
 def _seen(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
     """Return the groups with a row in the last 7 days, or None if the API has no such kind."""
     return poll.once("seen", lambda: _remembered(kind, poll, dimensions))
@@ -217,10 +214,9 @@ def _seen(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
 def _remembered(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] | None:
     seconds, day = poll.definition.discovery_interval, poll.now // DAY
     query = _query(kind, poll, dimensions, week(poll))
-    groups = expected_groups(poll, query.dimensions)
     try:
         found = poll.source.shared(
-            seconds, seen_groups, kind.name, day, query.dimensions, groups, query.projects
+            seconds, seen_groups, kind.name, day, query.dimensions, query.projects
         )
     except ApiFailure as failure:
         if not_offered(poll, kind.name, failure):
@@ -233,8 +229,7 @@ def _remembered(kind: UsageKind, poll: Poll, dimensions: Group) -> list[Group] |
 def _query(kind: UsageKind, poll: Poll, dimensions: Group, window: Window) -> UsageQuery:
     """Return the query of a window, with the dimensions of the filters that narrow it."""
     read = narrowing.read_dimensions(poll, dimensions, kind.dimensions)
-    projects = narrowing.projects(poll, window, expected_groups(poll, read))
-    return UsageQuery(kind.name, window, read, projects)
+    return UsageQuery(kind.name, window, read, narrowing.projects(poll, window, read))
 
 
 def _sums(
@@ -278,8 +273,7 @@ def _buckets(
     def read(window: Window) -> Iterable[UsageBucket]:
         query = _query(kind, poll, dimensions, window)
         known = groups if query.dimensions == dimensions else 0
-        expected = known or expected_groups(poll, query.dimensions)
-        return poll.source.queries.buckets(query, expected)
+        return buckets(poll.source, query, known)
 
     for bucket in poll.read(requested, read):
         if bucket.start >= requested.start:

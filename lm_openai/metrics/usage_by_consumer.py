@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, kinds_with
+from lm_openai.collect.page_sizes import buckets
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
 from lm_openai.collect.usage_queries import Group, UsageQuery, days_until
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics import narrowing
-from lm_openai.metrics.usage import MODEL_KINDS, expected_groups, not_offered
+from lm_openai.metrics.usage import MODEL_KINDS, not_offered
 from lm_openai.model.aggregation import percent
 from lm_openai.model.report import Values
 from lm_openai.timespans import DAY, HOUR, WIDTHS, Window
@@ -73,8 +74,7 @@ def use(poll: Poll, requested: Iterable[UsageQuery]) -> Use:
     Raises the first ApiFailure if all failed.
     """
     wanted = list(requested)
-    groups = expected_groups(poll, wanted[0].dimensions)
-    outcomes = poll.client.together(partial(_summed, poll.source, each, groups) for each in wanted)
+    outcomes = poll.client.together(partial(_summed, poll.source, each) for each in wanted)
     result = Use({}, {}, {})
     for query, outcome in zip(wanted, outcomes):
         if not isinstance(outcome, ApiFailure):
@@ -88,11 +88,11 @@ def use(poll: Poll, requested: Iterable[UsageQuery]) -> Use:
     return result
 
 
-def _summed(source: Source, query: UsageQuery, groups: int | None) -> tuple[Sums, int | None]:
+def _summed(source: Source, query: UsageQuery) -> tuple[Sums, int | None]:
     """Return a query's sums by group and field, and the end of its data (None without any use)."""
     sums: Sums = {}
     edge = None
-    for bucket in source.queries.buckets(query, groups):
+    for bucket in buckets(source, query):
         edge = bucket.end if bucket.groups else edge
         for group, values in bucket.groups.items():
             fields = sums.setdefault(group, {})
@@ -111,13 +111,11 @@ def usual(
     hours or minutes; a minute that it cuts counts in proportion. None if a kind failed, which is
     reported.
     """
-    groups = expected_groups(poll, dimensions)
-    requested = [(kind, block) for kind in kinds_with("tokens") for block in _blocks(window)]
+    requested = _requested(window)
     sums: dict[Group, int] = {}
     while requested:
         outcomes = poll.client.together(
-            partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions, groups)
-            for kind, block in requested
+            partial(_before, poll, kind, block, dimensions) for kind, block in requested
         )
         cut: list[tuple[str, Window]] = []
         for (kind, block), outcome in zip(requested, outcomes):
@@ -129,6 +127,21 @@ def usual(
                 return None
         requested = cut
     return {group: total / Decimal(COMPARED_DAYS * DAY) for group, total in sums.items()}
+
+
+def reads_before(poll: Poll, dimensions: Group) -> list[Callable[[], object]]:
+    """Return the calls that request what `usual` reads first."""
+    requested = _requested(poll.window)
+    return [partial(_before, poll, kind, block, dimensions) for kind, block in requested]
+
+
+def _requested(window: Window) -> list[tuple[str, Window]]:
+    return [(kind, block) for kind in kinds_with("tokens") for block in _blocks(window)]
+
+
+def _before(poll: Poll, kind: str, block: Window, dimensions: Group) -> list[Row]:
+    read = partial(poll.source.shared, USUAL_TO_LIVE, rows_before, kind, block, dimensions)
+    return poll.once(f"before {kind} {block}", read)
 
 
 def _add(
@@ -198,9 +211,8 @@ def week_by_model(poll: Poll, dimensions: Group) -> tuple[int, dict[Group, dict[
     select. Raises ApiFailure if a kind failed.
     """
     by_model = narrowed_by_model(poll, dimensions)
-    groups = expected_groups(poll, by_model)
     outcomes = poll.client.together(
-        partial(poll.source.shared, HOUR, week_requests, kind, poll.now // HOUR, by_model, groups)
+        partial(poll.source.shared, HOUR, week_requests, kind, poll.now // HOUR, by_model)
         for kind in MODEL_KINDS
     )
     requested_at = poll.now
@@ -224,15 +236,13 @@ def narrowed_by_model(poll: Poll, dimensions: Group) -> Group:
     return narrowing.read_dimensions(poll, (*dimensions, "model"), DIMENSIONS)
 
 
-def week_requests(
-    source: Source, kind: str, hour: int, dimensions: Group, groups: int | None
-) -> tuple[int, list[Row]]:
+def week_requests(source: Source, kind: str, hour: int, dimensions: Group) -> tuple[int, list[Row]]:
     """Return the time of the request, and (0, group, requests) of the last 7 days and today.
 
     `hour` is part of the cache key. Raises ApiFailure.
     """
     query = UsageQuery(kind, days_until(source.now), dimensions)
-    sums, _ = _summed(source, query, groups)
+    sums, _ = _summed(source, query)
     rows = [(0, group, fields["num_model_requests"]) for group, fields in sums.items()]
     return source.now, rows
 
@@ -245,23 +255,32 @@ def _blocks(window: Window) -> list[Window]:
     return [Window(day, day + DAY, "1h") for day in range(first, end, DAY)]
 
 
-def rows_before(
-    source: Source, kind: str, block: Window, dimensions: Group, groups: int | None
-) -> list[Row]:
+def rows_before(source: Source, kind: str, block: Window, dimensions: Group) -> list[Row]:
     """Return (start of a bucket of the block, group, tokens at that time in the 7 days before).
 
     Raises ApiFailure.
     """
+    queries = [UsageQuery(kind, before, dimensions) for before in _week_before(block)]
     sums: dict[tuple[int, Group], int] = {}
-    for before in _week_before(block):
-        for bucket in source.queries.buckets(UsageQuery(kind, before, dimensions), groups):
-            later = range(bucket.start + DAY, bucket.start + (COMPARED_DAYS + 1) * DAY, DAY)
-            touched = [start for start in later if block.start <= start < block.end]
-            for group, values in bucket.groups.items():
-                tokens = sum(int(values.get(field, 0)) for field in TOTALS["tokens"])
-                for start in touched:
-                    sums[start, group] = sums.get((start, group), 0) + tokens
+    for outcome in source.client.together(partial(_later, source, one, block) for one in queries):
+        if isinstance(outcome, ApiFailure):
+            raise outcome
+        for key, tokens in outcome.items():
+            sums[key] = sums.get(key, 0) + tokens
     return [(start, group, tokens) for (start, group), tokens in sums.items()]
+
+
+def _later(source: Source, query: UsageQuery, block: Window) -> dict[tuple[int, Group], int]:
+    """Return a query's tokens by group and bucket of the block, which is up to 7 days later."""
+    sums: dict[tuple[int, Group], int] = {}
+    for bucket in buckets(source, query):
+        later = range(bucket.start + DAY, bucket.start + (COMPARED_DAYS + 1) * DAY, DAY)
+        touched = [start for start in later if block.start <= start < block.end]
+        for group, values in bucket.groups.items():
+            tokens = sum(int(values.get(field, 0)) for field in TOTALS["tokens"])
+            for start in touched:
+                sums[start, group] = sums.get((start, group), 0) + tokens
+    return sums
 
 
 def _week_before(block: Window) -> list[Window]:

@@ -297,7 +297,9 @@ class Cache:
         found: list[tuple[float, int, str]] = []
         with suppress(OSError), os.scandir(self._private.descriptor()) as files:
             found = [*_stamps(islice(files, _SCANNED_AT_ONCE))]
-        for name in islice(_old(found, self.now()), _PRUNED_AT_ONCE):
+        # With `--at` in the future, files that are being written would look old.
+        now = min(self.now(), time.time())
+        for name in islice(_old(found, now), _PRUNED_AT_ONCE):
             with suppress(OSError):
                 self._private.remove(name)
 

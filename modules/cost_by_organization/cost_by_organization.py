@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.metrics import bill, budgets, cost_figures, costs
@@ -34,6 +35,8 @@ def discover(poll: Poll) -> Iterator[Instance]:
         yield from costs.discover(poll)
     else:
         known = Instance(ORGANIZATION, poll.properties.organization, {})
+        limit = [partial(budgets.organization_limit, poll)] if _needs_limit(poll) else []
+        poll.read_ahead([partial(_billed, poll), *limit], ())
         yield bill.in_currency(poll, known, _billed(poll).currency)
 
 
@@ -70,6 +73,10 @@ def dormant(poll: Poll, words: Sequence[str]) -> Iterator[Instance]:
 def series(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     """Yield one sample per instance and day of the series."""
     return costs.series(poll, instances, None if costs.dimensions_of(poll) else _billed(poll))
+
+
+def _needs_limit(poll: Poll) -> bool:
+    return not poll.discover_only and poll.properties.dollars("openai.budget.monthly") is None
 
 
 def _billed(poll: Poll) -> bill.Billed:

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     main("rate_limits")
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.collect.known_names import dormant_groups
@@ -113,19 +114,13 @@ def _request(poll: Poll) -> Read:
 
     They are read at the same time: neither takes all the time of a poll, and limits are cached.
     """
+    poll.read_ahead([partial(_uses, poll), partial(_limits, poll)], ())
     poll.directory.projects()
-    used: list[dict[str, Use]] = []
-    limits: list[dict[str, Pools | ApiFailure]] = []
-    outcomes = poll.client.together(
-        [
-            lambda: used.append(_uses(poll)),
-            lambda: limits.append(headroom_use.limits(poll, poll.prints)),
-        ]
-    )
-    for failure in outcomes:
-        if failure is not None:
-            raise failure
-    return used[0], limits[0]
+    return _uses(poll), _limits(poll)
+
+
+def _limits(poll: Poll) -> dict[str, Pools | ApiFailure]:
+    return poll.once("limits", lambda: headroom_use.limits(poll, poll.prints))
 
 
 def _uses(poll: Poll) -> dict[str, Use]:

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     main("rate_limits_by_model")
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lm_openai.collect.known_names import dormant_groups
@@ -30,6 +31,7 @@ def discover(poll: Poll) -> Iterator[Instance]:
 
     With openai.limits.unused yield all pools.
     """
+    poll.read_ahead([partial(_uses, poll), partial(_limits, poll)], ())
     show_all = poll.properties.flag("openai.limits.unused")
     for name, shared in sorted(_pools(poll).items()):
         if shared.keys or shared.pool.blocked or show_all:

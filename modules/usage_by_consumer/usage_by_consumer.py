@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, kinds_with
@@ -89,7 +90,7 @@ def _consumption(poll: Poll) -> Consumption:
 
 def _read_consumption(poll: Poll) -> Consumption:
     dimensions = _dimensions(poll)
-    use = usage_by_consumer.use(poll, usage_by_consumer.queries(poll.window, dimensions))
+    use = _use(poll, dimensions)
     for kind, failure in use.failures.items():
         poll.report_failure(failure, f"totals that include {kind} are left out")
     if poll.window.width == "1m":
@@ -104,6 +105,14 @@ def _read_consumption(poll: Poll) -> Consumption:
     whole = dimensions and not use.failures
     rest = everyone - {group for _, group in listed} if whole else None
     return Consumption(listed, rest, use, usual)
+
+
+def _use(poll: Poll, dimensions: Group) -> usage_by_consumer.Use:
+    """Return the usage of the window; names and the days before are requested beside it."""
+    queries = usage_by_consumer.queries(poll.window, dimensions)
+    used = partial(poll.once, "use", partial(usage_by_consumer.use, poll, queries))
+    poll.read_ahead([used, *usage_by_consumer.reads_before(poll, dimensions)], dimensions)
+    return used()
 
 
 def _listed(

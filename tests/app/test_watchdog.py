@@ -188,13 +188,35 @@ def test_threads_that_hang_do_not_hold_a_run_that_has_printed(tmp_path: Path) ->
 @pytest.mark.parametrize("word", ["--version", "--critcal"])
 def test_a_start_without_a_poll_imports_nothing_for_it(word: str, tmp_path: Path) -> None:
     after = (
-        "import atexit, sys\n"
+        "import atexit, os, sys\n"
+        "os._exit = sys.exit\n"
         "names = ('lm_openai.files', 'lm_openai.app.watchdog', 'requests', 'select')\n"
         "atexit.register(lambda: print([name for name in names if name in sys.modules]))"
     )
     outcome = ran(NOWHERE, tmp_path, (word,), after)
 
     assert outcome.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_poll_of_shared_responses_loads_no_http_library(tmp_path: Path) -> None:
+    """Most checks of a host are of this kind: another process requested what they need."""
+    before = (
+        "import os, sys\n"
+        "def end(status):\n"
+        "    names = ('requests', 'urllib3', 'ssl', 'http')\n"
+        "    os.write(2, repr([name for name in names if name in sys.modules]).encode())\n"
+        "    sys.exit(status)\n"
+        "os._exit = end"
+    )
+    with Simulator() as demo:
+        words = ("--timeout", "50", "--format")
+        first = ran(demo.url, tmp_path, (*words, "json"))
+        sent = len(demo.requests)
+        second = ran(demo.url, tmp_path, (*words, "zabbix"), before)
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert len(demo.requests) == sent
+    assert second.stderr == "[]"
 
 
 SCARCE = {

@@ -42,7 +42,8 @@ class Organization(NamedTuple):
 
     `groups` is the number of rows in a bucket of usage, `latency` the seconds before each answer.
     `folder` holds the certificate and its key, without which plain HTTP is served. With `saved`,
-    a folder, the body of every answer with usage is stored there.
+    a folder, the body of every answer with usage is stored there. If `down`, the connection is
+    closed after `latency` without an answer.
     """
 
     projects: int = 1
@@ -50,6 +51,7 @@ class Organization(NamedTuple):
     latency: float = 0.0
     folder: str = ""
     saved: str = ""
+    down: bool = False
 
 
 class Api:
@@ -69,6 +71,7 @@ class Api:
         )
         self._rows: dict[frozenset[str], bytes] = {}
         self.limits_sent: list[float] = []
+        self.requests = 0
 
     def answer(self, path: str, query: Mapping[str, list[str]]) -> bytes:
         """Return the body for a path below the base URL."""
@@ -76,6 +79,9 @@ class Api:
             return self._usage(query, path.endswith("/completions"))
         if path == "limits_sent":
             return self._limits_sent()
+        if path == "requests":
+            self.requests, sent = 0, self.requests - 1
+            return json.dumps(sent).encode()
         if path == "organization/projects":
             return page(self._projects, query)
         if path.endswith("/rate_limits"):
@@ -182,9 +188,12 @@ async def serve(organization: Organization) -> None:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 arrived = time.monotonic()
                 target = urlsplit(head.split(b" ", 2)[1].decode())
-                if organization.latency:
-                    await asyncio.sleep(organization.latency)
+                api.requests += 1
                 path = target.path.removeprefix("/v1/")
+                if organization.latency and path != "requests":
+                    await asyncio.sleep(organization.latency)
+                if organization.down and path != "requests":
+                    raise ConnectionError
                 body = api.answer(path, parse_qs(target.query))
                 writer.write(
                     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

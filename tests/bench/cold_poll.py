@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.bench.measure import (
@@ -24,9 +24,11 @@ from tests.bench.measure import (
 )
 
 LATENCY = 0.08
-STEPS = 2
-"""Dependent steps: the number of projects sets the size of the pages of usage."""
 POLL = script("completion_by_model", "--set", "openai.group.by=project_id,user_id")
+BY_POOL = script("completion_by_model", "--set", "openai.group.by=project_id,model")
+STEPS = {POLL: 2, BY_POOL: 1}
+"""Polls with the dependent steps that each may take. No poll shares usage by user, so the number
+of projects and the use of the week set the size of its pages."""
 SDK = (PYTHON, str(Path(__file__).with_name("sdk_poll.py")))
 
 
@@ -38,7 +40,8 @@ def rows(rounds: int) -> Iterator[Row]:
         with api(folder=folder) as url, api(folder=folder, latency=LATENCY) as slow:
             yield from _against_pass(_environ(url, folder), rounds)
             yield _against_sdk(_environ(url, folder), max(3, rounds // 3))
-            yield _waiting(_environ(slow, folder), _environ(url, folder), rounds)
+            for poll in STEPS:
+                yield _waiting(poll, _environ(slow, folder), _environ(url, folder), rounds)
 
 
 def _against_pass(environ: Mapping[str, str], rounds: int) -> Iterator[Row]:
@@ -58,13 +61,16 @@ def _against_sdk(environ: Mapping[str, str], rounds: int) -> Row:
     return Row("4", "the same poll, CPU", base, milliseconds(pair.figure), pair.ratio, 0.3)
 
 
-def _waiting(slow: Mapping[str, str], fast: Mapping[str, str], rounds: int) -> Row:
+def _waiting(
+    poll: Sequence[str], slow: Mapping[str, str], fast: Mapping[str, str], rounds: int
+) -> Row:
     """Compare the wall time that the latency adds with one latency."""
-    pair = paired(lambda: cold(POLL, slow).wall, lambda: cold(POLL, fast).wall, rounds)
+    pair = paired(lambda: cold(poll, slow).wall, lambda: cold(poll, fast).wall, rounds)
     added = pair.figure - pair.base
-    what = f"the same poll at {milliseconds(LATENCY)} an answer, {STEPS} dependent steps, wall"
+    by, steps = poll[-1].partition("=")[2], STEPS[poll]
+    what = f"poll by {by}, {milliseconds(LATENCY)} an answer, dependent steps: {steps}; wall"
     base = f"{milliseconds(LATENCY)}; without latency: {milliseconds(pair.base)}"
-    return Row("5", what, base, f"+{milliseconds(added)}", added / LATENCY, STEPS + 0.3)
+    return Row("5", what, base, f"+{milliseconds(added)}", added / LATENCY, steps + 0.3)
 
 
 def _environ(url: str, folder: str) -> dict[str, str]:

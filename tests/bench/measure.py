@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".bench"
@@ -26,7 +28,8 @@ _INSTRUCTIONS = re.compile(r"I\s+refs:\s+([0-9,]+)")
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 # ru_maxrss would be that of the process that started this one, if it was larger.
 _WITH_PEAK = """
-import sys
+import os, sys
+os._exit = sys.exit
 sys.argv = sys.argv[1:]
 try:
     exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
@@ -111,6 +114,23 @@ def cold(command: Sequence[str], environ: Mapping[str, str]) -> Spent:
     """Run a process whose home is a new, empty folder."""
     with tempfile.TemporaryDirectory() as home:
         return run(command, {**environ, "HOME": home})
+
+
+def together(commands: Sequence[Sequence[str]], environ: Mapping[str, str]) -> Spent:
+    """Start all processes at once and wait for them; `cpu` is that of all of them."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    null = subprocess.DEVNULL
+    processes = [subprocess.Popen(one, env=environ, stdout=null, stderr=null) for one in commands]
+    statuses = {process.wait() for process in processes}
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Spent(wall, cpu, str(sorted(statuses)))
+
+
+def requests_of(url: str) -> int:
+    """Return the number of requests that the benchmark's API received since the last call."""
+    with urlopen(f"{url}/requests") as answer:
+        return int(answer.read())
 
 
 def paired(figure: Callable[[], float], base: Callable[[], float], rounds: int) -> Pair:

@@ -167,6 +167,7 @@ def test_a_long_list_of_limits_is_read_to_its_end(tmp_path: Path) -> None:
 
 
 TOGETHER = 8
+BY_POOL = "project_id,model"
 
 
 def test_limits_of_several_projects_are_requested_in_parallel(tmp_path: Path) -> None:
@@ -188,6 +189,31 @@ def test_limits_of_several_projects_are_requested_in_parallel(tmp_path: Path) ->
         document = json.loads(polled("rate_limits", server.url_for("/v1"), tmp_path))
 
     assert document["partial_failures"] == []
+
+
+def test_usage_and_names_are_requested_in_parallel(tmp_path: Path) -> None:
+    """The server sends no response before it has the week, the window and the list of names."""
+    all_here = Barrier(3, timeout=20)
+
+    def answer(request: Request) -> Response:
+        try:
+            all_here.wait()
+        except BrokenBarrierError:
+            return Response("requested one after the other", 400)
+        if "bucket_width" in request.args:
+            return _json(empty_page(dict(request.args.lists())))
+        return _json({"data": [], "has_more": False, "last_id": None})
+
+    with HTTPServer(host="127.0.0.1", threaded=True) as server:
+        for path in ("usage/completions", "projects"):
+            server.expect_request(f"{PREFIX}{path}").respond_with_handler(answer)
+        environ = {**settings(server.url_for("/v1"), tmp_path), "LM_OPENAI_GROUP_BY": BY_POOL}
+        out, err = io.StringIO(), io.StringIO()
+        around = Surroundings(environ, io.StringIO(), out, err, AT)
+        status = run("completion_by_model", Options(format="json"), around)
+
+    assert (status, err.getvalue()) == (0, "")
+    assert len(server.log) == 3
 
 
 def _serve(server: HTTPServer, projects: int) -> None:
