@@ -46,9 +46,13 @@ def check(options: Options) -> None:
 
 
 def polled(folders: Sequence[str], session: Session) -> tuple[list[Report], list[Gap]]:
-    """Poll DataSources one after the other; a failed poll is a gap and stops no other."""
+    """Poll DataSources one after the other; a failed poll is a gap and stops no other.
+
+    Raises WrongUsage for settings with which none can be polled.
+    """
     reports: list[Report] = []
     gaps: list[Gap] = []
+    session.connect()
     for source in map(datasource.load, folders):
         try:
             reports.append(session.report(source))

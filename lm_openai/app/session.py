@@ -150,6 +150,10 @@ class Session:
             self.properties, notes, around.clock, shared, around.waited, around.transport
         )
 
+    def connect(self) -> None:
+        """Raise WrongUsage for a key, URL, proxy or CA file that no request can use."""
+        assert self.client
+
     @cached_property
     def queries(self) -> UsageQueries:
         """The usage that the DataSources of the run share; raises WrongUsage without a key."""

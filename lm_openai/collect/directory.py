@@ -12,8 +12,10 @@ from lm_openai.collect.once import Once
 from lm_openai.collect.source import Source
 from lm_openai.errors import ApiFailure
 from lm_openai.model.report import NONE
+from lm_openai.timespans import HOUR
 
-SECONDS_TO_LIVE = 900
+SECONDS_TO_LIVE, NAMES_TO_LIVE = 900, HOUR
+"""Seconds to keep the projects, of which a new one should show soon, and other names."""
 NAMED = ("project_id", "user_id", "api_key_id")
 """Dimensions whose ids have names."""
 
@@ -85,13 +87,13 @@ class Directory:
         field = "email" if self._emails else "name"
         return {
             "project_id": lambda: {entry["id"]: entry["name"] for entry in self.projects()},
-            "user_id": lambda: self._source.shared(SECONDS_TO_LIVE, user_names, field),
+            "user_id": lambda: self._source.shared(NAMES_TO_LIVE, user_names, field),
             "api_key_id": self._key_names,
         }
 
     def _key_names(self) -> dict[str, str]:
         """Return names of project and admin keys; keys of an unreadable project have none."""
-        names, reasons = self._source.shared(SECONDS_TO_LIVE, key_names, self.active())
+        names, reasons = self._source.shared(NAMES_TO_LIVE, key_names, self.active())
         if reasons:
             self.notes.append(f"no names for some API keys, ids are printed instead: {reasons[0]}")
             self.unread.add("api_key_id")
