@@ -25,19 +25,21 @@ from tests.faults.test_memory import bomb
 from tests.support.hostile import Answer, Hostile, response, trickle
 
 SCRIPTS = (SCRIPT, "cost_by_project", "rate_limits")
-PEOPLE = "organization"
-SHORT = 4.0
+SHORT = 8.0
 """Limit of a poll in seconds, for faults that are retried or wait."""
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 FORMATS = ("json", "nagios", "prometheus", "influx", "zabbix", "logicmonitor")
 
-# (kind of the simulator's fault, its settings, part of the message)
+LATE = "the poll ran out of time"
+"""Said of the last try, or if three scripts at once are too slow to find out."""
+
+# (kind of the simulator's fault, its settings, parts of the message, of which one appears)
 FAILING: dict[str, tuple[str, dict[str, Any], str]] = {
     "every response is a web page": ("html", {}, "is not JSON"),
     "every response is truncated JSON": ("truncated", {}, "is not JSON"),
     "every connection closed without a response": ("closed", {}, "no connection to the API"),
-    "every connection closed in mid-body": ("cut", {}, "no connection to the API"),
-    "every response has 80 MiB": ("huge", {}, "a response is larger than allowed"),
+    "every connection closed in mid-body": ("cut", {}, f"no connection to the API|{LATE}"),
+    "every response has 80 MiB": ("huge", {}, f"a response is larger than allowed|{LATE}"),
     "every page promises another one and has no cursor": ("no-cursor", {}, "cursor is missing"),
     "every list lacks its rows": ("missing", {"field": "data"}, "breaks the API's contract"),
     "HTTP 429 for ever, without Retry-After": ("429", {}, "the API throttles"),
@@ -64,7 +66,7 @@ def fails(scene: Scene, kind: str, settings: Mapping[str, Any], words: str) -> N
     scene.demo.fault(kind, **settings)
     running = [scene.start(script, timeout=SHORT) for script in SCRIPTS]
     for ran in scene.finish(*running):
-        failed(ran, words)
+        failed(ran, *words.split("|"))
 
 
 for name, row in FAILING.items():
@@ -362,15 +364,25 @@ for (script, path), fields in TYPES.items():
     )
 
 
+KINDS = ("object", "type", "role")
+ENUMS = {
+    SCRIPT: KINDS,
+    # A vendor's limit with another interval is no monthly budget, and has no threshold here.
+    "cost_by_project": (*KINDS, "status"),
+    "rate_limits": (*KINDS, "status"),
+    "api_keys_by_key": (*KINDS, "status"),
+    "spend_limits_by_project": (*KINDS, "status", "interval"),
+    # An invitation with an unknown status is not pending.
+    "organization": KINDS,
+}
+
+
 @fault("unknown values of status, object, type and role")
 def unknown_enums(scene: Scene) -> None:
     """A value that the vendor adds later changes no number."""
     problems: list[str] = []
-    for script in (*SCRIPTS, "api_keys_by_key", PEOPLE, "spend_limits_by_project"):
-        # An invitation with an unknown status is not pending.
-        for field in ("object", "type", "role", "interval", "status")[
-            : -(script == PEOPLE) or None
-        ]:
+    for script, fields in ENUMS.items():
+        for field in fields:
             scene.demo.clear()
             scene.demo.fault("replace", field=field, value='"brand_new"')
             ran = scene.poll(script, timeout=10)
@@ -411,15 +423,18 @@ def valid(form: str, ran: Ran) -> None:
 
 @fault("2,000 projects whose limits are throttled", False, 240, projects=2000, models=8)
 def throttled_projects(scene: Scene) -> None:
-    """What was read in time is right, the rest is named, and the next poll goes on."""
+    """What could not be read in time is named, and the next poll goes on there.
+
+    Only the end of each run is checked: an undisturbed poll reads other projects.
+    """
     scene.demo.fault("rate", "*/rate_limits", per_second=40)
     counts = []
-    for number in range(2):
-        ran = scene.poll("rate_limits", timeout=20)
+    for _ in range(2):
+        ran = scene.poll("rate_limits", timeout=20, environ={"LM_OPENAI_CACHE_TTL": "1s"})
+        time.sleep(6)  # a report with a gap is shared for 5 s
         succeeded(ran)
         found = ran.document
         counts.append(len(found["instances"]))
         require(bool(found["partial_failures"] or found["notes"]), "limits lack, without a word")
-        if number:
-            scene.end(ran)
+        scene.end(ran)
     require(0 < counts[0] < counts[1], f"{counts} instances in two polls")
