@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 GRACE = 0.2
 """Seconds to print a failure, and to end after the result was printed."""
 FAILED = 1
+_SWITCH = 0.0001
+"""Seconds after which Python lets another thread run, while the failure is printed."""
 
 
 class Watchdog:
@@ -91,6 +94,8 @@ class Watchdog:
             f"the run was ended after {seconds:g} s, the limit of openai.timeout: {reason}; raise "
             f"the limit only if a poll needs longer"
         )
+        # A computation that hangs would delay each step of the other threads.
+        sys.setswitchinterval(_SWITCH)
         # Printing may hang too, and must not keep the process from ending.
         printer = Thread(target=report, args=(failure,), daemon=True)
         printer.start()

@@ -35,6 +35,8 @@ from tests.support.audit_feed import (
 )
 from tests.support.replay import Outcome
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def demo() -> Iterator[Simulator]:

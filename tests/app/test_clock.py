@@ -22,6 +22,8 @@ from tests.support.hostile import Hostile, response
 from tests.support.replay import Outcome
 from tests.support.surroundings import environment
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600
 CURE = ", so every number would be of the wrong time: set it (timedatectl set-ntp true)\n"
 

@@ -40,6 +40,8 @@ from tests.support.demo_polls import WEDNESDAY
 from tests.support.paths import ROOT
 from tests.support.surroundings import environment
 
+pytestmark = pytest.mark.slow
+
 NOVEMBER_15 = 1794700800
 LOCAL = ["key", "thresholds", "cache"]
 Examine = Callable[..., dict[str, Finding]]

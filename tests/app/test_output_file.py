@@ -20,6 +20,8 @@ from tests.support.replay import Outcome, Record, answering
 from tests.support.surroundings import environment
 from tests.support.targets import listening
 
+pytestmark = pytest.mark.slow
+
 FOLDER = "images_by_model"
 USAGE = "/organization/usage/images"
 OLD = "the output of an earlier poll\n"

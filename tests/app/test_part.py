@@ -17,6 +17,8 @@ from lm_openai.model import part
 from tests.support.replay import Outcome, Record, answering
 from tests.support.surroundings import environment
 
+pytestmark = pytest.mark.slow
+
 FOLDER = "rate_limits"
 
 

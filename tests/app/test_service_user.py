@@ -21,6 +21,8 @@ from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.users import User, as_user
 
+pytestmark = pytest.mark.slow
+
 AGENT = User(23456, 23456)
 NAME = "23456"
 """Name of the folder of a user that has no name."""

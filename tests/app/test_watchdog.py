@@ -18,6 +18,8 @@ from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 FOLDER = "images_by_model"
 SCRIPT = f"from lm_openai.start import main; main({FOLDER!r})"
 SUITE = "from lm_openai.start import suite; suite()"
