@@ -243,4 +243,5 @@ def _outcome(call: Callable[[], T]) -> T | ApiFailure:
     try:
         return call()
     except ApiFailure as failure:
-        return failure
+        # The traceback would keep the response that was read.
+        return failure.with_traceback(None)

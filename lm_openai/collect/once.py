@@ -25,7 +25,8 @@ class Once:
                 try:
                     self._outcomes[name] = compute()
                 except ApiFailure as failure:
-                    self._outcomes[name] = failure
+                    # The traceback would keep the response that was read.
+                    self._outcomes[name] = failure.with_traceback(None)
         outcome: T | ApiFailure = self._outcomes[name]
         if isinstance(outcome, ApiFailure):
             raise outcome

@@ -15,6 +15,8 @@ from lm_openai.storage.ready import serves
 if TYPE_CHECKING:
     from lm_openai.storage.redis_hosts import Hosts
 
+LARGEST = 12 * 1024 * 1024
+"""Bytes of a response that is shared; a page of usage has about 10 MB, and storing one copies it."""
 BILL_SECONDS = 300
 """Seconds for which a part of the bill is shared; the API adds to it hours late."""
 _BEGAN = "time of the poll"
@@ -87,7 +89,8 @@ class SharedResponses:
             raise
         date = {"date": response.headers["date"]} if "date" in response.headers else {}
         entry = Entry(self._cache.now(), seconds, date, body=response.body)
-        self._cache.put_response(name, entry)
+        if len(response.body) <= LARGEST:
+            self._cache.put_response(name, entry)
         keep(entry)
         return response
 

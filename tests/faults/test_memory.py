@@ -151,6 +151,7 @@ def measured(url: str, home: Path) -> tuple[int, str, int]:
         "OPENAI_BASE_URL": url,
         "PYTHONPATH": str(ROOT),
         "PATH": os.environ["PATH"],
+        "LM_OPENAI_CONCURRENCY": "1",
     }
     words = [
         "collect",
