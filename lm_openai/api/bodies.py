@@ -12,7 +12,7 @@ from lm_openai.redaction import struck_bytes
 
 LARGEST = 32 * 1024 * 1024
 """Bytes of a body after decompression; a page of usage has about 10 MB."""
-MOST_MEMORY = 170_000_000
+MOST_MEMORY = 145_000_000
 """Bytes that reading and parsing a body may take; a page of usage of 10 MB takes about 80 MB."""
 VALUE_BYTES, COPIES = 120, 3
 """Bytes of a JSON value, and copies of a body at a time: as bytes, as text and in values."""
