@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lm_openai.storage.redis_hosts import Hosts
 
 LARGEST = 12 * 1024 * 1024
-"""Bytes of a response that is shared; a page of usage has about 10 MB, and storing one copies it."""
+"""Bytes of a response that is shared: storing copies it, and a page of usage has about 10 MB."""
 BILL_SECONDS = 300
 """Seconds for which a part of the bill is shared; the API adds to it hours late."""
 _BEGAN = "time of the poll"
