@@ -26,7 +26,7 @@ FAILED_SECONDS = 5
 """Seconds that a failure, or data with a gap, answers for those who waited; then it is tried again.
 """
 ASKED, ASKED_SECONDS = "instances asked for", HOUR
-"""What checks asked for lately, so that a poll answers for instances that are not in use too."""
+"""Names that checks requested lately: a poll answers for those that are not in use too."""
 MOST_ASKED = 1000
 Answer = tuple[int, bytes, bytes]
 Stored = tuple[Sequence[str], Answer]

@@ -100,7 +100,7 @@ def claim(around: Surroundings) -> None:
 
 
 class Printed(NamedTuple):
-    """What a run prints on stdout and, of its failures, on stderr, and its exit status."""
+    """Text of a run for stdout, its failures for stderr, and its exit status."""
 
     text: str
     errors: str

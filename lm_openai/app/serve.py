@@ -78,7 +78,7 @@ class Poller:
         self._pages: TLRUCache[tuple[str, ...], Page] = TLRUCache(
             _MOST_PAGES, ttu=lambda _, page, __: page.until, timer=now
         )
-        self._told: dict[tuple[str, ...], list[str]] = {}
+        self._printed: dict[tuple[str, ...], list[str]] = {}
 
     def page(self, folders: tuple[str, ...]) -> str:
         """Return DataSources in the format; a failed poll is no text, or says so.
@@ -128,12 +128,12 @@ class Poller:
         self, folders: tuple[str, ...], reports: Sequence[Report], gaps: Sequence[Gap]
     ) -> str:
         """Return a page without secrets; print failures on stderr, unless they are as before."""
-        told = run_many.failures(reports, gaps)
-        if told != self._told.get(folders, []):
-            for sentence in told or ["all polls succeed again\n"]:
+        failures = run_many.failures(reports, gaps)
+        if failures != self._printed.get(folders, []):
+            for sentence in failures or ["all polls succeed again\n"]:
                 self._around.stderr.write(f"{one_line(redact(sentence.rstrip()))}\n")
             self._around.stderr.flush()
-        self._told[folders] = told
+        self._printed[folders] = failures
         form = registry.named(self._options.format)
         prints = reports or form.errors_on_stdout or form.failed_file
         return strike(form.writer().write_all(reports, gaps)) if prints else ""
