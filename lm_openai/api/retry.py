@@ -23,7 +23,7 @@ from lm_openai.api.responses import (
     parsed,
     server_time,
 )
-from lm_openai.api.sharing import Responses, Unshared
+from lm_openai.api.sharing import Responses
 from lm_openai.api.transport import HttpResponse, Transport
 from lm_openai.errors import ApiFailure
 
@@ -235,7 +235,7 @@ class Requester:
     """Sender of requests, each retried until it succeeds, fails for good or runs out of time."""
 
     def __init__(self, transport: Transport, pace: Pace, shared: Responses | None = None) -> None:
-        self._transport, self._pace, self._shared = transport, pace, shared or Unshared()
+        self._transport, self._pace, self._shared = transport, pace, shared
         self.counters = Counters()
 
     def request(self, path: str, query: Sequence[tuple[str, str]], parse: Parse = parsed) -> Record:
@@ -250,6 +250,9 @@ class Requester:
             own.append(answer.record)
             return answer.response
 
+        if self._shared is None:
+            fetch()
+            return own[0]
         response = self._shared.response(path, query, fetch, self._pace.left)
         if own:
             return own[0]

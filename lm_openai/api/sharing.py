@@ -23,17 +23,3 @@ class Responses(Protocol):
         It is the shared one or what `fetch` returns; `left` returns the seconds that a client may
         wait for another one's. Raises ApiFailure, that of `fetch` too.
         """
-
-
-class Unshared:
-    """No place: every response is requested."""
-
-    def response(
-        self,
-        path: str,
-        query: Sequence[tuple[str, str]],
-        fetch: Callable[[], HttpResponse],
-        left: Callable[[], float],
-    ) -> HttpResponse:
-        """Return what `fetch` returns."""
-        return fetch()
