@@ -19,6 +19,7 @@ from lm_openai.api.responses import parsed
 from lm_openai.api.retry import Counters, Pace, Requester
 from lm_openai.api.sharing import Responses
 from lm_openai.errors import ApiFailure
+from lm_openai.timespans import DAY, WIDTHS
 
 if TYPE_CHECKING:
     from lm_openai.api.transport import Transport
@@ -108,12 +109,13 @@ class Client:
         query = [
             ("bucket_width", width),
             *queries.restrictions(known.name, group_by, known.dimensions, filters, known.filters),
-            ("limit", queries.limit(MAXIMUM_BUCKETS[width], groups)),
         ]
         path = f"{PREFIX}usage/{kind}"
         checked = partial(records.usage, known, endpoints.endpoint_name(path), fold)
         parse = partial(parsed, convert=checked)
-        buckets = Buckets(self._requester, path, query, _fail, self.starts.append, parse)
+        limit = queries.limit(MAXIMUM_BUCKETS[width], groups)
+        sizes = limit, WIDTHS[width]
+        buckets = Buckets(self._requester, path, query, *sizes, _fail, self.starts.append, parse)
         raw = buckets.covered(start, end, history=width == "1d" and not whole)
         return (records.bucket(entry, buckets.endpoint) for entry in raw)
 
@@ -133,12 +135,12 @@ class Client:
         query = [
             ("bucket_width", "1d"),
             *queries.restrictions("costs", group_by, endpoints.COST_DIMENSIONS),
-            ("limit", queries.limit(endpoints.MAXIMUM_COST_BUCKETS, groups)),
         ]
         path = f"{PREFIX}costs"
         parse = partial(parsed, exact=True)
+        sizes = queries.limit(endpoints.MAXIMUM_COST_BUCKETS, groups), DAY
         report = self.holes.append
-        buckets = Buckets(self._requester, path, query, report, lambda _: None, parse)
+        buckets = Buckets(self._requester, path, query, *sizes, report, lambda _: None, parse)
         raw = buckets.covered(start, end, history=True, whole_days=True)
         return (records.costs(entry, buckets.endpoint) for entry in raw)
 

@@ -17,8 +17,14 @@ from lm_openai.timespans import DAY, iso
 MOST_PAGES = 1000
 MOST_ROWS = 10_000
 """Rows of a page; the API sends up to 1,440."""
+SMALLER = 4
+"""After a page that was too large, the next ones have that many times fewer buckets."""
 YOUNG_SECONDS = 300
 """A bucket that began more recently may not exist yet."""
+
+
+class TooManyPages(ApiFailure):
+    """A list or query does not end within MOST_PAGES pages."""
 
 
 class Hole(NamedTuple):
@@ -37,13 +43,15 @@ class Hole(NamedTuple):
 class Buckets(NamedTuple):
     """Buckets of one query, each a raw record whose `start_time` and `end_time` are int.
 
-    A hole that stays is passed to `report`, the time before the start of the data to `begins`.
-    `parse` reads the bodies.
+    A page has `limit` buckets of `width` seconds. A hole that stays is passed to `report`, the
+    time before the start of the data to `begins`. `parse` reads the bodies.
     """
 
     requester: Requester
     path: str
     query: Query
+    limit: int
+    width: int
     report: Callable[[Hole], None]
     begins: Callable[[Hole], None]
     parse: Parse = parsed
@@ -100,16 +108,14 @@ class Buckets(NamedTuple):
         """Yield the buckets in ascending order.
 
         The API may refuse a page token although the query is unchanged (seen on costs over old,
-        empty ranges). Then a new query continues, once, from the end of the last bucket.
+        empty ranges). Then a new query continues, once, from the end of the last bucket. After a
+        page that is too large, one for smaller pages continues from there.
         """
         last_start, last_end = -1, start
-        for may_restart in (True, False):
-            times = [("start_time", str(last_end)), ("end_time", str(end))]
-            pages = _rows(
-                self.requester, self.path, times + self.query, "page", _next_page, self.parse
-            )
+        limit, may_restart = self.limit, True
+        while True:
             try:
-                for raw in pages:
+                for raw in self._pages(last_end, end, limit):
                     records.require(raw, ("start_time", "end_time"), self.endpoint)
                     before, last_start = last_start, self._moment(raw, "start_time")
                     last_end = self._moment(raw, "end_time")
@@ -120,8 +126,23 @@ class Buckets(NamedTuple):
             except StalePage:
                 if not may_restart:
                     raise
-            if last_end >= end:
-                return
+                may_restart = False
+                if last_end >= end:
+                    return
+            except ApiFailure as failure:
+                limit = self._smaller(limit, end - last_end, failure)
+
+    def _pages(self, start: int, end: int, limit: int) -> Iterator[Any]:
+        times = [("start_time", str(start)), ("end_time", str(end))]
+        query = [*times, *self.query, ("limit", str(limit))]
+        return _rows(self.requester, self.path, query, "page", _next_page, self.parse)
+
+    def _smaller(self, limit: int, seconds: int, failure: ApiFailure) -> int:
+        """Return the next smaller limit for the `seconds` left, or raise the failure."""
+        buckets = min(limit, -(-seconds // self.width))
+        if failure.kind != "too_large" or isinstance(failure, TooManyPages) or buckets <= 1:
+            raise failure
+        return max(1, buckets // SMALLER)
 
     def _moment(self, raw: Record, field: str) -> int:
         return records.moment(raw, field, self.endpoint)
@@ -157,7 +178,7 @@ def _rows(
             raise ApiFailure("contract", endpoint, "the next page's cursor was already used")
         used.add(cursor)
         following = [(parameter, cursor)]
-    raise ApiFailure("too_large", endpoint, f"more than {MOST_PAGES} pages")
+    raise TooManyPages("too_large", endpoint, f"more than {MOST_PAGES} pages")
 
 
 def _checked_cursor(page: Record, cursor_of: Callable[[Record], Any], endpoint: str) -> str | None:

@@ -37,10 +37,10 @@ def restrictions(
     return query
 
 
-def limit(most: int, groups: int | None) -> str:
+def limit(most: int, groups: int | None) -> int:
     """Return the buckets per page: the API's maximum, or fewer if a page would be too large."""
     fitting = PAGE_BYTES // (ROW_BYTES * groups) if groups else most
-    return str(max(1, min(most, fitting)))
+    return max(1, min(most, fitting))
 
 
 def encoded(parameters: Mapping[str, Any]) -> Query:

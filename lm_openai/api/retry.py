@@ -142,13 +142,16 @@ class Pace:
         return self._deadline - self._kept() - self.clock()
 
     @contextmanager
-    def turn(self, endpoint: str) -> Iterator[bool]:
+    def turn(self, endpoint: str, rejection: Rejection | None = None) -> Iterator[bool]:
         """Run the `with` block as one of the parallel requests, after any pause that fits.
 
         Yields True if it is the one try while a note stands, which is not retried. Raises
-        ApiFailure if the poll ends first, or if a note stands and no try is due.
+        ApiFailure if the poll ends first, that of the last attempt's `rejection` if there was one,
+        or if a note stands and no try is due.
         """
         with self._slot(endpoint):
+            if rejection and self.left() <= 0:
+                raise rejection.failure
             hindrance = self._hindrance(endpoint)
             if hindrance is None:
                 yield False
@@ -265,16 +268,18 @@ class Requester:
     def _requested(self, path: str, query: Sequence[tuple[str, str]], parse: Parse) -> Answer:
         """Send a GET until it succeeds, fails for good or runs out of time."""
         endpoint, began = endpoint_name(path), self._pace.notes.now()
+        rejection: Rejection | None = None
         for attempt in itertools.count():
-            with self._pace.turn(endpoint) as only_try:
+            with self._pace.turn(endpoint, rejection) as only_try:
                 outcome = self._sent(path, query, attempt > 0, parse)
                 if not isinstance(outcome, Rejection):
                     return outcome
-                delay = self._retry_delay(outcome, attempt, only_try)
+                rejection = _telling(rejection, outcome)
+                delay = self._retry_delay(rejection, attempt, only_try)
                 if delay is None:
-                    if outcome.outage and (only_try or self._lasts(outcome, attempt, began)):
-                        self._pace.notes.failed(endpoint, outcome.failure, began)
-                    raise outcome.failure
+                    if rejection.outage and (only_try or self._lasts(rejection, attempt, began)):
+                        self._pace.notes.failed(endpoint, rejection.failure, began)
+                    raise rejection.failure
             if delay:
                 self._pace.sleep(delay)
         raise AssertionError("count() does not end")
@@ -329,6 +334,12 @@ def _unreceived(failure: ApiFailure, seconds: float) -> Rejection:
         return Rejection(failure, ALWAYS, outage=True)
     hangs = failure.kind == "deadline" and seconds >= LONG_ENOUGH
     return Rejection(failure, NEVER, outage=hangs or failure.kind == "tls")
+
+
+def _telling(before: Rejection | None, last: Rejection) -> Rejection:
+    """Return the last rejection, or the one before if the last only had too little time left."""
+    short = last.failure.kind == "deadline" and not last.outage
+    return before._replace(retry=NEVER) if before and short else last
 
 
 def _paused(endpoint: str, seconds: float, asked: float | None) -> ApiFailure:

@@ -113,7 +113,7 @@ class UsageQueries:
         return None
 
     def _whole(self, shared: UsageQuery) -> list[UsageBucket] | None:
-        if self._cache.get(_size_key(shared)) == TOO_MANY:
+        if self._cache.get(f"size {_name(shared)}") == TOO_MANY:
             return None
         try:
             buckets = self._small(shared)
@@ -122,7 +122,7 @@ class UsageQueries:
                 return None
             raise
         if buckets is None:
-            self._cache.put(_size_key(shared), TOO_MANY, DAY)
+            self._cache.put(f"size {_name(shared)}", TOO_MANY, DAY)
         return buckets
 
     def _small(self, shared: UsageQuery) -> list[UsageBucket] | None:
@@ -136,16 +136,22 @@ class UsageQueries:
         return buckets
 
     def _requested(self, query: UsageQuery, groups: int | None) -> Iterator[UsageBucket]:
-        width = WIDTHS[query.window.width]
+        """Yield the buckets of a query, and note a bucket of more than `groups` rows."""
+        width, name = WIDTHS[query.window.width], f"groups {_name(query)}"
+        seen = self._cache.get(name) if groups else None
+        expected = most = max(groups or 0, seen if type(seen) is int else 0)
         for bucket in self._client.usage(
             query.kind,
             *query.window,
             group_by=query.dimensions,
             filters={"project_ids": query.projects} if query.projects else {},
-            groups=groups,
+            groups=expected or None,
             fold=partial(folded, dimensions=query.dimensions),
         ):
+            most = max(most, len(bucket.results))
             yield UsageBucket(bucket.start // width * width, bucket.end, bucket.results)
+        if groups and most > expected:
+            self._cache.put(name, most, DAY)
 
 
 def folded(rows: list[Record], quantities: Sequence[str], dimensions: Group) -> dict[Group, Values]:
@@ -221,5 +227,5 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _size_key(query: UsageQuery) -> str:
-    return f"size {query.kind} {query.window.width} {','.join(query.dimensions)}"
+def _name(query: UsageQuery) -> str:
+    return f"{query.kind} {query.window.width} {','.join(query.dimensions)}"

@@ -304,6 +304,30 @@ def test_a_repeated_bucket_fails_instead_of_being_counted_twice(
     assert failure.detail == "the buckets are out of order"
 
 
+def test_after_a_page_that_is_too_large_smaller_ones_continue_where_it_began(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    """Of the 20 minutes that are left a quarter is requested, then a quarter of that."""
+    large = page(bucket(60, *[ROW] * 9), large="{" * 2_000_000)
+    first = page(bucket(0), next_page="page_1")
+    seen = serve(httpserver, USAGE, first, large, large, page(*map(bucket, range(60, 1260, 60))))
+
+    found = [entry.start for entry in client.usage("embeddings", 0, 1260, "1m")]
+
+    assert found == [*range(0, 1260, 60)]
+    assert [request.args["limit"] for request in seen] == ["1440", "1440", "5", "1"]
+    assert [span(request) for request in seen[2:]] == [(60, 1260), (60, 1260)]
+
+
+def test_a_bucket_that_is_too_large_fails(httpserver: HTTPServer, client: Client) -> None:
+    seen = serve(httpserver, USAGE, page(large="{" * 2_000_000))
+
+    failure = failure_of(lambda: list(client.usage("embeddings", 0, 120, "1m")))
+
+    assert failure.kind == "too_large"
+    assert [request.args["limit"] for request in seen] == ["1440", "1"]
+
+
 def test_a_list_with_too_many_pages_fails(
     httpserver: HTTPServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

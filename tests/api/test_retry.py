@@ -72,6 +72,21 @@ def test_a_lasting_failure_is_raised_when_the_next_retry_would_miss_the_deadline
     assert clock.waits == [0.5, 1, 2, 4, 8, 16, 16]
 
 
+@pytest.mark.parametrize("wait", [50.5, 49.99999])
+def test_a_retry_without_time_for_a_response_leaves_the_reason_of_the_attempt_before(
+    httpserver: HTTPServer, clock: Clock, wait: float
+) -> None:
+    """The wait lasts until after the deadline, or until so shortly before that nothing can come."""
+    seen = serve(httpserver, COSTS, error(503, "Overloaded."))
+    transport = Transport(Connection(httpserver.url_for(""), KEY), environ={})
+    client = Client(transport, clock=clock, sleep=lambda _: clock.sleep(wait), deadline_seconds=50)
+
+    failure = failure_of(lambda: list(client.costs(0, DAY)))
+
+    assert (failure.kind, failure.detail) == ("down", "HTTP 503: Overloaded")
+    assert len(seen) <= 2
+
+
 def test_jitter_shortens_a_wait_by_at_most_a_quarter(httpserver: HTTPServer, clock: Clock) -> None:
     transport = Transport(Connection(httpserver.url_for(""), KEY), environ={})
     client = Client(transport, clock=clock, sleep=clock.sleep, jitter=lambda: 1.0)

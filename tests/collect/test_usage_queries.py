@@ -154,10 +154,12 @@ class Stub(Client):
     def __init__(self, rows: list[dict[str, Any]], failure: str = "") -> None:
         self.rows, self.failure = rows, failure
         self.requested: list[UsageQuery] = []
+        self.groups: list[int | None] = []
 
     def usage(self, kind: str, start: int, end: int, *rest: Any, **more: Any) -> Iterator[Bucket]:
         (width,), grouping = rest, tuple(more["group_by"])
         self.requested.append(UsageQuery(kind, Window(start, end, width), grouping))
+        self.groups.append(more["groups"])
         if self.failure and grouping == BY_POOL:
             raise ApiFailure(self.failure, f"usage/{kind}")
         for begin in range(start, end, WIDTHS[width]):
@@ -275,3 +277,14 @@ def test_the_shared_grouping_of_a_kind_is_one_of_its_dimensions(kind: UsageKind)
 def test_the_default_grouping_of_a_datasource_is_shared(folder: str) -> None:
     kind = USAGE_KINDS[kinds_by_folder()[folder]]
     assert set(datasource.definition(folder).dimensions) <= set(kind.shared)
+
+
+@pytest.mark.parametrize(("expected", "second"), [(1, 3), (5, 5)])
+def test_a_bucket_of_more_rows_than_expected_makes_later_pages_smaller(
+    tmp_path: Path, expected: int, second: int
+) -> None:
+    client = Stub([{**row, "user_id": "u"} for row in ROWS])
+    query = UsageQuery("embeddings", HOUR, ("project_id", "model", "user_id"))
+    for _ in range(2):
+        [*reading(client, tmp_path).buckets(query, lambda: expected)]
+    assert client.groups == [expected, second]
