@@ -74,11 +74,18 @@ def classify(
     except ApiFailure as failure:
         return Rejection(failure)
     except (ValueError, RecursionError):
-        retry = NEVER if _is_markup(response.body) else ALWAYS
-        return Rejection(ApiFailure("not_json", endpoint, _content(response)), retry)
+        unreadable = ApiFailure("not_json", endpoint, _content(response))
+        return Rejection(unreadable, _retry_unreadable(response.body))
     if isinstance(record, dict):
         return record
     return Rejection(ApiFailure("contract", endpoint, "the response is not an object"))
+
+
+def _retry_unreadable(body: bytes) -> int:
+    """Return the retries after a body that is not JSON: many if it was cut, none for a web page."""
+    if _is_markup(body):
+        return NEVER
+    return ONCE if body.rstrip().endswith(b"}") else ALWAYS
 
 
 def _refusal(response: HttpResponse, endpoint: str, key: str) -> Rejection:

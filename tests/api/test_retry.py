@@ -103,6 +103,15 @@ def test_a_response_that_reports_missing_scopes_is_retried_once(
     assert len(seen) == 2
 
 
+def test_a_whole_body_that_is_not_json_is_retried_once(
+    httpserver: HTTPServer, client: Client
+) -> None:
+    seen = serve(httpserver, COSTS, Response('{"data": [], "has_more": NaN}'))
+    failure = failure_of(lambda: list(client.costs(0, DAY)))
+    assert (failure.kind, failure.detail) == ("not_json", "HTTP 200 with broken JSON")
+    assert len(seen) == 2
+
+
 def test_a_connection_closed_without_a_response_is_retried() -> None:
     with Simulator(at=NOON) as simulator:
         simulator.fault("closed", "*/costs", times=1)

@@ -114,7 +114,7 @@ def test_an_override_by_a_name_that_could_not_be_read_leaves_its_datapoint_unkno
         write(cache, "a.json", site)
 
     usual = polled(folder, demo, tmp_path / "1", "nagios")
-    demo.fault("500", "*/organization/projects")
+    demo.fault("scope", "*/organization/projects")
     part = polled(folder, demo, tmp_path / "2", "nagios")
     demo.clear()
 
