@@ -15,12 +15,15 @@ from tempfile import TemporaryDirectory
 from shims import ROOT, folders
 
 sys.path.insert(0, str(ROOT))
+from lm_openai.hosts.registry import HOSTS
 from lm_openai.paths import SERVICES
 
 SHARE = "usr/share/lm-openai"
 PLUGINS = "usr/lib/nagios/plugins"
 DOC = "usr/share/doc/lm-openai"
 DOCUMENTS = ("README.md", "CHANGELOG.md", "SECURITY.md")
+EXAMPLES = ("systemd", "container", *HOSTS)
+"""Folders of packaging/ that are examples of the package."""
 ENVIRONMENT_PYTHON, DEBIAN_PYTHON = "#!/usr/bin/env python3\n", "#!/usr/bin/python3\n"
 
 COMMAND = """\
@@ -127,6 +130,8 @@ def lay_out(tree: Path) -> None:
     _write(tree / "usr/bin/lm-openai", COMMAND, 0o755)
     for name in DOCUMENTS:
         _write(tree / DOC / name, (ROOT / name).read_text(), 0o644)
+    for name in EXAMPLES:
+        shutil.copytree(ROOT / "packaging" / name, tree / DOC / "examples" / name)
     for folder in ("etc/lm-openai/thresholds.d", SERVICES.lstrip("/")):
         (tree / folder).mkdir(parents=True)
 

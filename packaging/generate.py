@@ -9,9 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT / "packaging"), str(ROOT)]
 
 import docs  # noqa: E402
+import hosts  # noqa: E402
 import shims  # noqa: E402
 
-TARGETS = (shims.wanted, docs.wanted)
+TARGETS = (shims.wanted, docs.wanted, hosts.wanted)
 
 
 def main(arguments: list[str]) -> int:

@@ -16,6 +16,7 @@ from lm_openai.app.options import OPTIONS, Options
 from lm_openai.app.session import Session, Surroundings
 from lm_openai.collect import datasource
 from lm_openai.errors import Failure, WrongUsage
+from lm_openai.hosts.registry import HOSTS
 from lm_openai.model.units import plain
 from lm_openai.output import registry
 from lm_openai.output.audit_formats import FORMATS as AUDIT_FORMATS
@@ -299,6 +300,26 @@ def serve(folders: Sequence[str], format: str | None, listen: str | None, **give
     if listen:
         return serve.stopped(lambda: serve.listen(served, options, around, listen))
     return serve.stopped(lambda: serve.lines(served, options, around))
+
+
+@suite.command()
+@click.argument("host", metavar="HOST", type=click.Choice([*HOSTS]))
+@click.argument("folders", metavar="[DATASOURCE]...", nargs=-1, shell_complete=parameters.folders())
+@parameters.with_options("--properties", "--set", "--timeout", "--at")
+@click.option("--output", metavar="PATH", help="file to replace if it changes, or folder of files")
+def config(host: str, folders: Sequence[str], output: str | None, **given: Any) -> int:
+    """Write the configuration of a monitoring system, with the thresholds in force.
+
+    By default it runs all DataSources. For nagios and icinga it is one file with the instances of
+    each --properties FILE, for the others a folder of files. Cron may run it: a file changes only
+    if its content does, and an incomplete list of instances changes nothing. stderr says what to
+    reload.
+    """
+    from lm_openai.app import site_config
+
+    wanted = chosen(folders or (EVERYTHING,))
+    given_options, around = parameters.options(given), Surroundings.real()
+    return site_config.run(HOSTS[host], wanted, given_options, output, around)
 
 
 @suite.command()

@@ -1,0 +1,109 @@
+"""The command `config`: a monitoring system's configuration with the site's thresholds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lm_openai.app import output_file, runner
+from lm_openai.app.options import Options
+from lm_openai.app.session import Session, Surroundings, read_site
+from lm_openai.collect import datasource
+from lm_openai.errors import Failure, WrongUsage
+from lm_openai.hosts.jobs import PROPERTIES, Job, Organization, jobs
+from lm_openai.hosts.registry import Host
+from lm_openai.model.report import Instance
+
+MODE = 0o644
+"""Mode of the files, which hold no secret and which the monitoring system's user reads."""
+
+
+def run(
+    host: Host,
+    folders: Sequence[str],
+    options: Options,
+    target: str | None,
+    around: Surroundings,
+) -> int:
+    """Write a monitoring system's configuration for DataSources and return the exit status.
+
+    For one that has no discovery of its own it is one file, with the instances of the organization
+    of each file of host properties; `target` names it, else it goes to stdout. Otherwise it is
+    several files, and `target` names their folder. Nothing changes if the list of instances is
+    incomplete.
+    """
+
+    def work(opened: list[Session]) -> int:
+        site = read_site(around.environ)
+        for fault in site.faults:
+            around.stderr.write(f"{fault}\n")
+        shipped = jobs(folders, site)
+        if host.discovers:
+            text = host.module().site(shipped, discovered(shipped, options, around, opened))
+            _deliver({"": text}, host, target, around)
+        elif target is None:
+            raise WrongUsage(f"{host.name} has several files; name their folder with --output")
+        else:
+            _deliver(host.module().files(shipped), host, target, around)
+        return runner.DONE
+
+    return runner.guarded("", options, around, work)
+
+
+def discovered(
+    shipped: Sequence[Job], options: Options, around: Surroundings, opened: list[Session]
+) -> tuple[Organization, ...]:
+    """Return the organization of each file of host properties, with all instances.
+
+    Without a file the environment names the organization, and the configuration PROPERTIES. Raises
+    Failure if an instance could be missing.
+    """
+    found: list[Organization] = []
+    for path in options.properties or (None,):
+        given = options._replace(discover=True, properties=() if path is None else (path,))
+        session = Session(given, around)
+        opened[:] = [session]
+        instances = {job.definition.folder: _instances(session, job) for job in shipped}
+        name = session.properties.organization
+        if name in (one.name for one in found):
+            raise WrongUsage(f"{path}: openai.org.name {name!r} is that of another file too")
+        absolute = PROPERTIES if path is None else os.path.abspath(path)
+        found.append(Organization(name, absolute, instances))
+    return tuple(found)
+
+
+def _instances(session: Session, job: Job) -> tuple[Instance, ...]:
+    report = session.report(datasource.load(job.definition.folder))
+    if report.failures:
+        raise Failure(
+            f"{job.definition.title}: the list of instances is incomplete, so nothing is written: "
+            f"{report.failures[0]}"
+        )
+    return tuple(sorted((row.instance for row in report.rows), key=lambda one: one.id))
+
+
+def _deliver(texts: dict[str, str], host: Host, target: str | None, around: Surroundings) -> None:
+    """Write the changed files below `target`, or the only one to stdout; say what to reload."""
+    runner.claim(around)
+    if target is None:
+        runner.put("".join(texts.values()), around.stdout)
+        return
+    changed = [path for path, text in texts.items() if _changed(_joined(target, path), text)]
+    for path in changed:
+        Path(_joined(target, path)).parent.mkdir(parents=True, exist_ok=True)
+        output_file.replace(_joined(target, path), texts[path], MODE)
+    if changed:
+        around.stderr.write(f"{target} changed; run: {host.reload}\n")
+
+
+def _joined(target: str, path: str) -> str:
+    return os.path.join(target, path) if path else target
+
+
+def _changed(path: str, text: str) -> bool:
+    """Return True if the file does not hold the text."""
+    try:
+        return Path(path).read_text() != text
+    except (OSError, ValueError):
+        return True

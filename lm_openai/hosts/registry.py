@@ -1,0 +1,30 @@
+"""Monitoring systems: one row each, with what `lm-openai config` writes for it."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+
+class Host(NamedTuple):
+    """One monitoring system; the module `lm_openai.hosts.<name>` writes its configuration.
+
+    Every module has `files(jobs)`, which returns the text of each shipped file by its path below
+    `packaging/<name>/`. With `discovers` the system has no discovery of its own, and the module
+    also has `site(jobs, organizations)`, which returns the text of one file for the site's
+    instances. `reload` is what makes a changed file take effect.
+    """
+
+    name: str
+    reload: str
+    discovers: bool = False
+
+    def module(self) -> ModuleType:
+        """Import and return the module that writes the configuration."""
+        from importlib import import_module
+
+        return import_module(f"lm_openai.hosts.{self.name}")
+
+
+HOSTS = {row.name: row for row in (Host("telegraf", "systemctl reload telegraf"),)}
+"""All monitoring systems by name."""
