@@ -15,11 +15,12 @@ from tempfile import TemporaryDirectory
 from shims import ROOT, folders
 
 sys.path.insert(0, str(ROOT))
+from lm_openai.hosts.jobs import PLUGINS
+from lm_openai.hosts.jobs import SCRIPTS as LINKS
 from lm_openai.hosts.registry import HOSTS
 from lm_openai.paths import SERVICES
 
 SHARE = "usr/share/lm-openai"
-PLUGINS = "usr/lib/nagios/plugins"
 DOC = "usr/share/doc/lm-openai"
 DOCUMENTS = ("README.md", "CHANGELOG.md", "SECURITY.md")
 EXAMPLES = ("systemd", "container", *HOSTS)
@@ -49,7 +50,7 @@ Suggests: {suggests}
 Description: {synopsis}
  {contents}.
  .
- Each DataSource is a plugin in /{plugins}, which reads OpenAI's
+ Each DataSource is a plugin in {plugins}, which reads OpenAI's
  Admin API once, prints its datapoints and exits.
 """
 
@@ -155,12 +156,14 @@ def packages(requirements: str) -> list[str]:
 
 
 def _plugin(tree: Path, folder: str) -> None:
+    """Make the script executable by Debian's Python and link it into its folders."""
     script = tree / SHARE / "modules" / folder / f"{folder}.py"
     text = script.read_text().replace(ENVIRONMENT_PYTHON, DEBIAN_PYTHON, 1)
     _write(script, text, 0o755)
-    link = tree / PLUGINS / script.name
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(os.path.relpath(script, link.parent))
+    for path in (f"{PLUGINS}/check_openai_{folder}", f"{LINKS}/{folder}.py"):
+        link = tree / path.lstrip("/")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(script, link.parent))
 
 
 def _control(folder: Path, setup: ConfigParser) -> None:

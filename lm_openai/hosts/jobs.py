@@ -18,8 +18,8 @@ HEALTH = "collection_health"
 """Folder of the DataSource on whose failure every other job depends."""
 OUTAGE_POLLS = 3
 """Failed polls in a row after which the health job's UNKNOWN is notified; no other job's is."""
-PLUGINS = "/usr/lib/nagios/plugins"
-"""Folder of the scripts of the Debian package."""
+PLUGINS, SCRIPTS = "/usr/lib/nagios/plugins", "/usr/lib/lm-openai"
+"""Folders of the Debian package: the scripts as `check_openai_<folder>`, and as `<folder>.py`."""
 PROPERTIES = "/etc/lm-openai/properties"
 """File of the host properties that the artefacts name, with the key or its file."""
 COLLECTOR_SECONDS, HOST_SECONDS = 50, 60
@@ -46,6 +46,16 @@ class Job(NamedTuple):
     rules: Rules
     interval: int
     offset: int
+
+    @property
+    def plugin(self) -> str:
+        """Return the path of the script in the plugin folder that Nagios and Icinga share."""
+        return f"{PLUGINS}/check_openai_{self.definition.folder}"
+
+    @property
+    def script(self) -> str:
+        """Return the path of the script for all other systems."""
+        return f"{SCRIPTS}/{self.definition.folder}.py"
 
     @property
     def alerts(self) -> tuple[Alert, ...]:

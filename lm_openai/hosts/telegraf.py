@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lm_openai.hosts.jobs import HOST_SECONDS, PLUGINS, Job
+from lm_openai.hosts.jobs import HOST_SECONDS, Job
 
 HEAD = """\
 # Input plugins for Telegraf, one for each DataSource; copy to /etc/telegraf/telegraf.d/.
@@ -22,10 +22,9 @@ def _input(job: Job) -> str:
 
 
 def _lines(job: Job) -> Iterator[str]:
-    script = f"{PLUGINS}/{job.definition.folder}.py"
     yield f"# {job.definition.description}"
     yield "[[inputs.exec]]"
-    yield f'  commands = ["{script} --format influx"]'
+    yield f'  commands = ["{job.script} --format influx"]'
     yield '  data_format = "influx"'
     yield f'  interval = "{job.interval}s"'
     yield f'  collection_offset = "{job.offset}s"'

@@ -82,7 +82,7 @@ def deb(copy: Path, place: Path, tool: Callable[[str], str]) -> list[str]:
     unpack = tool("dpkg-deb")
     package = run([sys.executable, str(copy / "packaging/deb.py")]).strip()
     run([unpack, "--extract", package, str(place / "deb root")])
-    return [sys.executable, str(place / "deb root/usr/lib/nagios/plugins" / SCRIPT)]
+    return [sys.executable, str(place / "deb root/usr/lib/lm-openai" / SCRIPT)]
 
 
 @pytest.fixture(scope="module")
