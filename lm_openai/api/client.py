@@ -95,15 +95,16 @@ class Client:
         groups: int | None = None,
         whole: bool = False,
         fold: Fold | None = None,
+        splits: bool = True,
     ) -> Iterator[Bucket]:
         """Return the buckets from `start` to `end` (Unix seconds), oldest first.
 
         `width` is a bucket's width, such as `1h`. `groups` is the expected number of rows in a
         bucket; it keeps pages under about 10 MB. Days before the start of the data are noted in
         `starts`; with `whole` they may not be missing. The result of `fold` takes the place of the
-        rows of each bucket as soon as it is parsed, so that no page of rows is kept. Raises
-        WrongUsage for a dimension or filter
-        that the usage kind does not support.
+        rows of each bucket as soon as it is parsed, so that no page of rows is kept. With `splits`,
+        a page that is too large is requested again in smaller ones. Raises WrongUsage for a
+        dimension or filter that the usage kind does not support.
         """
         known = USAGE_KINDS[kind]
         query = [
@@ -115,7 +116,8 @@ class Client:
         parse = partial(parsed, convert=checked)
         limit = queries.limit(MAXIMUM_BUCKETS[width], groups)
         sizes = limit, WIDTHS[width]
-        buckets = Buckets(self._requester, path, query, *sizes, _fail, self.starts.append, parse)
+        report, begins = _fail, self.starts.append
+        buckets = Buckets(self._requester, path, query, *sizes, report, begins, parse, splits)
         raw = buckets.covered(start, end, history=width == "1d" and not whole)
         return (records.bucket(entry, buckets.endpoint) for entry in raw)
 

@@ -44,7 +44,8 @@ class Buckets(NamedTuple):
     """Buckets of one query, each a raw record whose `start_time` and `end_time` are int.
 
     A page has `limit` buckets of `width` seconds. A hole that stays is passed to `report`, the
-    time before the start of the data to `begins`. `parse` reads the bodies.
+    time before the start of the data to `begins`. `parse` reads the bodies. With `splits`, a page
+    that is too large is requested again in smaller ones.
     """
 
     requester: Requester
@@ -55,6 +56,7 @@ class Buckets(NamedTuple):
     report: Callable[[Hole], None]
     begins: Callable[[Hole], None]
     parse: Parse = parsed
+    splits: bool = True
 
     @property
     def endpoint(self) -> str:
@@ -140,7 +142,8 @@ class Buckets(NamedTuple):
     def _smaller(self, limit: int, seconds: int, failure: ApiFailure) -> int:
         """Return the next smaller limit for the `seconds` left, or raise the failure."""
         buckets = min(limit, -(-seconds // self.width))
-        if failure.kind != "too_large" or isinstance(failure, TooManyPages) or buckets <= 1:
+        large = failure.kind == "too_large" and not isinstance(failure, TooManyPages)
+        if not (large and self.splits) or buckets <= 1:
             raise failure
         return max(1, buckets // SMALLER)
 

@@ -279,7 +279,8 @@ class Requester:
                 if delay is None:
                     if rejection.outage and (only_try or self._lasts(rejection, attempt, began)):
                         self._pace.notes.failed(endpoint, rejection.failure, began)
-                    raise rejection.failure
+                    # The old traceback keeps the response in memory, in a cycle with this frame.
+                    raise rejection.failure.with_traceback(None)
             if delay:
                 self._pace.sleep(delay)
         raise AssertionError("count() does not end")

@@ -118,9 +118,11 @@ class UsageQueries:
         try:
             buckets = self._small(shared)
         except ApiFailure as failure:
-            if failure.kind in OF_THE_QUERY:
+            if failure.kind not in OF_THE_QUERY:
+                raise
+            if failure.kind != "too_large":
                 return None
-            raise
+            buckets = None
         if buckets is None:
             self._cache.put(f"size {_name(shared)}", TOO_MANY, DAY)
         return buckets
@@ -128,14 +130,16 @@ class UsageQueries:
     def _small(self, shared: UsageQuery) -> list[UsageBucket] | None:
         """Request a shared query; return None, as soon as that is known, for too many rows."""
         rows, buckets = 0, []
-        for bucket in self._requested(shared, None):
+        for bucket in self._requested(shared, None, splits=False):
             rows += len(bucket.groups)
             if rows > SHARED_ROWS:
                 return None
             buckets.append(bucket)
         return buckets
 
-    def _requested(self, query: UsageQuery, groups: int | None) -> Iterator[UsageBucket]:
+    def _requested(
+        self, query: UsageQuery, groups: int | None, splits: bool = True
+    ) -> Iterator[UsageBucket]:
         """Yield the buckets of a query, and note a bucket of more than `groups` rows."""
         width, name = WIDTHS[query.window.width], f"groups {_name(query)}"
         seen = self._cache.get(name) if groups else None
@@ -147,6 +151,7 @@ class UsageQueries:
             filters={"project_ids": query.projects} if query.projects else {},
             groups=expected or None,
             fold=partial(folded, dimensions=query.dimensions),
+            splits=splits,
         ):
             most = max(most, len(bucket.results))
             yield UsageBucket(bucket.start // width * width, bucket.end, bucket.results)
