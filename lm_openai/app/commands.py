@@ -22,6 +22,8 @@ from lm_openai.output import registry
 from lm_openai.output.audit_formats import FORMATS as AUDIT_FORMATS
 
 EVERYTHING = "all"
+VALUES_ONLY = ("--discover", "--datapoint")
+"""Options that the command `discover` lacks."""
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -64,7 +66,7 @@ def collect(folders: Sequence[str], **given: Any) -> int:
 
 @suite.command()
 @click.argument("folder", metavar="DATASOURCE", shell_complete=parameters.folders())
-@parameters.with_options(*(option.flag for option in OPTIONS if option.flag != "--discover"))
+@parameters.with_options(*(one.flag for one in OPTIONS if one.flag not in VALUES_ONLY))
 def discover(folder: str, **given: Any) -> int:
     """Print one DataSource's instances in a format's discovery form."""
     options = parameters.options(given)._replace(discover=True)

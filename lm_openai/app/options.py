@@ -40,6 +40,7 @@ class Options(NamedTuple):
     sets: tuple[str, ...] = ()
     thresholds: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
+    datapoints: tuple[str, ...] = ()
     series: bool | None = None
     at: str = ""
     timeout: str = ""
@@ -48,7 +49,7 @@ class Options(NamedTuple):
     verbose: bool = False
 
 
-FIELDS = {"-v": "verbose", "--set": "sets", "--instance": "instances"}
+FIELDS = {"-v": "verbose", "--set": "sets", "--instance": "instances", "--datapoint": "datapoints"}
 OPTIONS = (
     Option("--format", f"output format (default {DEFAULT})", "FORMAT", choices=tuple(FORMATS)),
     Option("--discover", "print the instances in the format's discovery form"),
@@ -58,6 +59,7 @@ OPTIONS = (
     Option("--set", "set one host property; secrets are refused", "KEY=VALUE", many=True),
     Option("--thresholds", "site thresholds that change the shipped ones", "FILE", many=True),
     Option("--instance", "only this wildvalue, or glob over wildvalue and alias", "ID", many=True),
+    Option("--datapoint", "only this datapoint, in values and state", "NAME", many=True),
     Option("--series", "print one entry per bucket (default for influx)", negative="--no-series"),
     Option("--at", "poll as of this time: ISO 8601 or Unix seconds", "TIME"),
     Option("--timeout", "limit of the whole poll in seconds (openai.timeout)", "S"),

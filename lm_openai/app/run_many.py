@@ -39,6 +39,7 @@ def check(options: Options) -> None:
     for flag, given in (
         ("--discover", options.discover),
         ("--instance", options.instances),
+        ("--datapoint", options.datapoints),
         ("--thresholds", options.thresholds),
     ):
         if given:

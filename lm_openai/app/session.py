@@ -190,7 +190,9 @@ class Session:
 
     def select(self, polled: Polled, only: Sequence[str]) -> Report:
         """Return the report of these instances (none: all); raises Failure if one is unknown."""
-        report = polled.report(only)
+        from lm_openai.collect import datapoints
+
+        report = datapoints.restricted(polled.report(only), self.options.datapoints)
         rows = tuple(self._in_part(report.rows))
         return report._replace(rows=rows, notes=(*self._notes(), *report.notes))
 
@@ -204,9 +206,10 @@ class Session:
 
     def poll(self, datasource: DataSource, only: Sequence[str]) -> Polled:
         """Poll one DataSource, `only` as in `pipeline.poll`; raises Failure."""
-        from lm_openai.collect import pipeline
+        from lm_openai.collect import datapoints, pipeline
         from lm_openai.config import threshold_files
 
+        datapoints.check(datasource.definition, self.options.datapoints)
         rules = threshold_files.load(
             datasource.definition, self.options.thresholds, self.site, self.cache
         )
@@ -284,6 +287,8 @@ def check(options: Options) -> None:
     if _part(options) and not registry.named(options.format).parts:
         allowed = [row for row in registry.FORMATS.values() if row.parts]
         raise WrongUsage(f"--part works with {registry.names(allowed)}, not {options.format}")
+    if options.datapoints and options.discover:
+        raise WrongUsage("--datapoint selects values, and --discover prints none; leave one out")
 
 
 def wants_series(options: Options) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lm_openai.model.units import UNITS, Unit
@@ -79,6 +79,17 @@ class Definition(NamedTuple):
     def is_named(self, word: str) -> bool:
         """Return True if the word is one of its names; case and separators do not matter."""
         return _letters(word) in map(_letters, self.spellings)
+
+    def restricted(self, names: Collection[str]) -> Definition:
+        """Return the definition with these datapoints alone, also in its graphs."""
+        drawn = (
+            graph._replace(datapoints=tuple(name for name in graph.datapoints if name in names))
+            for graph in self.graphs
+        )
+        return self._replace(
+            datapoints=tuple(one for one in self.datapoints if one.name in names),
+            graphs=tuple(graph for graph in drawn if graph.datapoints),
+        )
 
     def datapoint(self, name: str) -> Datapoint:
         """Return the datapoint of that name; raises KeyError if it is not declared."""
