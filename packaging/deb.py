@@ -25,6 +25,8 @@ DOC = "usr/share/doc/lm-openai"
 DOCUMENTS = ("README.md", "CHANGELOG.md", "SECURITY.md")
 EXAMPLES = ("systemd", "container", *HOSTS)
 """Folders of packaging/ that are examples of the package."""
+CONFFILES = {"etc/nagios-plugins/config/lm-openai.cfg": "nagios/commands.cfg"}
+"""Files of the package that an administrator may edit, with their sources below packaging/."""
 ENVIRONMENT_PYTHON, DEBIAN_PYTHON = "#!/usr/bin/env python3\n", "#!/usr/bin/python3\n"
 
 COMMAND = """\
@@ -133,6 +135,8 @@ def lay_out(tree: Path) -> None:
         _write(tree / DOC / name, (ROOT / name).read_text(), 0o644)
     for name in EXAMPLES:
         shutil.copytree(ROOT / "packaging" / name, tree / DOC / "examples" / name)
+    for name, source in CONFFILES.items():
+        _write(tree / name, (ROOT / "packaging" / source).read_text(), 0o644)
     for folder in ("etc/lm-openai/thresholds.d", SERVICES.lstrip("/")):
         (tree / folder).mkdir(parents=True)
 
@@ -177,6 +181,7 @@ def _control(folder: Path, setup: ConfigParser) -> None:
         plugins=PLUGINS,
     )
     _write(folder / "control", text, 0o644)
+    _write(folder / "conffiles", "".join(f"/{name}\n" for name in CONFFILES), 0o644)
     for script, text in SCRIPTS.items():
         _write(folder / script, text, 0o755)
 

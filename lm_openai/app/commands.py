@@ -307,21 +307,27 @@ def serve(folders: Sequence[str], format: str | None, listen: str | None, **give
 @suite.command()
 @click.argument("host", metavar="HOST", type=click.Choice([*HOSTS]))
 @click.argument("folders", metavar="[DATASOURCE]...", nargs=-1, shell_complete=parameters.folders())
-@parameters.with_options("--properties", "--set", "--timeout", "--at")
+@parameters.with_options("--properties", "--timeout", "--at")
+@click.option("--without", metavar="DATASOURCE", multiple=True, help="leave out this DataSource")
 @click.option("--output", metavar="PATH", help="file to replace if it changes, or folder of files")
-def config(host: str, folders: Sequence[str], output: str | None, **given: Any) -> int:
-    """Write the configuration of a monitoring system, with the thresholds in force.
+def config(
+    host: str, folders: Sequence[str], without: Sequence[str], output: str | None, **given: Any
+) -> int:
+    """Write the configuration of a monitoring system.
+
+    It has the thresholds in force.
 
     By default it runs all DataSources. For nagios and icinga it is one file with the instances of
     each --properties FILE, for the others a folder of files. Cron may run it: a file changes only
     if its content does, and an incomplete list of instances changes nothing. stderr says what to
-    reload.
+    reload. --timeout is the limit for each FILE.
     """
     from lm_openai.app import site_config
 
-    wanted = chosen(folders or (EVERYTHING,))
-    given_options, around = parameters.options(given), Surroundings.real()
-    return site_config.run(HOSTS[host], wanted, given_options, output, around)
+    left_out = chosen(without)
+    wanted = [one for one in chosen(folders or (EVERYTHING,)) if one not in left_out]
+    around = Surroundings.real(polls=False)  # each file has a time limit of its own
+    return site_config.run(HOSTS[host], wanted, parameters.options(given), output, around)
 
 
 @suite.command()

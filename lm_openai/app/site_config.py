@@ -10,10 +10,11 @@ from lm_openai.app import output_file, runner
 from lm_openai.app.options import Options
 from lm_openai.app.session import Session, Surroundings, read_site
 from lm_openai.collect import datasource
-from lm_openai.errors import Failure, WrongUsage
-from lm_openai.hosts.jobs import PROPERTIES, Job, Organization, jobs
+from lm_openai.errors import ApiFailure, Failure, WrongUsage
+from lm_openai.hosts.jobs import HEALTH, PROPERTIES, Job, Organization, jobs
 from lm_openai.hosts.registry import Host
 from lm_openai.model.report import Instance
+from lm_openai.output.text import refuse_duplicates
 
 MODE = 0o644
 """Mode of the files, which hold no secret and which the monitoring system's user reads."""
@@ -31,21 +32,21 @@ def run(
     For one that has no discovery of its own it is one file, with the instances of the organization
     of each file of host properties; `target` names it, else it goes to stdout. Otherwise it is
     several files, and `target` names their folder. Nothing changes if the list of instances is
-    incomplete.
+    incomplete. The file has the health of data collection too, since the other checks depend on it.
     """
 
     def work(opened: list[Session]) -> int:
         site = read_site(around.environ)
         for fault in site.faults:
             around.stderr.write(f"{fault}\n")
-        shipped = jobs(folders, site)
         if host.discovers:
+            shipped = jobs(sorted({*folders, HEALTH}), site)
             text = host.module().site(shipped, discovered(shipped, options, around, opened))
             _deliver({"": text}, host, target, around)
         elif target is None:
             raise WrongUsage(f"{host.name} has several files; name their folder with --output")
         else:
-            _deliver(host.module().files(shipped), host, target, around)
+            _deliver(host.module().files(jobs(folders, site)), host, target, around)
         return runner.DONE
 
     return runner.guarded("", options, around, work)
@@ -59,27 +60,37 @@ def discovered(
     Without a file the environment names the organization, and the configuration PROPERTIES. Raises
     Failure if an instance could be missing.
     """
+    if "-" in options.properties:
+        raise WrongUsage("--properties -: the checks cannot read stdin; name a file")
     found: list[Organization] = []
     for path in options.properties or (None,):
         given = options._replace(discover=True, properties=() if path is None else (path,))
         session = Session(given, around)
         opened[:] = [session]
-        instances = {job.definition.folder: _instances(session, job) for job in shipped}
         name = session.properties.organization
         if name in (one.name for one in found):
             raise WrongUsage(f"{path}: openai.org.name {name!r} is that of another file too")
+        instances = {job.definition.folder: _instances(session, job) for job in shipped}
         absolute = PROPERTIES if path is None else os.path.abspath(path)
         found.append(Organization(name, absolute, instances))
     return tuple(found)
 
 
 def _instances(session: Session, job: Job) -> tuple[Instance, ...]:
-    report = session.report(datasource.load(job.definition.folder))
-    if report.failures:
+    """Return all instances of a DataSource, by id; raises Failure if one could be missing."""
+    definition = job.definition
+    try:
+        report = session.report(datasource.load(definition.folder))
+        reason = next(iter(report.failures), "")
+    except ApiFailure as failure:
+        reason = str(failure)
+    if reason:
         raise Failure(
-            f"{job.definition.title}: the list of instances is incomplete, so nothing is written: "
-            f"{report.failures[0]}"
+            f"{definition.title} of {session.properties.organization}: the list of instances is "
+            f"incomplete, so nothing is written: {reason} (if this organization can never list "
+            f"them: --without {definition.folder})"
         )
+    refuse_duplicates(report)
     return tuple(sorted((row.instance for row in report.rows), key=lambda one: one.id))
 
 

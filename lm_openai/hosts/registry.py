@@ -26,5 +26,15 @@ class Host(NamedTuple):
         return import_module(f"lm_openai.hosts.{self.name}")
 
 
-HOSTS = {row.name: row for row in (Host("telegraf", "systemctl reload telegraf"),)}
+HOSTS = {
+    row.name: row
+    for row in (
+        Host(
+            "nagios",
+            "nagios4 -v /etc/nagios4/nagios.cfg && systemctl reload nagios4",
+            discovers=True,
+        ),
+        Host("telegraf", "systemctl reload telegraf"),
+    )
+}
 """All monitoring systems by name."""

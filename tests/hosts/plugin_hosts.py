@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import time
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -180,16 +180,25 @@ def _time(entry: dict[str, str]) -> float:
 @contextmanager
 def nagios(program: str, folder: Path, checks: Path) -> Iterator[Nagios]:
     """Start Nagios with a service for each script in `checks`."""
+    objects = NAGIOS_OBJECTS.format(checks=checks)
+    objects += "".join(NAGIOS_SERVICE.format(name=path.name) for path in checks.iterdir())
+    command = [program, str(nagios_settings(folder, objects))]
+    with running(command, folder / "console.log", (folder / "status.dat").exists):
+        yield Nagios(folder)
+
+
+def nagios_settings(folder: Path, objects: str, further: Iterable[str] = ()) -> Path:
+    """Write the configuration of a Nagios with these objects and return its path.
+
+    Of two lines for one setting, the later one counts, so `further` lines replace those of NAGIOS.
+    """
     (folder / "checkresults").mkdir(parents=True)
     group = grp.getgrgid(os.getgid()).gr_name
     settings = folder / "nagios.cfg"
-    settings.write_text(NAGIOS.format(folder=folder, user=getpass.getuser(), group=group))
-    objects = NAGIOS_OBJECTS.format(checks=checks)
-    objects += "".join(NAGIOS_SERVICE.format(name=path.name) for path in checks.iterdir())
+    lines = NAGIOS.format(folder=folder, user=getpass.getuser(), group=group)
+    settings.write_text(lines + "".join(f"{line}\n" for line in further))
     (folder / "objects.cfg").write_text(objects)
-    ready = folder / "status.dat"
-    with running([program, str(settings)], folder / "console.log", ready.exists):
-        yield Nagios(folder)
+    return settings
 
 
 class Icinga(NamedTuple):
@@ -300,10 +309,12 @@ def _user() -> dict[str, str]:
 
 
 @contextmanager
-def running(command: list[str], log: Path, ready: Any) -> Iterator[None]:
+def running(
+    command: list[str], log: Path, ready: Any, environ: Mapping[str, str] = {}
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server during the `with` block, which begins when `ready()` is True."""
     with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, env=_user())
+        server = subprocess.Popen(command, stdout=output, stderr=output, env={**_user(), **environ})
     try:
         for _ in range(300):
             if ready():
@@ -312,7 +323,7 @@ def running(command: list[str], log: Path, ready: Any) -> Iterator[None]:
             time.sleep(PAUSE)
         else:
             raise AssertionError(f"{command[0]} does not respond: {log.read_text()[-2000:]}")
-        yield
+        yield server
     finally:
         server.terminate()
         server.wait(20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lm_openai.app.options import Options
 from lm_openai.app.session import Surroundings
 from lm_openai.hosts.jobs import HEALTH, jobs
 from lm_openai.hosts.registry import HOSTS, Host
+from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.paths import ROOT
 from tests.support.surroundings import environment
@@ -54,3 +56,96 @@ def test_a_file_is_written_again_only_if_its_content_changes(tmp_path: Path) -> 
 
 def streams() -> tuple[io.StringIO, io.StringIO, io.StringIO]:
     return io.StringIO(), io.StringIO(), io.StringIO()
+
+
+DISCOVERING = [host for host in HOSTS.values() if host.discovers]
+FOLDERS = ("cost_by_project", "rate_limits")
+
+
+class Site:
+    """Files of host properties, one for each demo organization, and the configuration of a host."""
+
+    def __init__(self, folder: Path, demos: dict[str, Simulator]) -> None:
+        self._environ = {"LM_OPENAI_CACHE_DIR": str(folder), "LM_OPENAI_ETC": str(folder)}
+        self.target = folder / "site.cfg"
+        self.properties = tuple(str(folder / f"{name}.properties") for name in demos)
+        for path, (name, demo) in zip(self.properties, demos.items()):
+            lines = f"openai.org.name={name}\nopenai.admin.key={ADMIN_KEY}\n"
+            Path(path).write_text(f"{lines}openai.api.url={demo.url}\nopenai.cache.ttl=0s\n")
+            Path(path).chmod(0o600)
+
+    def run(self, host: Host, *paths: str) -> tuple[int, str, str]:
+        """Return status, stdout and stderr of `config`; all files without `paths`."""
+        stdin, out, err = streams()
+        around = Surroundings(self._environ, stdin, out, err, WEDNESDAY)
+        options = Options(properties=paths or self.properties)
+        status = site_config.run(host, FOLDERS, options, str(self.target), around)
+        return status, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def demos() -> Iterator[dict[str, Simulator]]:
+    with (
+        Simulator(at=WEDNESDAY, projects=2, models=2) as first,
+        Simulator(at=WEDNESDAY, projects=3, models=2, seed=2) as second,
+    ):
+        yield {"acme": first, "Other-Org": second}
+
+
+@pytest.mark.parametrize("host", DISCOVERING, ids=lambda host: host.name)
+def test_the_file_has_the_instances_of_each_organization_and_the_health_of_both(
+    host: Host, tmp_path: Path, demos: dict[str, Simulator]
+) -> None:
+    site = Site(tmp_path, demos)
+    assert site.run(host) == (0, "", f"{site.target} changed; run: {host.reload}\n")
+    text = site.target.read_text()
+    for path, demo in zip(site.properties, demos.values()):
+        assert path in text
+        for project in demo.organization.projects:
+            assert project.id in text
+    assert HEALTH in text
+    assert ADMIN_KEY not in text
+
+
+@pytest.mark.parametrize("host", DISCOVERING, ids=lambda host: host.name)
+def test_cron_prints_nothing_and_changes_nothing_without_a_new_instance(
+    host: Host, tmp_path: Path, demos: dict[str, Simulator]
+) -> None:
+    site = Site(tmp_path, demos)
+    site.run(host)
+    before = site.target.stat()
+    assert site.run(host) == (0, "", "")
+    after = site.target.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("host", DISCOVERING, ids=lambda host: host.name)
+@pytest.mark.parametrize("path", ["*", "*/usage/completions", "*/costs"])
+def test_an_incomplete_discovery_of_one_organization_leaves_the_file_as_it_is(
+    host: Host, path: str, tmp_path: Path, demos: dict[str, Simulator]
+) -> None:
+    site = Site(tmp_path, demos)
+    site.run(host)
+    before = site.target.read_bytes()
+    _, second = demos.values()
+    second.fault("400", path)
+
+    status, out, err = site.run(host)
+
+    assert (status, out) == (1, "")
+    assert " of Other-Org: the list of instances is incomplete, so nothing is written" in err
+    assert err.count("\n") == 1
+    assert site.target.read_bytes() == before
+
+
+@pytest.mark.parametrize("host", DISCOVERING, ids=lambda host: host.name)
+def test_two_files_of_one_organization_are_refused(
+    host: Host, tmp_path: Path, demos: dict[str, Simulator]
+) -> None:
+    site = Site(tmp_path, demos)
+    first = site.properties[0]
+    status, _, err = site.run(host, first, first)
+    assert status == 2
+    assert "openai.org.name 'acme' is that of another file too" in err
+    assert site.run(host, "-")[2].startswith("--properties -: the checks cannot read stdin")
+    assert not site.target.exists()

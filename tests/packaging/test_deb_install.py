@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import stat
 import subprocess
 import sys
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from lm_openai.paths import SERVICES
+from lm_openai import paths, resources
+from lm_openai.hosts.nagios import SERVICES, TEMPLATES
+from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.conftest import missing
+from tests.hosts.nagios_site import DEBIAN, OBJECTS
+from tests.hosts.plugin_hosts import nagios_settings
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -58,7 +63,7 @@ def test_service_users_get_private_folders_that_only_purge_removes(
         agent = pwd.getpwnam(AGENT)
     except KeyError:
         missing(f"this host has no user {AGENT}")
-    services = tmp_path / SERVICES.lstrip("/")
+    services = tmp_path / paths.SERVICES.lstrip("/")
 
     dpkg("--install", package)
     made = {path.name: path.stat() for path in (services, *services.iterdir())}
@@ -72,6 +77,55 @@ def test_service_users_get_private_folders_that_only_purge_removes(
     assert (services / AGENT / "a.cursor").exists()
     dpkg("--purge", "lm-openai")
     assert not services.exists()
+
+
+def test_the_installed_commands_start_the_installed_plugins(
+    package: Path, dpkg: Callable[..., None], tmp_path: Path
+) -> None:
+    """The interpreter is the environment's, which has the libraries."""
+    dpkg("--install", package)
+    (config,) = (tmp_path / "etc/nagios-plugins/config").iterdir()
+    words = re.findall(r"command_line +(/usr/lib\S+)(.*)", config.read_text())
+    assert len(words) == len(resources.folders())
+    properties = tmp_path / "properties"
+    with Simulator(projects=2, models=2) as demo:
+        properties.write_text(f"openai.admin.key={ADMIN_KEY}\nopenai.api.url={demo.url}\n")
+        properties.chmod(0o600)
+        for program, options in words:
+            line = options.replace("$_HOSTOPENAI_PROPERTIES$", str(properties))
+            ran = subprocess.run(
+                [sys.executable, f"{tmp_path}{program}", *line.replace("$ARG1$", "").split()],
+                capture_output=True,
+                text=True,
+                env={"HOME": str(tmp_path), "LM_OPENAI_CACHE_DIR": str(tmp_path / "cache")},
+            )
+            assert re.match(r"OPENAI .* (OK|WARNING|CRITICAL) - ", ran.stdout), (program, ran)
+
+
+def test_an_edited_command_file_survives_an_update_and_only_purge_removes_it(
+    package: Path, dpkg: Callable[..., None], tmp_path: Path
+) -> None:
+    config = tmp_path / "etc/nagios-plugins/config/lm-openai.cfg"
+    dpkg("--install", package)
+    config.write_text("# edited\n")
+    dpkg("--install", package)
+    dpkg("--remove", "lm-openai")
+    assert config.read_text() == "# edited\n"
+    dpkg("--purge", "lm-openai")
+    assert not config.exists()
+
+
+def test_nagios_accepts_the_installed_commands_with_the_examples(
+    package: Path, dpkg: Callable[..., None], tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    program = tool("nagios4")
+    dpkg("--install", package)
+    examples = tmp_path / "usr/share/doc/lm-openai/examples/nagios"
+    further = [f"cfg_dir={tmp_path}/etc/nagios-plugins/config"]
+    further += [f"cfg_file={examples / name}" for name in (TEMPLATES, SERVICES)]
+    settings = nagios_settings(tmp_path / "nagios", OBJECTS, [*DEBIAN, *further])
+    ran = subprocess.run([program, "-v", settings], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_lintian_finds_no_error(package: Path, tool: Callable[[str], str]) -> None:

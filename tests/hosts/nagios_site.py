@@ -1,0 +1,276 @@
+"""Site with Nagios, the shipped files, and the services that `lm-openai config nagios` writes.
+
+The artefacts run unchanged, except that the plugins are those of the checkout. Nagios starts each
+check once; all later checks are scheduled by the test, because the real intervals are minutes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lm_openai.app import runner, site_config
+from lm_openai.app.options import Options
+from lm_openai.app.session import Surroundings
+from lm_openai.hosts.jobs import PLUGINS, jobs
+from lm_openai.hosts.nagios import COMMANDS, TEMPLATES
+from lm_openai.hosts.registry import HOSTS
+from lm_openai.simulator import ADMIN_KEY, Simulator
+from lm_openai.storage.ready import SUFFIX
+from tests.hosts.plugin_hosts import PAUSE, WAIT, nagios_settings, running
+from tests.support.paths import MODULES, ROOT
+
+SHIPPED = ROOT / "packaging/nagios"
+ORGANIZATION, HOST = "acme", "openai-acme"
+OTHER = "other"
+"""Service of the same host that does not need the API."""
+DEBIAN = (
+    "illegal_object_name_chars=`~!$%^&*|'\"<>?,()=",
+    "illegal_macro_output_chars=`~$&|'\"<>",
+)
+"""Lines of Debian's nagios.cfg that decide which names are legal."""
+FURTHER = (
+    *DEBIAN,
+    "cfg_file={0}/" + COMMANDS,
+    "cfg_file={0}/" + TEMPLATES,
+    "cfg_file={0}/site.cfg",
+    "enable_notifications=1",
+    "execute_host_checks=1",
+    "soft_state_dependencies=1",
+    "retain_state_information=1",
+    "service_inter_check_delay_method=n",
+    "max_service_check_spread=1",
+    "max_concurrent_checks=40",
+    "log_service_retries=1",
+)
+# What Debian's own files under /etc/nagios4/objects have, and another service.
+OBJECTS = """define command {
+  command_name none
+  command_line /bin/true
+}
+define timeperiod {
+  timeperiod_name 24x7
+  alias always
+  sunday 00:00-24:00
+  monday 00:00-24:00
+  tuesday 00:00-24:00
+  wednesday 00:00-24:00
+  thursday 00:00-24:00
+  friday 00:00-24:00
+  saturday 00:00-24:00
+}
+define contact {
+  contact_name operator
+  host_notification_commands none
+  service_notification_commands none
+  host_notification_period 24x7
+  service_notification_period 24x7
+  host_notification_options d,u,r
+  service_notification_options w,u,c,r
+}
+define contactgroup {
+  contactgroup_name admins
+  alias admins
+  members operator
+}
+"""
+OTHER_SERVICE = """define service {
+  use openai-service
+  host_name openai-acme
+  service_description other
+  check_command none
+  max_check_attempts 1
+  check_interval 5
+  retry_interval 5
+}
+"""
+
+
+class Status(NamedTuple):
+    """What Nagios stores of a service: its state 0 to 3, and its last and next check."""
+
+    state: int
+    hard: bool
+    attempt: int
+    checked: float
+    next: float
+    text: str
+    perfdata: str
+
+
+class Notification(NamedTuple):
+    """One notification in Nagios's log: a service and a word such as CRITICAL."""
+
+    service: str
+    word: str
+
+
+class Site:
+    """Folder of a site: its properties, thresholds and cache, and Nagios's own files."""
+
+    def __init__(self, folder: Path, demo: Simulator) -> None:
+        self.folder, self.demo = folder, demo
+        self.host, self.properties = folder / "nagios", folder / "acme.properties"
+        self.cache, self.output = folder / "cache", self.host / "site.cfg"
+        self.settings = {
+            "openai.org.name": ORGANIZATION,
+            "openai.admin.key": ADMIN_KEY,
+            "openai.api.url": demo.url,
+            "openai.cache.ttl": "300s",
+        }
+        self.set()
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of the plugins."""
+        folders = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        return {
+            "PATH": folders,
+            "HOME": str(self.folder),
+            "LM_OPENAI_ETC": str(self.folder),
+            "LM_OPENAI_CACHE_DIR": str(self.cache),
+        }
+
+    def set(self, **changes: str) -> None:
+        """Write the properties, with changes for this time: `projects_exclude="Alpha"`."""
+        own = {f"openai.{name.replace('_', '.')}": value for name, value in changes.items()}
+        lines = (f"{name}={value}\n" for name, value in {**self.settings, **own}.items())
+        self.properties.write_text("".join(lines))
+        self.properties.chmod(0o600)
+
+    def configure(self) -> str:
+        """Write the services as `lm-openai config nagios` does and return its messages."""
+        err = io.StringIO()
+        around = self._around(io.StringIO(), err)
+        options = Options(properties=(str(self.properties),))
+        folders = [job.definition.folder for job in jobs()]
+        status = site_config.run(HOSTS["nagios"], folders, options, str(self.output), around)
+        assert status == 0, err.getvalue()
+        return err.getvalue()
+
+    def document(self, folder: str) -> dict[str, Any]:
+        """Return what a poll with the same cache prints as JSON."""
+        out, err = io.StringIO(), io.StringIO()
+        options = Options(format="json", properties=(str(self.properties),))
+        assert runner.run(folder, options, self._around(out, err)) == 0, err.getvalue()
+        found: dict[str, Any] = json.loads(out.getvalue())
+        return found
+
+    def forget(self) -> None:
+        """Empty the cache, as if all responses in it had expired."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def forget_answers(self) -> None:
+        """Delete the ready answers, as if they had expired; what is known of an outage stays."""
+        for path in self.cache.glob(f"*{SUFFIX}"):
+            path.unlink()
+
+    def _around(self, out: io.StringIO, err: io.StringIO) -> Surroundings:
+        return Surroundings(self.environ, io.StringIO(), out, err, int(time.time()))
+
+    def lay_out(self) -> Path:
+        """Write Nagios's files, with the plugins of the checkout, and return the main one."""
+        checks = self.folder / "plugins"
+        checks.mkdir()
+        for script in MODULES.glob("*/*.py"):
+            (checks / f"check_openai_{script.stem}").symlink_to(script)
+        further = [line.format(self.host) for line in FURTHER]
+        settings = nagios_settings(self.host, OBJECTS + OTHER_SERVICE, further)
+        commands = (SHIPPED / COMMANDS).read_text().replace(PLUGINS, str(checks))
+        (self.host / COMMANDS).write_text(commands)
+        (self.host / TEMPLATES).write_text((SHIPPED / TEMPLATES).read_text())
+        return settings
+
+
+class Server:
+    """Running Nagios of a site."""
+
+    def __init__(self, site: Site, process: subprocess.Popen[bytes]) -> None:
+        self.site, self._process, self._noted = site, process, 0
+
+    def services(self) -> dict[str, Status]:
+        """Read the services in status.dat, where line ends are a literal backslash and n."""
+        text = (self.site.host / "status.dat").read_text()
+        blocks = re.findall(r"^servicestatus \{\n(.*?)\n\t\}", text, re.S | re.M)
+        found = (dict(line.strip().split("=", 1) for line in one.splitlines()) for one in blocks)
+        return {one["service_description"]: _status(one) for one in found}
+
+    def notifications(self) -> list[Notification]:
+        """Return the notifications since the last call."""
+        log = (self.site.host / "nagios.log").read_text()
+        found = [line.split(";")[2:4] for line in log.splitlines() if " NOTIFICATION: " in line]
+        new = [Notification(*one) for one in found[self._noted :]]
+        self._noted = len(found)
+        return new
+
+    def check(self, *names: str, suppressed: Collection[str] = ()) -> dict[str, Status]:
+        """Let the checks run now and return all services when they have a new result.
+
+        The checks of `suppressed` are due too; Nagios must put them off.
+        """
+        before, now = self.services(), int(time.time())
+        lines = [
+            f"[{now}] SCHEDULE_SVC_CHECK;{HOST};{name};{now}\n" for name in (*names, *suppressed)
+        ]
+        with (self.site.host / "nagios.cmd").open("w") as pipe:
+            pipe.write("".join(lines))
+
+        def done(found: dict[str, Status]) -> bool:
+            new = all(found[name].checked > before[name].checked for name in names)
+            return new and all(found[name].next > now + 30 for name in suppressed)
+
+        found = self.wait(done)
+        for name in suppressed:
+            assert found[name].checked == before[name].checked, name
+        return found
+
+    def wait(self, done: Callable[[dict[str, Status]], bool]) -> dict[str, Status]:
+        """Return the services as soon as `done` is True; fails after WAIT seconds."""
+        for _ in range(int(WAIT / PAUSE)):
+            found = self.services()
+            if found and done(found):
+                return found
+            time.sleep(PAUSE)
+        log = (self.site.host / "nagios.log").read_text()[-1500:]
+        raise AssertionError(f"Nagios did not do it: {log}")
+
+    def reload(self, present: Collection[str]) -> dict[str, Status]:
+        """Read the configuration again; return the services when they are those in `present`."""
+        self._process.send_signal(signal.SIGHUP)
+        return self.wait(lambda found: found.keys() == set(present))
+
+
+def _status(entry: dict[str, str]) -> Status:
+    text = f"{entry['plugin_output']}\\n{entry['long_plugin_output']}".replace("\\n", "\n")
+    # last_check is in seconds, so the latency tells apart two checks within one.
+    checked = float(entry["last_check"]) + float(entry["check_latency"]) % 1
+    return Status(
+        int(entry["current_state"]),
+        entry["state_type"] == "1",
+        int(entry["current_attempt"]),
+        checked if entry["has_been_checked"] == "1" else 0.0,
+        float(entry["next_check"]),
+        text,
+        entry["performance_data"],
+    )
+
+
+@contextmanager
+def nagios_of(program: str, site: Site) -> Iterator[Server]:
+    """Start Nagios for a site whose services have been written."""
+    settings = site.host / "nagios.cfg"
+    command = [program, str(settings)]
+    log, ready = site.host / "console.log", (site.host / "status.dat").exists
+    with running(command, log, ready, site.environ) as process:
+        yield Server(site, process)
