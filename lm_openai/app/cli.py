@@ -56,7 +56,7 @@ def wanted_format(argv: Sequence[str]) -> str:
     """Return the format in argv, even if the rest of argv is wrong; else the default."""
     words = (*argv, "")
     given = [after for word, after in pairwise(words) if word == "--format"]
-    given += [word.removeprefix("--format=") for word in argv]
+    given += [word.partition("=")[2] for word in argv if word.startswith("--format=")]
     return next((name for name in given if name in registry.FORMATS), registry.DEFAULT)
 
 

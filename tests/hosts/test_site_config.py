@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lm_openai.app import site_config
+from lm_openai.app import cli, site_config
+from lm_openai.app.commands import suite
 from lm_openai.app.options import Options
 from lm_openai.app.session import Surroundings
 from lm_openai.hosts.jobs import HEALTH, jobs
@@ -52,6 +54,21 @@ def test_a_file_is_written_again_only_if_its_content_changes(tmp_path: Path) -> 
     file.write_text("edited")
     assert run()[1].startswith(f"{target} changed")
     assert file.read_text() == HOSTS["telegraf"].module().files(jobs())[file.name]
+
+
+def test_a_datasource_is_left_out(tmp_path: Path) -> None:
+    words = ["config", "telegraf", "--output", str(tmp_path), "--without"]
+    assert cli.invoke(suite, [*words, "OpenAI_RateLimits_ByProject"]) == 0
+    (file,) = tmp_path.iterdir()
+    assert "/rate_limits.py" not in file.read_text()
+    assert "/rate_limits_by_model.py" in file.read_text()
+
+
+def test_settings_that_the_checks_would_not_know_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.invoke(suite, ["config", "nagios", "--set", "openai.window=1h"]) == 2
+    assert re.search("No such option.* '?--set", capsys.readouterr().err)
 
 
 def streams() -> tuple[io.StringIO, io.StringIO, io.StringIO]:
