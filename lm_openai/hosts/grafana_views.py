@@ -10,7 +10,7 @@ STAT, TABLE, LINES = "stat", "table", "timeseries"
 """Kinds of views: one number for all instances, a row for each instance, values over time."""
 VARIABLES = {"organization": "organization", "project_id": "project", "model": "model"}
 """Variables of the dashboards by the label or tag whose values they hold."""
-ACRONYMS = {"api", "ipm", "rpd", "rpm", "tpd", "tpm"}
+ACRONYMS = {"api", "ip", "ipm", "rpd", "rpm", "tpd", "tpm"}
 
 
 class View(NamedTuple):
