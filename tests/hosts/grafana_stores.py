@@ -82,8 +82,8 @@ def prometheus(
 
 
 def until(holds: Callable[[], bool], reason: str) -> None:
-    """Wait up to 20 s until the condition holds; fails with the reason."""
-    for _ in range(100):
+    """Wait up to 60 s until the condition holds; fails with the reason."""
+    for _ in range(300):
         if holds():
             return
         time.sleep(0.2)
