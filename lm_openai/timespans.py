@@ -51,6 +51,16 @@ def duration(text: str) -> int:
     return int(found[1]) * _SECONDS[found[2]]
 
 
+def short(seconds: int) -> str:
+    """Return seconds as `duration` reads them, in the largest unit that makes a whole number.
+
+    >>> short(90), short(10800)
+    ('90s', '3h')
+    """
+    unit = [unit for unit, length in _SECONDS.items() if seconds % length == 0][-1]
+    return f"{seconds // _SECONDS[unit]}{unit}"
+
+
 def moment(text: str) -> int:
     """Return the Unix seconds of an ISO 8601 date or time; without an offset it is UTC.
 

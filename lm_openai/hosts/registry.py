@@ -26,15 +26,17 @@ class Host(NamedTuple):
         return import_module(f"lm_openai.hosts.{self.name}")
 
 
-HOSTS = {
-    row.name: row
-    for row in (
-        Host(
-            "nagios",
-            "nagios4 -v /etc/nagios4/nagios.cfg && systemctl reload nagios4",
-            discovers=True,
-        ),
-        Host("telegraf", "systemctl reload telegraf"),
-    )
-}
+ROWS = (
+    Host(
+        "grafana",
+        "curl -X POST -u admin http://localhost:3000/api/admin/provisioning/dashboards/reload",
+    ),
+    Host(
+        "nagios",
+        "nagios4 -v /etc/nagios4/nagios.cfg && systemctl reload nagios4",
+        discovers=True,
+    ),
+    Host("telegraf", "systemctl reload telegraf"),
+)
+HOSTS = {row.name: row for row in ROWS}
 """All monitoring systems by name."""

@@ -20,33 +20,42 @@ class Unit(NamedTuple):
     `type` is "int" or "float"; it is fixed, since an Influx field cannot change its type. `uom` is
     the Nagios unit of measurement, empty for counts and dollars (`c` would mean counter). Zabbix
     shows a `zabbix` unit with a leading `!` as it is and adds K, M and G to any other.
-    `prometheus` is the word for the base unit, and `factor` converts a value to it.
+    `prometheus` is the word for the base unit, and `factor` converts a value to it. `grafana` is
+    the unit of a field in Grafana, `grafana_base` that of a field in the base unit.
     """
 
     type: str
     uom: str
     zabbix: str
     prometheus: str
+    grafana: str
     factor: Decimal = Decimal(1)
+    grafana_base: str = ""
 
 
 UNITS = {
-    "tokens": Unit("int", "", "tokens", "tokens"),
-    "requests": Unit("int", "", "req", "requests"),
-    "images": Unit("int", "", "images", "images"),
-    "characters": Unit("int", "", "chars", "characters"),
-    "sessions": Unit("int", "", "sessions", "sessions"),
-    "count": Unit("int", "", "", ""),
-    "boolean": Unit("int", "", "", ""),
-    "bytes": Unit("int", "B", "B", "bytes"),
-    "seconds": Unit("float", "s", "s", "seconds"),
-    "whole_seconds": Unit("int", "s", "s", "seconds"),
-    "minutes": Unit("int", "", "!min", "seconds", Decimal(60)),
-    "days": Unit("float", "", "!days", "seconds", Decimal(86400)),
-    "dollars": Unit("float", "", "!USD", "dollars"),
-    "percent": Unit("float", "%", "%", "ratio", Decimal("0.01")),
+    "tokens": Unit("int", "", "tokens", "tokens", "count:tokens"),
+    "requests": Unit("int", "", "req", "requests", "count:requests"),
+    "images": Unit("int", "", "images", "images", "count:images"),
+    "characters": Unit("int", "", "chars", "characters", "count:characters"),
+    "sessions": Unit("int", "", "sessions", "sessions", "count:sessions"),
+    "count": Unit("int", "", "", "", "short"),
+    "boolean": Unit("int", "", "", "", "bool:yes/no"),
+    "bytes": Unit("int", "B", "B", "bytes", "bytes"),
+    "seconds": Unit("float", "s", "s", "seconds", "s"),
+    "whole_seconds": Unit("int", "s", "s", "seconds", "s"),
+    "minutes": Unit("int", "", "!min", "seconds", "m", Decimal(60), "s"),
+    "days": Unit("float", "", "!days", "seconds", "d", Decimal(86400), "s"),
+    "dollars": Unit("float", "", "!USD", "dollars", "currencyUSD"),
+    "percent": Unit("float", "%", "%", "ratio", "percent", Decimal("0.01"), "percentunit"),
     "megabytes_per_minute": Unit(
-        "int", "", "!MB/min", "bytes_per_second", Decimal(1_000_000) / Decimal(60)
+        "int",
+        "",
+        "!MB/min",
+        "bytes_per_second",
+        "suffix:MB/min",
+        Decimal(1_000_000) / Decimal(60),
+        "Bps",
     ),
 }
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import URLError
@@ -96,27 +97,34 @@ class NodeExporter(NamedTuple):
         found = map(FILE.match, self.scrape())
         return sorted(Path(one[1]).name for one in found if one)
 
+    @classmethod
+    @contextmanager
+    def running(cls, tool: Callable[[str], str], home: Path) -> Iterator[NodeExporter]:
+        """Start the exporter with its textfile collector alone and an empty folder in `home`."""
+        folder, log = home / "textfile", home / "log"
+        folder.mkdir()
+        (port,) = free_ports(1)
+        words = ["--collector.disable-defaults", "--collector.textfile"]
+        words += [f"--collector.textfile.directory={folder}"]
+        words += [f"--web.listen-address=127.0.0.1:{port}", "--web.disable-exporter-metrics"]
+        with log.open("w") as output:
+            server = subprocess.Popen(
+                [tool("prometheus-node-exporter"), *words], stdout=output, stderr=output
+            )
+        try:
+            found = cls(f"http://127.0.0.1:{port}", folder)
+            ready(found.url, log)
+            yield found
+        finally:
+            server.terminate()
+            server.wait(20)
+
 
 @pytest.fixture
 def node_exporter(tool: Callable[[str], str], tmp_path: Path) -> Iterator[NodeExporter]:
     """Start the node exporter with its textfile collector alone and an empty folder."""
-    folder = tmp_path / "textfile"
-    folder.mkdir()
-    (port,) = free_ports(1)
-    words = ["--collector.disable-defaults", "--collector.textfile"]
-    words += [f"--collector.textfile.directory={folder}"]
-    words += [f"--web.listen-address=127.0.0.1:{port}", "--web.disable-exporter-metrics"]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(
-            [tool("prometheus-node-exporter"), *words], stdout=log, stderr=log
-        )
-    try:
-        found = NodeExporter(f"http://127.0.0.1:{port}", folder)
-        ready(found.url, tmp_path / "log")
+    with NodeExporter.running(tool, tmp_path) as found:
         yield found
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 def ready(url: str, log: Path) -> None:
