@@ -151,7 +151,7 @@ def test_the_password_of_a_proxy_is_a_secret(way: str, form: str, tmp_path: Path
     }[way]
     if way == "HTTP_PROXY":
         environ |= {"HTTP_PROXY": PROXY, "http_proxy": PROXY}
-    words = ("-v", "--timeout", "1", "--properties", "-", "--format", form)
+    words = ("-v", "--timeout", "2", "--properties", "-", "--format", form)
 
     outcome = started("completion_by_model", words, tmp_path, environ, stdin=lines)
 
