@@ -194,7 +194,8 @@ def demo(folders: Sequence[str], everything: bool) -> int:
     "faults",
     multiple=True,
     metavar="KIND[:PATH][:NAME=VALUE]...",
-    help="inject a fault, e.g. 429:*/costs:times=2; an unknown kind lists all",
+    help="inject a fault, e.g. 429:*/costs:times=2 or heat:project=NAME:model=NAME:percent=85; "
+    "an unknown kind lists all",
 )
 def simulate(
     port: int, seed: int, at: str, scale: str, lag: int | None, faults: Sequence[str]
@@ -202,6 +203,10 @@ def simulate(
     """Serve the demo organization's API for other tools.
 
     It runs in the foreground and prints the environment variables that point to it.
+
+    Programs on this machine change it while it runs, with requests to its port: POST
+    /control/faults injects the faults in the body, one a line, as --fault takes them; DELETE
+    /control/faults ends all; PUT /control/now stops the clock at the time in the body.
     """
     import sys
 

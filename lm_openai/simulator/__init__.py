@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import count
 from threading import Event, Thread
 from typing import Any, TextIO
 
-from lm_openai.simulator.fault_plan import Plan, parse_fault
+from lm_openai.simulator import control
+from lm_openai.simulator.fault_plan import Plan, check_kind, parse_fault
 from lm_openai.simulator.faults import Fault
+from lm_openai.simulator.incident_faults import INCIDENTS
 from lm_openai.simulator.organization import DAY, Settings
 from lm_openai.simulator.organization import organization as organization_of
 from lm_openai.simulator.routes import State
@@ -81,9 +84,13 @@ class Simulator:
         self.requests: list[Request] = []
         self.token_life = token_life
         self.audit_delay = audit_delay
-        self._plan = Plan(tuple(faults))
+        self._plan = Plan()
+        for fault in faults:
+            self.inject(fault)
         self._address = (host, port)
-        self._backend = Backend(self._state, self._plan, self._record, latency, count(1))
+        self._backend = Backend(
+            self._state, self._plan, self._record, latency, count(1), partial(control.respond, self)
+        )
         self._server: Server | None = None
 
     @property
@@ -102,16 +109,23 @@ class Simulator:
         return f"http://{host}:{port}/v1"
 
     def fault(self, kind: str, path: str = "*", **settings: Any) -> None:
-        """Inject `Fault(kind, path, **settings)` into responses from now on.
+        """Inject `Fault(kind, path, **settings)` from now on. Raises ValueError if it is wrong."""
+        self.inject(Fault(kind, path, **settings))
 
-        Raises ValueError for an unknown kind.
-        """
-        self._plan.add(Fault(kind, path, **settings))
+    def inject(self, fault: Fault) -> None:
+        """Inject a fault from now on. Raises ValueError for an unknown kind, project or model."""
+        check_kind(fault.kind)
+        incident = INCIDENTS.get(fault.kind)
+        if incident is None:
+            self._plan.add(fault)
+        else:
+            self.settings = incident(fault, self.organization, self.settings, int(self.now))
 
     def clear(self) -> None:
-        """Discard the recorded requests and all faults."""
+        """Discard the recorded requests and all faults; what they did to usage never happened."""
         self.requests.clear()
         self._plan.clear()
+        self.settings = self.settings._replace(heats=(), gone=())
 
     def start(self) -> Simulator:
         """Start the server and return the simulator; a restart uses the same port."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from lm_openai.simulator.catalog import family
+from lm_openai.simulator.incidents import changed
 from lm_openai.simulator.organization import DEFAULT_SETTINGS, Organization, Settings, stable_hash
 from lm_openai.simulator.rhythm import (
     DAY,
@@ -67,7 +68,7 @@ def buckets(
     """
     wanted = {name: values for name, values in query.filters.items() if values}
     items = wanted.pop("line_items", None)
-    sources = selected(_billed(organization), wanted, LEAF_FILTERS)
+    sources = selected(_billed(organization, settings), wanted, LEAF_FILTERS)
     seen = billing_view(now, settings)
     identity = f"org-{stable_hash(organization.seed, 'organization'):036x}"[:28]
     for start, end in intervals(query._replace(bucket_width="1d"), now):
@@ -116,9 +117,12 @@ def _price(leaf: Leaf, name: str, field: str) -> int:
     return int(dollars * 1_000_000 * factor * (2 if leaf.long_context else 1)) // 2
 
 
-@lru_cache(maxsize=8)
-def _billed(organization: Organization) -> tuple[Leaf, ...]:
-    return tuple(leaf for kind in KINDS for leaf in leaves(organization, kind))
+def _billed(organization: Organization, settings: Settings) -> list[Leaf]:
+    return [
+        leaf
+        for kind in KINDS
+        for leaf in changed(leaves(organization, kind), kind, settings.heats, settings.gone)
+    ]
 
 
 def _charged(

@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from random import Random
 from threading import Lock
 from typing import Any
 
-from lm_openai.simulator.faults import KINDS, Fault, RequestInfo, dimension, is_status
+from lm_openai.simulator.faults import (
+    KINDS,
+    Fault,
+    RequestInfo,
+    dimension,
+    is_status,
+    unknown,
+)
+from lm_openai.simulator.incident_faults import INCIDENTS
 
 
 class Plan:
@@ -23,9 +31,7 @@ class Plan:
             self.add(fault)
 
     def add(self, fault: Fault) -> None:
-        """Add a fault. Raises ValueError for an unknown kind."""
-        if fault.kind not in KINDS and not is_status(fault.kind):
-            raise ValueError(_unknown("fault kind", fault.kind, [*KINDS, "429", "500", "503"]))
+        """Add a fault of responses."""
         with self._lock:
             self._due.append((fault, _Rate(fault) if fault.kind == "rate" else _Count(fault)))
 
@@ -49,9 +55,13 @@ class _Count:
     def __init__(self, fault: Fault) -> None:
         self.skip = fault.skip
         self.times = fault.times
+        self.percent = fault.percent
+        self.random = Random(repr(fault))
 
     def due(self) -> bool:
         """Count one matching request; return True if the fault affects it."""
+        if self.percent is not None and self.random.random() * 100 >= self.percent:
+            return False
         if self.skip:
             self.skip -= 1
             return False
@@ -91,11 +101,16 @@ def parse_fault(text: str) -> Fault:
         if not equals:
             name, value = "path", part
         if name not in Fault._fields or name == "kind":
-            raise ValueError(_unknown("fault setting", name, Fault._fields[1:]))
+            raise ValueError(unknown("fault setting", name, Fault._fields[1:]))
         words[name] = _converted(name, value)
-    fault = Fault(**words)
-    Plan((fault,))
-    return fault
+    check_kind(kind)
+    return Fault(**words)
+
+
+def check_kind(kind: str) -> None:
+    """Raise ValueError for an unknown kind of fault."""
+    if kind not in KINDS and kind not in INCIDENTS and not is_status(kind):
+        raise ValueError(unknown("fault kind", kind, [*KINDS, *INCIDENTS, "429", "500", "503"]))
 
 
 def _applies(fault: Fault, info: RequestInfo) -> bool:
@@ -126,6 +141,8 @@ def _converted(name: str, value: str) -> Any:
         "size": int,
         "rows": int,
         "start": int,
+        "end": int,
+        "percent": float,
         "seconds": float,
         "per_second": float,
     }
@@ -133,9 +150,3 @@ def _converted(name: str, value: str) -> Any:
         return numbers.get(name, str)(value)
     except ValueError:
         raise ValueError(f"fault setting {name}: '{value}' is not a valid number") from None
-
-
-def _unknown(noun: str, word: str, known: Any) -> str:
-    near = get_close_matches(word, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
-    return f"unknown {noun} '{word}'; {hint}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from lm_openai.simulator import refusals
@@ -25,7 +26,13 @@ class Fault(NamedTuple):
     `location` the target of `redirect`; `code` the error code of `quota`. `rate` answers 429 beyond
     `per_second` requests. `hole` removes the bucket that begins at `start`, or without `start` all
     buckets after the first `rows` (None: all). `grouping` refuses costs by user and project, or by
-    the dimension `field`.
+    the dimension `field`. With `percent`, about that share of the responses is changed.
+
+    Two kinds change the organization, not responses. `heat` makes a pool, a `project` (id or name)
+    and a `model`, use exactly `percent` of its `limit` (tpm, rpm or ipm) in each minute, from
+    `start` (by default early enough that usage shows it) to `end`. `gone` archives the `project`,
+    or with `model` removes that limit row and its usage, from `start` (by default now); with
+    `start=0` it has no usage of the past either.
     """
 
     kind: str
@@ -42,6 +49,11 @@ class Fault(NamedTuple):
     start: int | None = None
     location: str = "/v1/elsewhere"
     code: str = "insufficient_quota"
+    project: str = ""
+    model: str = ""
+    limit: str = "tpm"
+    percent: float | None = None
+    end: int | None = None
 
 
 class Response(NamedTuple):
@@ -210,6 +222,13 @@ def _edited(response: Response, edit: Callable[[dict[str, Any]], None]) -> Respo
 def dimension(fault: Fault) -> str:
     """Return the dimension that a grouping fault refuses; empty for user and project together."""
     return "" if fault.field == Fault._field_defaults["field"] else fault.field
+
+
+def unknown(noun: str, word: str, known: Sequence[str]) -> str:
+    """Return the sentence that refuses a word and names a similar one, or all known ones."""
+    near = get_close_matches(word, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    return f"unknown {noun} '{word}'; {hint}"
 
 
 def is_status(kind: str) -> bool:

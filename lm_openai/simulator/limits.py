@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
+
+from lm_openai.simulator.catalog import family
 
 Row = dict[str, Any]
 
@@ -20,6 +23,26 @@ def rows(case: str, models: Sequence[str]) -> list[Row]:
         for name, limits in _usual(generated)
         for change in (changes.get(name, {}),)
     ]
+
+
+def row_of(found: Iterable[Row], model: str) -> Row | None:
+    """Return the row that a model's usage counts against: its own, its base's or its family's."""
+    by_model = {row["model"]: row for row in found}
+    base = model.split(":")[1] if model.startswith("ft:") else model
+    names = (model, f"ft:{base}", base, family(model)) if base != model else (model, family(model))
+    return next((by_model[name] for name in names if name in by_model), None)
+
+
+def pool(found: Sequence[Row], model: str) -> frozenset[str]:
+    """Return the models of the rows that share one limit with a model's row; empty without one."""
+    own = row_of(found, model)
+    return frozenset(row["model"] for row in found if own and _shared(row) == _shared(own))
+
+
+def _shared(row: Row) -> tuple[str, dict[str, int]]:
+    """Return a row's model without its date, and the row's limits."""
+    stem = re.sub(r"-(?:\d{4}-\d{2}-\d{2}|[01]\d{3})$", "", row["model"])
+    return stem, {field: row[field] for field in FIELDS if field in row}
 
 
 @lru_cache(maxsize=8)

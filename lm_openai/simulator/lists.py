@@ -25,18 +25,19 @@ PERMISSIONS = {
 }
 
 
-def is_archived(project: Project, now: int) -> bool:
-    return project.archived_at is not None and project.archived_at <= now
+def is_archived(project: Project, now: int, settings: Settings) -> bool:
+    moment = demo.archived_at(project, settings)
+    return moment is not None and moment <= now
 
 
 def project(entity: Project, now: int, settings: Settings) -> Wire:
-    archived = is_archived(entity, now)
+    archived = is_archived(entity, now, settings)
     return {
         "id": entity.id,
         "object": "organization.project",
         "name": demo.project_name(entity, now, settings),
         "created_at": entity.created_at,
-        "archived_at": entity.archived_at if archived else None,
+        "archived_at": demo.archived_at(entity, settings) if archived else None,
         "status": "archived" if archived else "active",
         "external_key_id": None,
         "residency": "GLOBAL",

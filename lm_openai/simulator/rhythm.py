@@ -12,6 +12,7 @@ from typing import NamedTuple
 DAY = 86400
 HOUR = 3600
 MINUTE = 60
+FOREVER = 10**11  # later than every time here, in seconds and in days
 ALL = 1024  # the share of a unit of time that is fully visible
 
 Columns = Sequence[Sequence[int]]
@@ -20,7 +21,9 @@ Columns = Sequence[Sequence[int]]
 class Leaf(NamedTuple):
     """Source of usage: dimensions, counts per day, and `rates` of `fields` per 1000 counts.
 
-    `first_day` (inclusive) and `last_day` (exclusive) are days since 1970.
+    `first_day` (inclusive) and `last_day` (exclusive) are days since 1970. `silent` are the start
+    and end, Unix seconds of whole minutes, of each span without usage. Usage that arrives `whole`
+    appears at once with its first step, not in parts.
     """
 
     number: int
@@ -33,6 +36,8 @@ class Leaf(NamedTuple):
     first_day: int
     last_day: int
     long_context: bool = False
+    silent: tuple[tuple[int, int], ...] = ()
+    whole: bool = False
 
     def __hash__(self) -> int:
         return self.number
@@ -86,31 +91,63 @@ def level(leaf: Leaf, start: int, end: int, seen: View) -> int:
     newest = shown // MINUTE - 1
     if newest * MINUTE < start or not _is_active(leaf, start // DAY):
         return 0
+    if _is_silent(leaf, newest * MINUTE, MINUTE):
+        return 0
     age = newest - leaf.first_day * DAY // MINUTE
     return leaf.daily + leaf.daily * age // GROWTH
 
 
 def minutes(leaf: Leaf, hour: int, seen: View) -> Columns | None:
     """Return visible count and fields per minute of an hour since 1970; None without usage."""
-    whole = [column[hour % 24] for column in hours(leaf, hour // 24)]
-    if not whole[0]:
-        return None
-    mix = scatter(leaf.number, hour)
-    columns = _split_all(whole, RHYTHMS[leaf.rhythm].minutes[mix % TABLES], leaf, mix)
-    if (hour + 1) * HOUR <= seen.settled:
+    columns = _minutes(leaf, hour)
+    if columns is None or (hour + 1) * HOUR <= seen.settled:
         return columns
-    return visible(columns, shares(seen, leaf.number % LUMPS, hour * HOUR, MINUTE, 60), mix)
+    shown = shares(seen, leaf.number % LUMPS, hour * HOUR, MINUTE, 60)
+    if leaf.whole:
+        shown = tuple(ALL if share else 0 for share in shown)
+    return visible(columns, shown, scatter(leaf.number, hour))
 
 
 @lru_cache(maxsize=8192)
 def hours(leaf: Leaf, day: int) -> Columns:
     """Return the final count and fields per hour of a day since 1970."""
-    mix = scatter(leaf.number, ~day)
-    return _split_all(totals(leaf, day), RHYTHMS[leaf.rhythm].hours[mix % TABLES], leaf, mix)
+    if not _is_silent(leaf, day * DAY, DAY):
+        return _planned_hours(leaf, day)
+    nothing = [(0,)] * (1 + len(leaf.fields))
+    found = [_minutes(leaf, hour) or nothing for hour in range(day * 24, day * 24 + 24)]
+    return [tuple(map(sum, column)) for column in zip(*found)]
 
 
 def totals(leaf: Leaf, day: int) -> Sequence[int]:
     """Return the final count and fields of a day since 1970."""
+    if _is_silent(leaf, day * DAY, DAY):
+        return tuple(map(sum, hours(leaf, day)))
+    return _planned_totals(leaf, day)
+
+
+def _minutes(leaf: Leaf, hour: int) -> Columns | None:
+    """Return the final count and fields per minute of an hour since 1970; None without usage."""
+    whole = [column[hour % 24] for column in _planned_hours(leaf, hour // 24)]
+    if not whole[0]:
+        return None
+    mix = scatter(leaf.number, hour)
+    columns = _split_all(whole, RHYTHMS[leaf.rhythm].minutes[mix % TABLES], leaf, mix)
+    if not _is_silent(leaf, hour * HOUR, HOUR):
+        return columns
+    heard = [not _is_silent(leaf, hour * HOUR + second, MINUTE) for second in range(0, HOUR, 60)]
+    return [list(map(mul, column, heard)) for column in columns]
+
+
+@lru_cache(maxsize=8192)
+def _planned_hours(leaf: Leaf, day: int) -> Columns:
+    """Return the count and fields per hour of a day, those of its silent spans included."""
+    mix = scatter(leaf.number, ~day)
+    marks = RHYTHMS[leaf.rhythm].hours[mix % TABLES]
+    return _split_all(_planned_totals(leaf, day), marks, leaf, mix)
+
+
+def _planned_totals(leaf: Leaf, day: int) -> Sequence[int]:
+    """Return the count and fields of a day, those of its silent spans included."""
     if not _is_active(leaf, day):
         return (0,) * (1 + len(leaf.fields))
     rhythm = RHYTHMS[leaf.rhythm]
@@ -153,6 +190,11 @@ def scatter(number: int, moment: int) -> int:
 
 def _is_active(leaf: Leaf, day: int) -> bool:
     return leaf.first_day <= day < leaf.last_day
+
+
+def _is_silent(leaf: Leaf, start: int, length: int) -> bool:
+    """Return True if the leaf is silent in a part of these seconds."""
+    return any(first < start + length and start < end for first, end in leaf.silent)
 
 
 def _split_all(whole: Sequence[int], marks: Sequence[int], leaf: Leaf, mix: int) -> Columns:
@@ -229,6 +271,7 @@ DITHER = tuple(
 RHYTHMS = {
     name: _rhythm(name, *shape)
     for name, shape in {
+        "flat": ("100 " * 7, "100 " * 24, 0),
         "steady": ("100 100 100 100 100 100 100", "100 " * 24, 3),
         "office": (
             "100 104 106 103 92 22 16",

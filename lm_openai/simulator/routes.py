@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, NamedTuple
 
-from lm_openai.simulator import audit, costs, lists, paging, parameters, refusals, usage
+from lm_openai.simulator import audit, costs, incidents, lists, paging, parameters, refusals, usage
 from lm_openai.simulator import organization as demo
 from lm_openai.simulator.organization import Organization, Project, Settings
 from lm_openai.simulator.paging import Widths, Wire
@@ -163,7 +163,7 @@ def _projects(state: State, query: Query) -> Wire:
     rows = [
         project
         for project in state.organization.projects
-        if with_archived or not lists.is_archived(project, state.now)
+        if with_archived or not lists.is_archived(project, state.now, state.settings)
     ]
     wire = partial(lists.project, now=state.now, settings=state.settings)
     return paging.by_last_id(rows, query, _id, wire)
@@ -174,7 +174,9 @@ def _project(state: State, query: Query, project_id: str) -> Wire:
 
 
 def _rate_limits(state: State, query: Query, project_id: str) -> Wire:
-    rows = demo.rate_limits(state.organization, _known_project(state, project_id).id)
+    all_rows = demo.rate_limits(state.organization, _known_project(state, project_id).id)
+    gone = incidents.gone_models(state.settings.gone, project_id, state.now)
+    rows = [row for row in all_rows if row["model"] not in gone]
     return paging.by_last_id(rows, query, _row_id, _as_is, default=100, maximum=None)
 
 
@@ -283,7 +285,7 @@ def _known_project(state: State, project_id: str) -> Project:
 
 def _active_project(state: State, project_id: str) -> Project:
     project = _known_project(state, project_id)
-    if lists.is_archived(project, state.now):
+    if lists.is_archived(project, state.now, state.settings):
         raise refusals.archived(project_id)
     return project
 

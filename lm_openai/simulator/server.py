@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
 from hashlib import blake2b
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from socketserver import TCPServer
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from lm_openai.simulator import faults, parameters, refusals, routes
+from lm_openai.simulator import control, faults, parameters, refusals, routes
 from lm_openai.simulator.fault_plan import Plan
 from lm_openai.simulator.faults import RequestInfo, Response
 from lm_openai.simulator.refusals import Refusal
@@ -48,13 +49,17 @@ class Request(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """Parts of a simulator that its connections use; `latency` is in seconds."""
+    """Parts of a simulator that its connections use; `latency` is in seconds.
+
+    `control` responds to a method, a path and a body below control.ROOT.
+    """
 
     state: Callable[[], State]
     plan: Plan
     record: Callable[[Request], None]
     latency: float
     numbers: Iterator[int]
+    control: Callable[[str, str, str], Response]
 
 
 class Server(ThreadingHTTPServer):
@@ -119,13 +124,22 @@ class Connection(BaseHTTPRequestHandler):
         target = urlsplit(self.path)
         query = parameters.parse(target.query)
         length = int(self.headers.get("Content-Length") or 0)
-        self.rfile.read(min(length, LARGEST_BODY))
+        body = self.rfile.read(min(length, LARGEST_BODY))
+        if target.path.startswith(control.ROOT) and self._is_local():
+            text = body.decode("utf-8", "replace")
+            response = self.server.backend.control(self.command, target.path, text)
+            self._send(response, state.now)
+            return
         response = self._respond(target.path, query, state)
         self.server.backend.record(Request(self.command, target.path, query, response.status))
         time.sleep(self.server.backend.latency + response.wait)
         self._send(response, state.now)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    def _is_local(self) -> bool:
+        """Return True for a client on this machine."""
+        return ip_address(self.client_address[0]).is_loopback
 
     def _respond(self, path: str, query: dict[str, list[str]], state: State) -> Response:
         info = RequestInfo(query, routes.scope(path))

@@ -16,9 +16,7 @@ from lm_openai.simulator.organization import (
     VectorStore,
     stable_hash,
 )
-from lm_openai.simulator.rhythm import Leaf
-
-FOREVER = 10**9
+from lm_openai.simulator.rhythm import FOREVER, Leaf
 
 
 class Flow(NamedTuple):
@@ -40,7 +38,7 @@ def leaves(organization: Organization, kind: str) -> tuple[Leaf, ...]:
     for key in organization.keys:
         keys.setdefault(key.project_id, []).append(key)
     return tuple(
-        _leaf(organization, project, place, flow, keys[project.id])
+        leaf_of(organization, project, place, flow, keys[project.id])
         for number, project in enumerate(organization.projects)
         for place, flow in enumerate(_flows(organization, project, number))
         if flow.kind == kind
@@ -71,9 +69,10 @@ def _plain_flow(model: Model, daily: int) -> Flow:
     return Flow(model.kinds[0], model.name, daily, profile, "visitors", more=more)
 
 
-def _leaf(
+def leaf_of(
     organization: Organization, project: Project, place: int, flow: Flow, keys: list[ApiKey]
 ) -> Leaf:
+    """Return the source of a flow; `keys` are the project's, the service's first."""
     rates = PROFILES[flow.profile]
     archived = project.archived_at
     return Leaf(

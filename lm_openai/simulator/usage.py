@@ -8,6 +8,7 @@ from operator import add
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from lm_openai.simulator.incidents import changed
 from lm_openai.simulator.organization import DEFAULT_SETTINGS, Organization, Settings
 from lm_openai.simulator.rhythm import (
     DAY,
@@ -72,7 +73,8 @@ def buckets(
     to now. Raises KeyError for an unknown kind, width or filter.
     """
     declared = KINDS[kind]
-    chosen = selected(leaves(organization, kind), query.filters, declared.filters)
+    sources = changed(leaves(organization, kind), kind, settings.heats, settings.gone)
+    chosen = selected(sources, query.filters, declared.filters)
     groups = _groups(chosen, query.group_by)
     seen = usage_view(kind, now, settings)
     for block in _blocks(intervals(query, now), seen.settled, len(chosen)):
@@ -81,8 +83,12 @@ def buckets(
 
 def usage_view(kind: str, now: int, settings: Settings) -> View:
     """Return the view of a kind's usage at `now`."""
-    delay = settings.delays.get(kind, int(settings.lag * KINDS[kind].delay))
-    return view(now, settings.lag, delay, ARRIVAL, LUMP)
+    return view(now, settings.lag, delay(kind, settings), ARRIVAL, LUMP)
+
+
+def delay(kind: str, settings: Settings) -> int:
+    """Return the seconds after which a minute of the kind's usage begins to appear."""
+    return settings.delays.get(kind, int(settings.lag * KINDS[kind].delay))
 
 
 def intervals(query: BucketQuery, now: int) -> Iterator[Interval]:
