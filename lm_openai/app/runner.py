@@ -61,7 +61,7 @@ def guarded(
     def report(reason: Failure) -> int:
         with suppress(Failure):  # that of the file itself, which is the reason already
             replace_by_failure(gaps(polled, reason, opened), options, around)
-        found = fail(reason, folder, options, around)
+        found = fail(reason, folder, options, around, polled)
         after(reason)
         return found
 
@@ -192,9 +192,15 @@ def unwritable(stream: TextIO, reason: OSError) -> Unwritable:
     return Unwritable(f"the output cannot be written: {reason.strerror}")
 
 
-def fail(failure: Failure, folder: str, options: Options, around: Surroundings) -> int:
+def fail(
+    failure: Failure,
+    folder: str,
+    options: Options,
+    around: Surroundings,
+    polled: Sequence[str] = (),
+) -> int:
     """Print a failure where the format's host reads it and return the exit status."""
-    printed = failed(failure, folder, options)
+    printed = failed(failure, folder, options, polled)
     try:
         if printed.text:
             put(printed.text, around.stdout)
@@ -204,12 +210,14 @@ def fail(failure: Failure, folder: str, options: Options, around: Surroundings) 
     return printed.status
 
 
-def failed(failure: Failure, folder: str, options: Options) -> Printed:
-    """Return what a failure is printed as."""
+def failed(failure: Failure, folder: str, options: Options, polled: Sequence[str] = ()) -> Printed:
+    """Return what a failure is printed as; `polled` are the folders of several DataSources."""
     form = registry.named(options.format)
     found, reason = status(failure, form), _sentence(failure)
     if form.errors_on_stdout and not isinstance(failure, Unwritable):
-        return Printed(form.writer().failed(reason, title_of(folder)), "", found)
+        titles = map(title_of, (form.each and polled) or (folder,))
+        text = "".join(form.writer().failed(reason, title) for title in titles)
+        return Printed(text, "", found)
     return Printed("", f"{reason}\n", found)
 
 

@@ -16,8 +16,8 @@ from lm_openai.hosts.registry import Host
 from lm_openai.model.report import Instance
 from lm_openai.output.text import refuse_duplicates
 
-MODE = 0o644
-"""Mode of the files, which hold no secret and which the monitoring system's user reads."""
+MODE, SCRIPT_MODE = 0o644, 0o755
+"""Modes of the files, which hold no secret and which the monitoring system's user reads."""
 
 
 def run(
@@ -103,7 +103,8 @@ def _deliver(texts: dict[str, str], host: Host, target: str | None, around: Surr
     changed = [path for path, text in texts.items() if _changed(_joined(target, path), text)]
     for path in changed:
         Path(_joined(target, path)).parent.mkdir(parents=True, exist_ok=True)
-        output_file.replace(_joined(target, path), texts[path], MODE)
+        mode = SCRIPT_MODE if texts[path].startswith("#!") else MODE
+        output_file.replace(_joined(target, path), texts[path], mode)
     if changed:
         around.stderr.write(f"{target} changed; run: {host.reload}\n")
 

@@ -27,6 +27,7 @@ class Host(NamedTuple):
 
 
 ROWS = (
+    Host("checkmk", "cmk -II openai && cmk -O"),
     Host(
         "grafana",
         "curl -X POST -u admin http://localhost:3000/api/admin/provisioning/dashboards/reload",

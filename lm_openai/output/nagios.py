@@ -67,13 +67,13 @@ def status(report: Report) -> int:
 
 def failed(sentence: str, title: str) -> str:
     """Return the status line of a failed poll: UNKNOWN and the reason; the exit status is 3."""
-    return f"{title.upper()} UNKNOWN - {_clean(sentence)}\n"
+    return f"{title.upper()} UNKNOWN - {clean(sentence)}\n"
 
 
 def discover(report: Report) -> str:
     """Return one line per instance: the wildvalue for `--instance`, a tab, the alias."""
     return "".join(
-        f"{row.instance.wildvalue}\t{_clean(row.instance.alias)}\n" for row in report.rows
+        f"{row.instance.wildvalue}\t{clean(row.instance.alias)}\n" for row in report.rows
     )
 
 
@@ -82,13 +82,13 @@ def write_all(reports: Sequence[Report], gaps: Sequence[Gap] = ()) -> str:
 
     There is no perfdata: it would not fit, and labels of two DataSources would collide.
     """
-    found = [(status(one), one.definition.title, _headline(one, _ranked(one))) for one in reports]
+    found = [(status(one), one.definition.title, _line(one, _ranked(one))) for one in reports]
     for gap in gaps:
         title = gap.definition.title
         found.append((UNKNOWN, title, failed(gap.sentence, title).rstrip("\n")))
     found.sort(key=lambda one: -WORSE.index(one[0]))
     bad = [f"{title} {WORDS[state]}" for state, title, _ in found if state != OK]
-    text = _count(len(found), "DataSource")
+    text = counted(len(found), "DataSource")
     if bad:
         text = f"{len(bad)} of {text} not OK: {', '.join(bad)}"
     head = f"OPENAI {WORDS[status_all(reports, gaps)]} - {text}"
@@ -109,33 +109,38 @@ def _ranked(report: Report) -> list[Row]:
 
 def _first(report: Report, rows: Sequence[Row]) -> str:
     """Return the status line; its text counts the instances whose perfdata does not fit."""
-    text = _headline(report, rows)
+    text = _line(report, rows)
     items, left = perfdata(report, LINE - max(TEXT, len(text.encode()) + 80))
     if left:
-        text += f", perfdata of {_count(left, 'instance')} left out, see --instance"
+        text += f", perfdata of {counted(left, 'instance')} left out, see --instance"
     return f"{text} | {items}" if items else text
 
 
-def _headline(report: Report, rows: Sequence[Row]) -> str:
+def _line(report: Report, rows: Sequence[Row]) -> str:
     text = ", ".join(_summary(report.definition, rows))
-    if report.failures:
-        text += f", some data is missing: {_clean(report.failures[0])[:SENTENCE]}"
-    return f"{report.definition.title.upper()} {WORDS[status(report)]} - {text}"
+    return f"{report.definition.title.upper()} {WORDS[status(report)]} - {text}{missing(report)}"
+
+
+def missing(report: Report) -> str:
+    """Return the end of a text that names the first failure, or ""."""
+    if not report.failures:
+        return ""
+    return f", some data is missing: {clean(report.failures[0])[:SENTENCE]}"
 
 
 def _summary(definition: Definition, rows: Sequence[Row]) -> Iterator[str]:
     """Yield the parts of the text: the worst instances, or the one nearest to a threshold."""
     bad = [row for row in rows if row.state != "ok"]
     if len(rows) < 2:
-        yield _about(definition, rows[0], NAMED) if rows else "no instance in use"
+        yield about(definition, rows[0], NAMED) if rows else "no instance in use"
     elif bad:
-        first, *others = (_about(definition, row, 1) for row in bad[:NAMED])
-        yield f"{len(bad)} of {_count(len(rows), 'instance')}: {first}"
+        first, *others = (about(definition, row, 1) for row in bad[:NAMED])
+        yield f"{len(bad)} of {counted(len(rows), 'instance')}: {first}"
         yield from others
         if len(bad) > NAMED:
             yield f"and {len(bad) - NAMED} more"
     else:
-        yield _count(len(rows), "instance")
+        yield counted(len(rows), "instance")
         idle = sum(row.idle for row in rows)
         if idle:
             yield f"{idle} idle"
@@ -158,14 +163,14 @@ def _nearest(definition: Definition, rows: Sequence[Row]) -> Iterator[str]:
 def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
     for row in rows[:LISTED]:
         number = len(row.readings) + len(row.unjudged)
-        yield f"[{WORDS[STATES[row.state]]}] {_about(report.definition, row, number)}"
+        yield f"[{WORDS[STATES[row.state]]}] {about(report.definition, row, number)}"
     if len(rows) > LISTED:
-        yield f"and {_count(len(rows) - LISTED, 'instance')} more, none of them worse"
-    yield from (f"missing data: {_clean(sentence)}" for sentence in report.failures)
-    yield from (f"note: {_clean(sentence)}" for sentence in report.notes)
+        yield f"and {counted(len(rows) - LISTED, 'instance')} more, none of them worse"
+    yield from (f"missing data: {clean(sentence)}" for sentence in report.failures)
+    yield from (f"note: {clean(sentence)}" for sentence in report.notes)
 
 
-def _about(definition: Definition, row: Row, number: int) -> str:
+def about(definition: Definition, row: Row, number: int) -> str:
     """Return an alias and `number` readings, the worst first; an idle one is just `idle`."""
     texts = list(_texts(definition, row))[:number]
     if row.idle and row.state == "ok":
@@ -174,7 +179,7 @@ def _about(definition: Definition, row: Row, number: int) -> str:
 
 
 def _alias(row: Row) -> str:
-    return _clean(row.instance.alias)[:ALIAS].rstrip() or row.instance.wildvalue
+    return clean(row.instance.alias)[:ALIAS].rstrip() or row.instance.wildvalue
 
 
 def _texts(definition: Definition, row: Row) -> Iterator[str]:
@@ -190,7 +195,7 @@ def _texts(definition: Definition, row: Row) -> Iterator[str]:
 def _unjudged_text(definition: Definition, unjudged: Unjudged) -> str:
     """Return why a threshold is not judged, or the level that the known part reaches."""
     if unjudged.breach is None or unjudged.missing.at_least is None:
-        return f"{unjudged.datapoint} not judged: {_clean(unjudged.missing.reason)}"
+        return f"{unjudged.datapoint} not judged: {clean(unjudged.missing.reason)}"
     known = Reading(
         unjudged.datapoint, unjudged.missing.at_least, unjudged.threshold, unjudged.breach
     )
@@ -231,11 +236,12 @@ def _readable(value: Number, places: int, threshold: Threshold | None) -> str:
         places += 1
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Return text on one line, with single spaces, without `|` and `;`.
 
     `|` begins perfdata, and Nagios replaces `;` by `:`.

@@ -79,23 +79,24 @@ def _block(report: Report, row: Row, labels: dict[str, str]) -> str:
     graphed = {name for graph in definition.graphs for name in graph.datapoints}
     return " ".join(
         f"{labels[row.instance.id]}{reading.datapoint}="
-        f"{_item(reading, definition.datapoint(reading.datapoint))}"
+        f"{item(reading, definition.datapoint(reading.datapoint))}"
         for reading in row.readings
         if report.only or reading.threshold or reading.datapoint in graphed
     )
 
 
-def _item(reading: Reading, datapoint: Datapoint) -> str:
+def item(reading: Reading, datapoint: Datapoint, with_uom: bool = True) -> str:
     """Return `value[UOM];warning;critical;min;max`.
 
     The critical limit is that of error, or that of critical if error is off.
     """
+    uom = datapoint.measure.uom if with_uom else ""
     warning = critical = ""
     if reading.threshold:
         warning = _limit(reading.threshold, 1)
         critical = _limit(reading.threshold, 2) or _limit(reading.threshold, 3)
     parts = (warning, critical, _bound(datapoint.min), _bound(datapoint.max))
-    return ";".join((plain(reading.value) + datapoint.measure.uom, *parts)).rstrip(";")
+    return ";".join((plain(reading.value) + uom, *parts)).rstrip(";")
 
 
 def _limit(threshold: Threshold, level: int) -> str:

@@ -17,7 +17,8 @@ class Format(NamedTuple):
     host that reads stderr as the value. `exit_is_state` makes the exit status the worst state.
     `parts` allows --part. `mode` is the mode of a file of --output, before the umask. `failed_file`
     is True if a failed poll replaces that file, because its reader would take the old one for a
-    success.
+    success. `each` prints a failed run of several DataSources for each of them, since each is a
+    service of its own.
 
     Every module has `write(report)` and `discover(report)`. With `errors_on_stdout` it also has
     `failed(sentence, title)`, with `together` `write_all(reports, gaps)` and with `exit_is_state`
@@ -33,6 +34,7 @@ class Format(NamedTuple):
     parts: bool = False
     mode: int = 0o640
     failed_file: bool = False
+    each: bool = False
 
     def writer(self) -> ModuleType:
         """Import and return the module that writes this format."""
@@ -49,6 +51,7 @@ FORMATS = {
         Format("logicmonitor"),
         Format("nagios", together=True, errors_on_stdout=True, exit_is_state=True),
         Format("zabbix", errors_on_stdout=True, stderr=False, parts=True),
+        Format("checkmk", together=True, errors_on_stdout=True, each=True),
         Format("prometheus", together=True, mode=0o644, failed_file=True),
     )
 }

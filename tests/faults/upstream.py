@@ -28,7 +28,7 @@ SCRIPTS = (SCRIPT, "cost_by_project", "rate_limits")
 SHORT = 8.0
 """Limit of a poll in seconds, for faults that are retried or wait."""
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-FORMATS = ("json", "nagios", "prometheus", "influx", "zabbix", "logicmonitor")
+FORMATS = ("json", "nagios", "prometheus", "influx", "zabbix", "checkmk", "logicmonitor")
 
 LATE = "the poll ran out of time"
 """Said of the last try, or if three scripts at once are too slow to find out."""

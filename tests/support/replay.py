@@ -84,7 +84,7 @@ def testdata(folder: str) -> Path:
 
 def outputs() -> Iterator[tuple[str, bool]]:
     """Yield (format, True for the discovery form) of every expected output."""
-    for form in ("json", "influx", "logicmonitor", "nagios", "zabbix", "prometheus"):
+    for form in ("json", "influx", "logicmonitor", "nagios", "zabbix", "checkmk", "prometheus"):
         yield form, False
     for form in DISCOVERED:
         yield form, True
