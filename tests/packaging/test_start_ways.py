@@ -150,7 +150,7 @@ def test_every_installation_has_the_command_lm_openai(
     wheel: list[str], editable: list[str], deb: list[str], archive: str
 ) -> None:
     beside = [str(Path(python).with_name("lm-openai")) for python in (wheel[0], editable[0])]
-    packaged = [sys.executable, str(Path(deb[1]).parents[3] / "bin/lm-openai")]
+    packaged = [sys.executable, str(Path(deb[1]).parents[2] / "bin/lm-openai")]
 
     for command in (beside[:1], beside[1:], packaged, [sys.executable, "-I", "-S", archive]):
         assert run([*command, "--version"]) == f"lm-openai {MARK}\n", command
