@@ -110,10 +110,11 @@ def _alerts(job: Job, alert: Alert, branch: Branch) -> Iterator[Rule]:
             f"and ignoring ({', '.join(_ADDED)})\n"
             f"({_metric(job, alert)} or {firing})"
         )
+        seconds = wait(job, branch.threshold.consecutive)
         yield {
             "alert": name,
             "expr": expression,
-            "for": short(wait(job, branch.threshold.consecutive)),
+            **({"for": short(seconds)} if seconds else {}),
             "labels": {"severity": severity, **_labels(job), **_override(branch)},
             "annotations": _annotations(job, alert, branch.threshold, severity),
         }
