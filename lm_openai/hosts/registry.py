@@ -37,6 +37,7 @@ ROWS = (
         "nagios4 -v /etc/nagios4/nagios.cfg && systemctl reload nagios4",
         discovers=True,
     ),
+    Host("prometheus", "systemctl daemon-reload; systemctl reload prometheus"),
     Host("telegraf", "systemctl reload telegraf"),
 )
 HOSTS = {row.name: row for row in ROWS}
