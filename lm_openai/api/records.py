@@ -19,9 +19,8 @@ _LATEST = 253_402_300_799
 """Unix seconds of the end of the year 9999, the last one that a date can have."""
 _LONGEST_NAME = 80
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_NAMES = ("name", "email")
 PARTS_OF_INPUT = ("input_cached_tokens", "input_cache_write_tokens")
-_TEXTS = ("id", "model", "type", "status", "interval", "currency")
+_STRINGS = ("id", "model", "type", "status", "interval", "currency", "name", "email")
 
 
 class Bucket(NamedTuple):
@@ -60,7 +59,7 @@ class Project(NamedTuple):
 
 
 class RateLimit(NamedTuple):
-    """Limits of one model in one project; None if the API sends no such limit.
+    """Limits of one model in one project, as in LIMIT_NUMBERS; None if the API sends no such limit.
 
     `id` is the row's id, or the model if it has none.
     """
@@ -140,8 +139,7 @@ def project(row: Record) -> Project:
 
 def rate_limit(row: Record) -> RateLimit:
     """Return the limits in a row of `rate_limits`, as `listed` returned it."""
-    limits = {field: row.get(field) for field in LIMIT_NUMBERS}
-    return RateLimit(row.get("id") or row["model"], row["model"], **limits)
+    return RateLimit(row.get("id") or row["model"], row["model"], *map(row.get, LIMIT_NUMBERS))
 
 
 def spend_limit(row: Record, endpoint: str = "spend_limit") -> SpendLimit:
@@ -165,11 +163,10 @@ def listed(row: Any, listing: Listing, endpoint: str) -> Record:
     try:
         require(row, listing.required, endpoint)
         for field in listing.numbers:
-            if row.get(field) is not None or field in listing.required:
+            value = row.get(field)
+            if not _is_count(value) and (value is not None or field in listing.required):
                 row[field] = count(row, field, endpoint)
-        for field in (*_TEXTS, *_NAMES):
-            if row.get(field) is not None:
-                require(row, (field,), endpoint)
+        require(row, [field for field in _STRINGS if row.get(field) is not None], endpoint)
         for field in listing.flags:
             if row.get(field) is not None:
                 row[field] = boolean(row[field], field, endpoint)
@@ -191,7 +188,7 @@ def require(row: Any, fields: Iterable[str], endpoint: str) -> None:
     for field in fields:
         if field not in row:
             raise ApiFailure("contract", endpoint, f"{field} is missing")
-        if field in _TEXTS + _NAMES and type(row[field]) is not str:
+        if field in _STRINGS and type(row[field]) is not str:
             raise ApiFailure("contract", endpoint, f"{field} is not a string")
 
 
@@ -265,6 +262,8 @@ def _check_rows(
                 continue
             if value is not None or name in kind.required:
                 row[name] = count(row, name, endpoint)
+            else:
+                del row[name]
         for name in texts:
             value = row[name]
             if value is not None and type(value) is not str:
@@ -287,7 +286,7 @@ def _cut_parts(rows: Iterable[Record], parts: Sequence[str]) -> None:
     for row in rows:
         left = row["input_tokens"]
         for name in parts:
-            part = row[name]
+            part = row.get(name)
             if part is None:
                 continue
             if part > left:

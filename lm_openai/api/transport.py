@@ -28,7 +28,7 @@ LONGEST_CONNECT = 10.0
 SLACK = 0.1
 """Seconds after its time in which a request may still report by itself what it waited for."""
 LONGEST_TARGET = 200
-CHUNK_BYTES = 16 * 1024
+CHUNK_BYTES = 64 * 1024
 LOOPBACK = ("localhost", "::1")
 PROXY_REFUSALS = ("Tunnel connection failed: 40", "Tunnel connection failed: 511")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lm_openai.api.client import Client
 from lm_openai.api.endpoints import USAGE_KINDS
@@ -41,7 +41,10 @@ class UsageQuery(NamedTuple):
 
 
 class UsageBucket(NamedTuple):
-    """One bucket: `start` on its boundary, `end` as the API sent it, values by group."""
+    """One bucket: `start` on its boundary, `end` as the API sent it, values by group.
+
+    Several readers may share the groups, so nobody changes them.
+    """
 
     start: int
     end: int
@@ -162,33 +165,35 @@ class UsageQueries:
 def folded(rows: list[Record], quantities: Sequence[str], dimensions: Group) -> dict[Group, Values]:
     """Return one bucket's rows by group, and empty the list; an absent field stays absent."""
     groups: dict[Group, Values] = {}
+    of_rows = groups_of(rows, dimensions)
     rows.reverse()
-    while rows:  # each row is freed before the next group is made
-        row = rows.pop()
-        values: Values = {
-            name: value for name in quantities if (value := row.get(name)) is not None
-        }
-        group = group_of(row, dimensions)
+    for group in of_rows:
+        row = rows.pop()  # each row is freed before the next values are made
+        try:
+            values: Values = {name: row[name] for name in quantities}
+        except KeyError:
+            values = {name: row[name] for name in quantities if name in row}
         if group in groups:
-            add(groups[group], values)
+            _add(groups[group], values)
         else:
             groups[group] = values
     return groups
 
 
-def add(sums: Values, values: Values) -> None:
-    """Add counts to the sums of the same names; an absent count stays absent."""
-    for name, value in values.items():
-        sums[name] = int(sums.get(name, 0)) + int(value)
+def gather(sums: dict[Group, Values], group: Group, values: Values) -> None:
+    """Add counts to the sums of a group; an absent count stays absent."""
+    if group in sums:
+        _add(sums[group], values)
+    else:
+        sums[group] = {**values}
 
 
-def group_of(row: Record, dimensions: Group) -> Group:
-    """Return the row's ids, with null as `none` and a boolean as `true` or `false`."""
-    group = tuple(map(row.get, dimensions))
-    for value in group:
-        if not value or type(value) is not str:
-            return tuple(map(_text, group))
-    return group  # type: ignore[return-value]
+def groups_of(rows: Sequence[Record], dimensions: Group) -> Sequence[Group]:
+    """Return each row's ids, with null as `none` and a boolean as `true` or `false`."""
+    if not dimensions:
+        return [()] * len(rows)
+    columns = [[row.get(dimension) for row in rows] for dimension in dimensions]
+    return [*zip(*map(_texts, columns))]
 
 
 def days_until(now: int, days: int = SEEN_DAYS) -> Window:
@@ -215,15 +220,31 @@ def _narrowed(
     """Yield the buckets of a query from those of the shared one."""
     places = [shared.dimensions.index(dimension) for dimension in query.dimensions]
     for bucket in buckets:
-        if query.window.start <= bucket.start < query.window.end:
-            yield bucket._replace(groups=_refolded(bucket.groups, places))
+        if not query.window.start <= bucket.start < query.window.end:
+            continue
+        same = query.dimensions == shared.dimensions
+        yield bucket if same else bucket._replace(groups=_refolded(bucket.groups, places))
 
 
 def _refolded(groups: dict[Group, Values], places: list[int]) -> dict[Group, Values]:
     result: dict[Group, Values] = {}
     for group, values in groups.items():
-        add(result.setdefault(tuple(group[place] for place in places), {}), values)
+        gather(result, tuple([group[place] for place in places]), values)
     return result
+
+
+def _add(sums: Values, values: Values) -> None:
+    for name, value in values.items():
+        try:
+            sums[name] += value  # type: ignore[operator]
+        except KeyError:
+            sums[name] = value
+
+
+def _texts(column: Sequence[Any]) -> Sequence[str]:
+    """Return the values as text; most are, and the same few others occur in many rows."""
+    others = {value: _text(value) for value in {*column} if not value or type(value) is not str}
+    return [others.get(value, value) for value in column] if others else column
 
 
 def _text(value: object) -> str:

@@ -51,10 +51,12 @@ def tally(found: Mapping[str, Use], members: Iterable[Key]) -> Tally:
     kinds = set()
     for name, use in found.items():
         for key in keys:
-            if key in use.seen or key in use.minutes:
-                kinds.add(name)
-            requests += use.day.get(key, NOTHING).requests
-            batch_tokens += use.day.get(key, NOTHING).batch_tokens
+            if key not in use.seen and key not in use.minutes:
+                continue
+            kinds.add(name)
+            day = use.day.get(key, NOTHING)
+            requests += day.requests
+            batch_tokens += day.batch_tokens
             for minute, counts in use.minutes.get(key, {}).items():
                 minutes[minute] = add(minutes.get(minute, (0, 0, 0)), counts)
     lost = {
@@ -80,7 +82,7 @@ def values(poll: Poll, pool: Pool, used: Tally) -> Values:
 def missing_values(poll: Poll, pool: Pool, used: Tally) -> dict[str, Missing]:
     """Return the datapoints that failed kinds leave out, each with the value of the known part."""
     found: dict[str, Missing] = {}
-    for short, amount in _used(pool, used):
+    for short, amount in _used(pool, used) if used.lost else ():
         lost = _lost(used, short)
         for name, value in _against_limit(pool, short, amount).items():
             if lost:
@@ -137,7 +139,8 @@ def _used(pool: Pool, used: Tally) -> Iterator[tuple[str, int]]:
 
 def _amount(used: Tally, short: str) -> int:
     if short in PLACES:
-        return max((counts[PLACES[short]] for counts in used.minutes.values()), default=0)
+        place = PLACES[short]
+        return max([counts[place] for counts in used.minutes.values()], default=0)
     return used.day.requests if short == "rpd" else used.day.batch_tokens
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import add as plus
 from typing import Any, NamedTuple
 
 from lm_openai.api.endpoints import TOTALS, USAGE_KINDS, UsageKind, kinds_with
@@ -19,7 +20,7 @@ from lm_openai.collect.usage_queries import (
     UsageBucket,
     UsageQuery,
     days_until,
-    group_of,
+    groups_of,
 )
 from lm_openai.errors import ApiFailure
 from lm_openai.metrics.limit_pools import Pools, pools
@@ -251,10 +252,11 @@ def _by_pool(buckets: Iterable[UsageBucket]) -> dict[Key, dict[int, Counts]]:
     """Return the counts of each minute by pool, without batches."""
     result: dict[Key, dict[int, Counts]] = {}
     for bucket in buckets:
-        for group, values in bucket.groups.items():
-            if not _is_batch(group):
-                minutes = result.setdefault(_pool(group), {})
-                minutes[bucket.start] = add(minutes.get(bucket.start, (0, 0, 0)), _counts(values))
+        live = {group: values for group, values in bucket.groups.items() if not _is_batch(group)}
+        present = set[str]().union(*live.values())
+        counted = _by_key(map(_pool, live), _counts([*live.values()], present))
+        for key, counts in counted.items():
+            result.setdefault(key, {})[bucket.start] = counts
     return result
 
 
@@ -288,10 +290,11 @@ def _minutes(
         group_by=BY_POOL,
         filters=_live(kind),
         groups=groups or None,
+        fold=_folded,
     ):
         minute = bucket.start - bucket.start % MINUTE
-        for row in bucket.results:
-            minutes, counts = result.setdefault(_key(row), {}), _counts(row)
+        for key, counts in bucket.results.items():
+            minutes = result.setdefault(key, {})
             minutes[minute] = add(minutes[minute], counts) if minute in minutes else counts
     return result
 
@@ -317,13 +320,25 @@ def _is_batch(group: Group) -> bool:
     return group[len(BY_POOL) :] == ("true",)
 
 
-def _counts(row: Mapping[str, Any]) -> Counts:
-    requests, tokens, images = [
-        sum([row.get(field) or 0 for field in fields]) for fields in _COUNTED_FIELDS
-    ]
-    return requests, tokens, images
+def _folded(rows: list[Record], quantities: Iterable[str]) -> dict[Key, Counts]:
+    """Return one bucket's counts by pool."""
+    return _by_key(map(_pool, groups_of(rows, BY_POOL)), _counts(rows, quantities))
 
 
-def _key(row: Record) -> Key:
-    project, model = group_of(row, BY_POOL)
-    return (project, model)
+def _by_key(keys: Iterable[Key], counts: Iterable[Counts]) -> dict[Key, Counts]:
+    result: dict[Key, Counts] = {}
+    for key, one in zip(keys, counts):
+        result[key] = add(result[key], one) if key in result else one
+    return result
+
+
+def _counts(rows: Sequence[Mapping[str, Any]], present: Iterable[str]) -> Iterable[Counts]:
+    """Return each row's requests, tokens and images; `present` are the quantities of some row."""
+    columns = [[0] * len(rows) for _ in _COUNTED_FIELDS]
+    for field in present:
+        for place, fields in enumerate(_COUNTED_FIELDS):
+            if field in fields:
+                amounts = [row.get(field) or 0 for row in rows]
+                columns[place] = [*map(plus, columns[place], amounts)]
+    requests, tokens, images = columns
+    return zip(requests, tokens, images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lm_openai.collect.page_sizes import expected_groups
 from lm_openai.collect.poll import Poll
-from lm_openai.collect.usage_queries import PAGE_ROWS, Group, add
+from lm_openai.collect.usage_queries import PAGE_ROWS, Group, gather
 from lm_openai.model.report import NONE, Values
 from lm_openai.timespans import WIDTHS, Window
 
@@ -33,7 +33,7 @@ def folded(
     result: dict[Group, Values] = {}
     for group, values in groups.items():
         if selected(poll, read, group):
-            add(result.setdefault(group[: len(dimensions)], {}), values)
+            gather(result, group[: len(dimensions)], values)
     return result
 
 

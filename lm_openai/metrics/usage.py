@@ -9,7 +9,7 @@ from lm_openai.api.endpoints import USAGE_KINDS, UsageKind, kinds_with
 from lm_openai.collect.known_names import dormant_groups, names, seen_groups
 from lm_openai.collect.page_sizes import buckets
 from lm_openai.collect.poll import GROUP_BY, WHOLE, Poll
-from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery, add, days_until
+from lm_openai.collect.usage_queries import Group, UsageBucket, UsageQuery, days_until, gather
 from lm_openai.errors import ApiFailure, WrongUsage
 from lm_openai.metrics import narrowing
 from lm_openai.model.report import NONE, Instance, Sample, Values
@@ -240,7 +240,7 @@ def _sums(
     sums: dict[Group, Values] = {}
     for bucket in _window(kind, poll, dimensions, len(known)):
         for group, values in bucket.groups.items():
-            add(sums.setdefault(group, {}), values)
+            gather(sums, group, values)
     for group, values in narrowing.folded(poll, dimensions, read, sums).items():
         one = known.get(group_id(group)) if dimensions else None
         yield Sample(one or instance(poll, dimensions, group), values)

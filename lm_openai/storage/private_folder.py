@@ -37,11 +37,12 @@ class PrivateFolder:
         A folder that was removed meanwhile is looked up again, and created if `create` is set.
         """
         with self._lock:
-            if self._held is not None and not os.fstat(self._held).st_nlink:
+            status = os.fstat(self._held) if self._held is not None else None
+            if self._held is None or status is None or not status.st_nlink:
                 self._release()
-            if self._held is None:
                 self._held = _opened(self.path, create)
-            files.refuse(privacy_problem(os.fstat(self._held)))
+                status = os.fstat(self._held)
+            files.refuse(privacy_problem(status))
             return self._held
 
     def open(self, name: str, flags: int = 0) -> int:
