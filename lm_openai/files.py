@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, NoReturn
 
-from lm_openai.paths import user_name
+from lm_openai.paths import POSIX, user_name
 
 LARGEST = 1024 * 1024
 LONGEST_WAIT = 20.0
@@ -53,6 +53,11 @@ class Step(NamedTuple):
 _looked: dict[str, os.stat_result | None] = {}
 
 
+def flags(*names: str) -> int:
+    """Return these flags of os.open without those that this system lacks."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
 def look(path: str) -> None:
     """Note the status of a path, see `looked`."""
     try:
@@ -74,7 +79,8 @@ def read(path: str, largest: int = LARGEST, trusted: bool = True) -> Content:
     unless `trusted` is False; then the caller calls `distrust`.
     """
     _looked[path] = None
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    names = ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+    descriptor = os.open(path, os.O_RDONLY | flags(*names))
     try:
         status = _looked[path] = os.fstat(descriptor)
         _require(status, path)
@@ -95,8 +101,8 @@ def read_in(folder: int, name: str, largest: int) -> bytes:
 
     Raises OSError, Refused for anything that is not a regular file.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=folder)
+    safe = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, safe, dir_fd=folder)
     try:
         _require(os.fstat(descriptor), name)
         return stream(descriptor, largest)
@@ -110,7 +116,8 @@ def stream(descriptor: int, largest: int = LARGEST) -> bytes:
     The writer of a pipe has LONGEST_WAIT seconds to close it.
     """
     status = os.fstat(descriptor)
-    wait = None if stat.S_ISREG(status.st_mode) else _waiting(descriptor)
+    waits = POSIX and not stat.S_ISREG(status.st_mode)
+    wait = _waiting(descriptor) if waits else None
     data = bytearray()
     while max(len(data), status.st_size) <= largest:
         if wait is not None:
@@ -152,7 +159,7 @@ def distrust_way(path: str) -> str:
 
     The last element counts if it is a symbolic link. The way ends where nothing exists.
     """
-    for step in _steps(path):
+    for step in _steps(path) if POSIX else ():
         mode = step.status.st_mode
         if stat.S_ISLNK(mode):
             # A link's mode has no meaning.
@@ -166,11 +173,13 @@ def distrust_way(path: str) -> str:
 
 
 def writers(status: os.stat_result) -> str:
-    """Return who can change a file or folder besides this user and root; "" if nobody.
+    """Return who can change a file or folder besides this user and root; "" if nobody or unknown.
 
     The group of what root owns is accepted, since an administrator chose it, and so is the private
     group that many systems give to each user.
     """
+    if not POSIX:
+        return ""
     mode = stat.S_IMODE(status.st_mode)
     if mode & stat.S_IWOTH:
         return "every user of this host"

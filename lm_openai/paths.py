@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SERVICES = "/var/lib/lm-openai"
 """Folder of root with a private folder for each service user, by name."""
+POSIX = hasattr(os, "geteuid")
+"""False on Windows, where files have neither owner nor mode and processes cannot lock them."""
 
 
 def threshold_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -28,10 +30,13 @@ def threshold_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
 def cache_folder(chosen: str, environ: Mapping[str, str]) -> str:
     """Return the folder of the cache, or "" if there is none.
 
-    It is `chosen` (openai.cache.dir), else that in XDG_CACHE_HOME, else the service user's, else
-    that in a writable HOME. A service user's own comes before HOME, which an agent may set for some
-    of its processes only. A temporary folder would let other users take the name.
+    Windows has none. It is `chosen` (openai.cache.dir), else that in XDG_CACHE_HOME, else the
+    service user's, else that in a writable HOME. A service user's own comes before HOME, which an
+    agent may set for some of its processes only. A temporary folder would let other users take the
+    name.
     """
+    if not POSIX:
+        return ""
     if chosen:
         return chosen
     shared = environ.get("XDG_CACHE_HOME", "")
@@ -75,13 +80,16 @@ def privacy_problem(status: os.stat_result) -> str:
 
 
 def folder_missing() -> str:
-    """Return the reason that there is no cache folder, with the command that creates one."""
+    """Return the reason that there is no cache folder, with the ways to get one."""
+    if not POSIX:
+        return "on Windows processes share no folder"
     from shlex import quote
 
     user, folder = user_name(os.geteuid()), service_folder()
     return (
         f"user {user} has no writable HOME and there is no {folder}; run as root: "
-        f"install -d -o {quote(user)} -m 700 {quote(folder)}"
+        f"install -d -o {quote(user)} -m 700 {quote(folder)}; or set openai.cache.dir to a private "
+        f"folder of this user"
     )
 
 

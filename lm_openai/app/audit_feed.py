@@ -84,10 +84,7 @@ def follow(form: str, since: str, session: Session, most: int) -> None:
     overlap = settings.seconds("openai.audit.overlap")
     folder = paths.cache_folder(settings.text("openai.cache.dir"), around.environ)
     if not folder:
-        raise Failure(
-            f"there is no folder for the audit cursor: {paths.folder_missing()}; or set "
-            f"openai.cache.dir to a private folder of this user"
-        )
+        raise Failure(f"there is no folder for the audit cursor: {paths.folder_missing()}")
     moves = not session.options.at
     with CursorFile(folder, identity, moves) as cursors:
         cursor = begin(cursors, first_start(since, session.now), around.stderr)

@@ -96,8 +96,10 @@ def _files(session: Session) -> Iterator[Finding]:
             yield Finding("files", BAD, f"{path} is refused: {problem}")
         else:
             trusted.append(path)
-    if trusted:
-        shown = ", ".join(trusted)
+    shown = ", ".join(trusted)
+    if trusted and not paths.POSIX:
+        yield Finding("files", NOTE, f"on Windows nothing checks who can read or change {shown}")
+    elif trusted:
         yield Finding("files", GOOD, f"no other user can change {shown} or the folders above")
 
 
@@ -176,11 +178,12 @@ def _cache(session: Session) -> Finding:
     trouble = session.cache.trouble
     if not trouble:
         return Finding("cache", GOOD, f"responses are shared through {session.cache.folder}")
+    other = "; or set openai.cache.dir to a private folder of this user"
     return Finding(
         "cache",
         NOTE,
-        f"responses are not cached, so every script sends its own requests: {trouble}; "
-        "or set openai.cache.dir to a private folder of this user",
+        f"responses are not cached, so every script sends its own requests: {trouble}"
+        f"{other if session.cache.folder else ''}",
     )
 
 

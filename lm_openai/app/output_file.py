@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 from lm_openai import files
 from lm_openai.errors import Failure, WrongUsage
+from lm_openai.paths import POSIX
 from lm_openai.timespans import HOUR
 
 _PREFIX, _SUFFIX = ".lm-openai-", ".unfinished"
@@ -48,6 +49,8 @@ def _safe_folder(path: str) -> Iterator[int]:
 
     What the block does with the descriptor happens in the folder that was checked.
     """
+    if not POSIX:
+        raise WrongUsage(f"--output {path}: not on Windows; redirect the standard output instead")
     try:
         folder = os.open(_folder(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as reason:

@@ -8,7 +8,7 @@ import stat
 from lm_openai import files
 from lm_openai.config.registry import KEY_SHARED
 from lm_openai.errors import WrongUsage
-from lm_openai.paths import user_name
+from lm_openai.paths import POSIX, user_name
 
 _SECRETS = ("/run/secrets/", "/var/run/secrets/")
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -22,7 +22,7 @@ def refuse(subject: str, path: str, status: os.stat_result, *, secret: bool) -> 
     Its group may read a secret if root owns the file (root:nagios 0640). Files on a secrets mount
     may be read by everybody. `subject` begins the sentence and names the file.
     """
-    readers = _readers(status) if secret else ""
+    readers = _readers(status) if secret and POSIX else ""
     problem = files.distrust(path, status)
     if not (readers or problem) or on_secrets_mount(os.path.realpath(path), status):
         return
@@ -36,7 +36,7 @@ def refuse(subject: str, path: str, status: os.stat_result, *, secret: bool) -> 
 def unreadable(subject: str, path: str, reason: OSError) -> WrongUsage:
     """Return the error for a file that this process cannot open, with the fix if there is one."""
     sentence = f"{subject} cannot be read: {reason.strerror}"
-    if not isinstance(reason, PermissionError):
+    if not isinstance(reason, PermissionError) or not POSIX:
         return WrongUsage(sentence)
     closed = _closed_folder(os.path.abspath(path))
     if closed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from contextlib import suppress
@@ -50,6 +49,8 @@ class CursorFile:
         self._lock: BinaryIO | None = None
 
     def __enter__(self) -> CursorFile:
+        import fcntl  # Windows lacks it, where no feed has a folder
+
         try:
             self._folder.descriptor(create=True)
             self._lock = open(self._folder.open(self._identity + _LOCK), "wb")

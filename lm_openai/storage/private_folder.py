@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from lm_openai import files
 from lm_openai.paths import privacy_problem
 
-_PRIVATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PRIVATE_FILE = os.O_WRONLY | os.O_CREAT | files.flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
 
 
 class PrivateFolder:
