@@ -32,6 +32,7 @@ ROWS = (
         "grafana",
         "curl -X POST -u admin http://localhost:3000/api/admin/provisioning/dashboards/reload",
     ),
+    Host("logicmonitor", "import the changed files in the portal"),
     Host(
         "nagios",
         "nagios4 -v /etc/nagios4/nagios.cfg && systemctl reload nagios4",

@@ -17,9 +17,12 @@ UNJUDGED = "unjudged"
 def write(report: Report) -> str:
     """Return `wildvalue.datapoint=value` lines; an unknown value has no line, which is No Data.
 
-    The last line of an instance is its number of thresholds that could not be judged, mostly 0.
+    The last line of an instance is its number of thresholds that could not be judged, mostly 0. The
+    text is empty if a failure left no value of any instance.
     """
     refuse_duplicates(report)
+    if report.failures and not any(row.readings for row in report.rows):
+        return ""
     camel = {datapoint.name: datapoint.camel for datapoint in report.definition.datapoints}
     return "".join(
         f"{row.instance.wildvalue}.{name}={plain(value)}\n"

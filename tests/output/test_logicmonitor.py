@@ -34,6 +34,11 @@ def test_an_unknown_value_has_no_line():
     assert logicmonitor.write(report([row("gpt-4o")])) == "gpt-4o.unjudged=0\n"
 
 
+def test_a_poll_that_failed_for_every_instance_has_no_text():
+    failed = report([row("gpt-4o")])._replace(failures=("no connection to the API",))
+    assert logicmonitor.write(failed) == ""
+
+
 def test_unjudged_counts_the_thresholds_whose_level_is_unknown():
     """One threshold is certainly critical, since the known part reaches it; two are not judged."""
     limit = threshold("input_tokens", ">", 1, None, 2)
