@@ -195,15 +195,6 @@ def _big(definition: Definition, point: str) -> dict[str, Any]:
 
 def _table(definition: Definition, topic: Topic) -> dict[str, Any]:
     columns = [_column(definition, point) for point in topic.points]
-    placed = [
-        {**column, "index": number, "position": number, "id": f"undefined_{number}"}
-        for number, column in enumerate(columns)
-    ]
-    widths = [
-        {"visible": True, "columnKey": name, "columnLabel": name, "columnSize": 150}
-        for name in (column["columnName"] for column in columns)
-    ]
-    first = {"visible": True, "columnKey": "name", "columnLabel": "Name", "columnSize": 284}
     row = {
         "label": "##INSTANCE## - ##RESOURCENAME##",
         "groupFullPath": GROUP,
@@ -216,18 +207,32 @@ def _table(definition: Definition, topic: Topic) -> dict[str, Any]:
         "rows": [row],
         "topX": MOST_ROWS,
         "sortOrder": "descending",
-        "displaySettings": {
-            "propertyColumns": [],
-            "columns": [first, *widths],
-            "columnsV4": [{**column, "propertiesOptions": "1"} for column in placed],
-            "pageSize": "25",
-        },
+        "displaySettings": _shown(columns),
         "forecast": {
             "severity": "warn",
             "confidence": 70,
             "timeRange": "Last 30 days",
             "algorithm": "ARIMA",
         },
+    }
+
+
+def _shown(columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the widths of a table's columns, and the columns once more in the newer form."""
+    widths = [("name", "Name", 284)]
+    widths += [(column["columnName"], column["columnName"], 150) for column in columns]
+    placed = [
+        {**column, "index": number, "position": number, "id": f"undefined_{number}"}
+        for number, column in enumerate(columns)
+    ]
+    return {
+        "propertyColumns": [],
+        "columns": [
+            {"visible": True, "columnKey": key, "columnLabel": label, "columnSize": width}
+            for key, label, width in widths
+        ],
+        "columnsV4": [{**column, "propertiesOptions": "1"} for column in placed],
+        "pageSize": "25",
     }
 
 
