@@ -40,6 +40,7 @@ ROWS = (
     ),
     Host("prometheus", "systemctl daemon-reload; systemctl reload prometheus"),
     Host("telegraf", "systemctl reload telegraf"),
+    Host("zabbix", "systemctl restart zabbix-agent, and import the template again"),
 )
 HOSTS = {row.name: row for row in ROWS}
 """All monitoring systems by name."""

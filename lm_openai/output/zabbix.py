@@ -17,6 +17,9 @@ SIZE = 480_000
 
 ITEMS = 29_999
 """Dependent items of one master item; discovery stops silently beyond that number."""
+OF_POLL, OF_INSTANCE = 4, 1
+"""Dependent items besides the datapoints: of the poll (its time, what was not read, how much of
+that, how much was not judged), and the state of each instance."""
 
 ALIAS_LENGTH = 180
 """Characters of an alias; the server rejects an item whose name is longer than 255."""
@@ -102,7 +105,8 @@ def _macros(instance: Instance, organization: str) -> dict[str, str]:
 
 def _fitting(report: Report, document: str) -> str:
     size = len(document.encode())
-    items = len(report.rows) * _items(report)
+    each = len(report.definition.datapoints) + OF_INSTANCE
+    items = len(report.rows) * each + OF_POLL
     if size > SIZE or items > ITEMS:
         raise Failure(
             f"{report.definition.title}: {len(report.rows)} instances need {size // 1000} kB and "
@@ -111,8 +115,3 @@ def _fitting(report: Report, document: str) -> str:
             f"with openai.projects.include or .exclude, openai.models.include or .exclude"
         )
     return document
-
-
-def _items(report: Report) -> int:
-    """Return the dependent items of one instance: one for each datapoint and one for the state."""
-    return len(report.definition.datapoints) + 1

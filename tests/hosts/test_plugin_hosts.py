@@ -23,17 +23,15 @@ import pytest
 from lm_openai.api.client import Client
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.transport import Connection, Transport
-from lm_openai.app import session
 from lm_openai.app.options import Options
 from lm_openai.app.runner import run
 from lm_openai.app.session import Surroundings
 from lm_openai.collect import datasource
-from lm_openai.config import properties
 from lm_openai.simulator import ADMIN_KEY, Simulator
-from lm_openai.storage.cache import Cache, SharedNotes
 from lm_openai.timespans import DAY
 from tests.hosts.conftest import Influx, free_ports
 from tests.hosts.plugin_hosts import PluginHost, Result, forced, icinga, nagios
+from tests.support import notes
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.kinds import kinds_by_folder
 from tests.support.paths import ROOT
@@ -141,12 +139,7 @@ class Site:
         """Set the time of the next polls, and let the notes on the API grow as old."""
         timeout = 4 if stopped else 40
         self.now.write_text(f"--at {int(self.demo.now)} --timeout {timeout}")
-        shared = Cache(self.environ["LM_OPENAI_CACHE_DIR"], self._identity(), time.time)
-        SharedNotes(shared).change(lambda notes: notes.update(_older(notes)))
-
-    def _identity(self) -> str:
-        settings = properties.load(self.environ, (), SETS, io.StringIO())
-        return session.open_cache(settings, self.environ, int(self.demo.now)).identity
+        notes.age(self.environ, SETS, int(self.demo.now), STEP)
 
     def document(self, name: str, pool: str) -> dict[str, Any]:
         """Return what the check would print as JSON with its own cache; empty if the poll fails."""
@@ -157,20 +150,6 @@ class Site:
         run(LIMITS if name == ONE else name, options, around)
         found: dict[str, Any] = json.loads(out.getvalue() or "{}")
         return found
-
-
-def _older(notes: dict[str, Any]) -> dict[str, Any]:
-    """Return the notes with all their times STEP seconds earlier."""
-    down = {
-        key: [*(moment - STEP for moment in entry[:3]), *entry[3:]]
-        for key, entry in notes.get("down", {}).items()
-    }
-    times: dict[str, Any] = {
-        name: {key: moment - STEP for key, moment in notes[name].items()}
-        for name in ("claimed", "answered")
-        if name in notes
-    }
-    return {**({"down": down} if down else {}), **times}
 
 
 @pytest.fixture(scope="module")
