@@ -17,6 +17,7 @@ from lm_openai.model.units import plain
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?://|#)[^)]+\)")
 DESCRIPTION = "packaging/description.md"
+TELEGRAF = "packaging/telegraf/README.md"
 SHOWN = "rate_limits"
 """DataSource of the top README's example."""
 WIDTH, ROWS = 150, 6
@@ -32,6 +33,8 @@ def wanted(root: Path) -> dict[Path, str]:
         path = root / "modules" / definition.folder / "README.md"
         text = path.read_text() if path.exists() else skeleton(definition)
         texts[path] = filled(text, blocks(root, definition))
+    path = root / TELEGRAF
+    texts[path] = filled(path.read_text(), {"measurements": measurements(definitions)})
     return texts
 
 
@@ -69,6 +72,22 @@ def suite(root: Path, definitions: list[Definition]) -> dict[str, str]:
             ("message", "what to do"), ((kind.meaning, kind.cure) for kind in FAILURES.values())
         ),
     }
+
+
+def measurements(definitions: Iterable[Definition]) -> str:
+    """Return the table of what `--format influx` writes."""
+    return table(
+        ("measurement", "tags", "one line for each", "polled every"),
+        (
+            (
+                f"[`openai_{one.folder}`](../../modules/{one.folder}/README.md)",
+                ", ".join(f"`{name}`" for name in (*one.dimensions, "organization")),
+                {"1m": "minute", "1h": "hour", "1d": "day"}.get(one.series_width or "", "poll"),
+                duration(one.interval),
+            )
+            for one in definitions
+        ),
+    )
 
 
 def properties(names: Iterable[str] | None = None) -> Iterator[tuple[str, ...]]:

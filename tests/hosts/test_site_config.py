@@ -49,7 +49,7 @@ def test_a_file_is_written_again_only_if_its_content_changes(tmp_path: Path) -> 
 
     target = tmp_path / "telegraf.d"
     assert run() == (0, f"{target} changed; run: systemctl reload telegraf\n")
-    [file] = target.iterdir()
+    file = target / "lm-openai.conf"
     assert run() == (0, "")
     file.write_text("edited")
     assert run()[1].startswith(f"{target} changed")
@@ -59,9 +59,12 @@ def test_a_file_is_written_again_only_if_its_content_changes(tmp_path: Path) -> 
 def test_a_datasource_is_left_out(tmp_path: Path) -> None:
     words = ["config", "telegraf", "--output", str(tmp_path), "--without"]
     assert cli.invoke(suite, [*words, "OpenAI_RateLimits_ByProject"]) == 0
-    (file,) = tmp_path.iterdir()
-    assert "/rate_limits.py" not in file.read_text()
-    assert "/rate_limits_by_model.py" in file.read_text()
+    text = (tmp_path / "lm-openai.conf").read_text()
+    assert "/rate_limits.py" not in text
+    assert "/rate_limits_by_model.py" in text
+    resident = (tmp_path / "lm-openai-execd.toml").read_text()
+    assert '"rate_limits"' not in resident
+    assert '"rate_limits_by_model"' in resident
 
 
 def test_settings_that_the_checks_would_not_know_are_refused(
