@@ -14,6 +14,7 @@ from lm_openai.simulator import control
 from lm_openai.simulator.fault_plan import Plan, check_kind, parse_fault
 from lm_openai.simulator.faults import Fault
 from lm_openai.simulator.incident_faults import INCIDENTS
+from lm_openai.simulator.incidents import NO_INCIDENTS
 from lm_openai.simulator.organization import DAY, Settings
 from lm_openai.simulator.organization import organization as organization_of
 from lm_openai.simulator.routes import State
@@ -119,13 +120,14 @@ class Simulator:
         if incident is None:
             self._plan.add(fault)
         else:
-            self.settings = incident(fault, self.organization, self.settings, int(self.now))
+            found = incident(fault, self.organization, self.settings, int(self.now))
+            self.settings = self.settings._replace(incidents=found)
 
     def clear(self) -> None:
         """Discard the recorded requests and all faults; what they did to usage never happened."""
         self.requests.clear()
         self._plan.clear()
-        self.settings = self.settings._replace(heats=(), gone=())
+        self.settings = self.settings._replace(incidents=NO_INCIDENTS)
 
     def start(self) -> Simulator:
         """Start the server and return the simulator; a restart uses the same port."""

@@ -121,7 +121,7 @@ def _billed(organization: Organization, settings: Settings) -> list[Leaf]:
     return [
         leaf
         for kind in KINDS
-        for leaf in changed(leaves(organization, kind), kind, settings.heats, settings.gone)
+        for leaf in changed(leaves(organization, kind), kind, settings.incidents)
     ]
 
 

@@ -28,11 +28,12 @@ class Fault(NamedTuple):
     buckets after the first `rows` (None: all). `grouping` refuses costs by user and project, or by
     the dimension `field`. With `percent`, about that share of the responses is changed.
 
-    Two kinds change the organization, not responses. `heat` makes a pool, a `project` (id or name)
-    and a `model`, use exactly `percent` of its `limit` (tpm, rpm or ipm) in each minute, from
+    Three kinds change the organization, not responses. `heat` makes a pool, a `project` (id or
+    name) and a `model`, use exactly `percent` of its `limit` (tpm, rpm or ipm) in each minute, from
     `start` (by default early enough that usage shows it) to `end`. `gone` archives the `project`,
     or with `model` removes that limit row and its usage, from `start` (by default now); with
-    `start=0` it has no usage of the past either.
+    `start=0` it has no usage of the past either. `idle` ends all usage from `start` (by default
+    now) to `end`.
     """
 
     kind: str

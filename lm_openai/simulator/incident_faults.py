@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lm_openai.simulator import limits, organization, usage
 from lm_openai.simulator.faults import Fault, unknown
-from lm_openai.simulator.incidents import Gone, Heat
+from lm_openai.simulator.incidents import Gone, Heat, Incidents
 from lm_openai.simulator.organization import Organization, Project, Settings, stable_hash
 from lm_openai.simulator.rhythm import DAY, FOREVER, MINUTE, Leaf
 from lm_openai.simulator.traffic import Flow, leaf_of, leaves
@@ -42,7 +42,7 @@ LIMITS = {
 }
 
 
-def _heat(fault: Fault, demo: Organization, settings: Settings, now: int) -> Settings:
+def _heat(fault: Fault, demo: Organization, settings: Settings, now: int) -> Incidents:
     project = _project(fault, demo)
     models = _models(fault, demo, project)
     limit = _limit(fault)
@@ -55,21 +55,30 @@ def _heat(fault: Fault, demo: Organization, settings: Settings, now: int) -> Set
     start, end = _minute(fault.start, shown), _minute(fault.end, FOREVER)
     leaf = _flat(source, limit, math.ceil(allowed * _percent(fault) / 100))
     leaf = leaf._replace(silent=((0, start), (end, FOREVER)))
-    return settings._replace(heats=(*settings.heats, Heat(leaf, models, start, end)))
+    known = settings.incidents
+    return known._replace(heats=(*known.heats, Heat(leaf, models, start, end)))
 
 
-def _gone(fault: Fault, demo: Organization, settings: Settings, now: int) -> Settings:
+def _gone(fault: Fault, demo: Organization, settings: Settings, now: int) -> Incidents:
     project = _project(fault, demo)
     models = _models(fault, demo, project) if fault.model else frozenset[str]()
     rows = organization.rate_limits(demo, project.id)
     gone = models.union(*(limits.pool(rows, model) for model in models))
     one = Gone(project.id, gone, _minute(fault.start, now))
-    return settings._replace(gone=(*settings.gone, one))
+    known = settings.incidents
+    return known._replace(gone=(*known.gone, one))
 
 
-INCIDENTS: dict[str, Callable[[Fault, Organization, Settings, int], Settings]] = {
+def _idle(fault: Fault, demo: Organization, settings: Settings, now: int) -> Incidents:
+    known = settings.incidents
+    span = (_minute(fault.start, now), _minute(fault.end, FOREVER))
+    return known._replace(idle=(*known.idle, span))
+
+
+INCIDENTS: dict[str, Callable[[Fault, Organization, Settings, int], Incidents]] = {
     "heat": _heat,
     "gone": _gone,
+    "idle": _idle,
 }
 """Kinds of fault that change the organization, not responses."""
 

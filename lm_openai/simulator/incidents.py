@@ -33,10 +33,20 @@ class Gone(NamedTuple):
         return not self.models
 
 
-def changed(
-    leaves: Sequence[Leaf], kind: str, heats: Iterable[Heat], gone: Iterable[Gone]
-) -> Sequence[Leaf]:
+class Incidents(NamedTuple):
+    """All incidents; `idle` are the spans, in Unix seconds, in which nobody uses anything."""
+
+    heats: tuple[Heat, ...] = ()
+    gone: tuple[Gone, ...] = ()
+    idle: tuple[tuple[int, int], ...] = ()
+
+
+NO_INCIDENTS = Incidents()
+
+
+def changed(leaves: Sequence[Leaf], kind: str, incidents: Incidents) -> Sequence[Leaf]:
     """Return the sources of a kind's usage with the incidents; a later heat replaces an earlier."""
+    heats, gone, idle = incidents
     for heat in heats:
         project, span = heat.leaf.dimensions["project_id"], (heat.start, heat.end)
         leaves = [_silenced(leaf, project, heat.models, span) for leaf in leaves]
@@ -45,6 +55,8 @@ def changed(
     for one in gone:
         span = (one.start, FOREVER)
         leaves = [_silenced(leaf, one.project, one.models, span, batches=True) for leaf in leaves]
+    if idle:
+        leaves = [leaf._replace(silent=(*leaf.silent, *idle)) for leaf in leaves]
     return leaves
 
 

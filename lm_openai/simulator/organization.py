@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from lm_openai.simulator import catalog, limits, roster
 from lm_openai.simulator.catalog import Model
-from lm_openai.simulator.incidents import Gone, Heat
+from lm_openai.simulator.incidents import NO_INCIDENTS, Incidents
 
 EPOCH = 1795305600  # 2026-11-22T00:00:00Z
 DAY = 86400
@@ -21,14 +21,13 @@ class Settings(NamedTuple):
 
     `lag` scales the delay of usage (0: a minute is complete when it ends). `delays` replaces the
     seconds before a kind's first counts; `costs` is a kind here, too. `rename_at` is the Unix time
-    at which one project changes its name. `heats` and `gone` are the incidents.
+    at which one project changes its name.
     """
 
     lag: float = 1.0
     delays: Mapping[str, int] = MappingProxyType({})
     rename_at: int | None = None
-    heats: tuple[Heat, ...] = ()
-    gone: tuple[Gone, ...] = ()
+    incidents: Incidents = NO_INCIDENTS
 
 
 DEFAULT_SETTINGS = Settings()
@@ -157,7 +156,7 @@ def project_name(project: Project, now: int, settings: Settings = DEFAULT_SETTIN
 
 def archived_at(project: Project, settings: Settings = DEFAULT_SETTINGS) -> int | None:
     """Return the time at which a project was archived, or is gone; None for an active one."""
-    gone = [one.start for one in settings.gone if one.project == project.id and one.whole]
+    gone = [one.start for one in settings.incidents.gone if one.project == project.id and one.whole]
     known = gone if project.archived_at is None else [project.archived_at, *gone]
     return min(known, default=None)
 

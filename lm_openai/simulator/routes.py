@@ -175,7 +175,7 @@ def _project(state: State, query: Query, project_id: str) -> Wire:
 
 def _rate_limits(state: State, query: Query, project_id: str) -> Wire:
     all_rows = demo.rate_limits(state.organization, _known_project(state, project_id).id)
-    gone = incidents.gone_models(state.settings.gone, project_id, state.now)
+    gone = incidents.gone_models(state.settings.incidents.gone, project_id, state.now)
     rows = [row for row in all_rows if row["model"] not in gone]
     return paging.by_last_id(rows, query, _row_id, _as_is, default=100, maximum=None)
 

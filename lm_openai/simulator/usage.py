@@ -73,7 +73,7 @@ def buckets(
     to now. Raises KeyError for an unknown kind, width or filter.
     """
     declared = KINDS[kind]
-    sources = changed(leaves(organization, kind), kind, settings.heats, settings.gone)
+    sources = changed(leaves(organization, kind), kind, settings.incidents)
     chosen = selected(sources, query.filters, declared.filters)
     groups = _groups(chosen, query.group_by)
     seen = usage_view(kind, now, settings)

@@ -226,6 +226,16 @@ class TestGone:
             assert "gpt-4o-mini-audio-preview" in models
 
 
+def test_nobody_uses_anything_in_an_idle_span(simulator):
+    query = ("completions", START - 600, END + 600, "1m")
+    before = usage(simulator, *query)
+    inject(simulator, f"idle:start={START}:end={END}")
+    for old, new in zip(before, usage(simulator, *query)):
+        inside = START <= new["start_time"] < END
+        assert new["results"] == ([] if inside else old["results"])
+    assert any(bucket["results"] for bucket in before)
+
+
 class TestControl:
     def test_faults_and_the_clock_follow_requests(self, simulator):
         wanted = project(simulator)
