@@ -19,7 +19,7 @@ import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.api.endpoints import USAGE_KINDS, rows_read
 from lm_openai.app.doctor import (
     BAD,
     GOOD,
@@ -102,12 +102,12 @@ def test_a_good_key_passes_every_check(demo: Simulator, examined: Examine) -> No
     ]
 
 
-def test_it_sends_one_request_per_usage_kind_and_four_others(
+def test_it_sends_one_request_per_endpoint_and_one_to_reach_the_api(
     demo: Simulator, examined: Examine
 ) -> None:
     examined(demo.url)
 
-    assert len(demo.requests) == len(USAGE_KINDS) + 4
+    assert len(demo.requests) == 1 + len([*rows_read(), "costs", *USAGE_KINDS])
 
 
 # The cover of responses
@@ -261,12 +261,15 @@ def test_a_single_failing_usage_kind_is_found(demo: Simulator, examined: Examine
     assert bad == ["usage/images"]
 
 
-def test_failing_costs_are_found_although_usage_works(demo: Simulator, examined: Examine) -> None:
-    demo.fault("400", "*/costs")
+@pytest.mark.parametrize("endpoint", ["costs", "users", "spend_alerts"])
+def test_one_failing_endpoint_is_found_although_others_work(
+    demo: Simulator, examined: Examine, endpoint: str
+) -> None:
+    demo.fault("400", f"/v1/organization/{endpoint}")
 
     found = examined(demo.url)
 
-    assert [finding.subject for finding in found.values() if finding.verdict == BAD] == ["costs"]
+    assert [finding.subject for finding in found.values() if finding.verdict == BAD] == [endpoint]
 
 
 # The clock and the data
