@@ -160,7 +160,7 @@ class Client:
             for field, value in ids_and_query.items()
             if f"{{{field}}}" not in listing.path
         }
-        query = queries.encoded({"limit": listing.limit, **given})
+        query = queries.encoded({"limit": listing.limit, **dict(listing.asked), **given})
         rows = paging.listed(self._requester, path, query, listing.paging)
         return self._good_rows(rows, listing, endpoints.endpoint_name(path))
 
@@ -214,10 +214,10 @@ class Client:
 
         Raises ApiFailure, of kind `not_found` if there is no such record.
         """
-        template, required = SINGLES[name]
-        path = queries.path(template, ids)
+        single = SINGLES[name]
+        path = queries.path(single.path, ids)
         row = self._requester.request(path, [])
-        records.require(row, required, endpoints.endpoint_name(path))
+        records.require(row, single.required, endpoints.endpoint_name(path))
         return row
 
     def together(self, calls: Iterable[Callable[[], T]]) -> Outcomes[T]:

@@ -216,7 +216,8 @@ class Listing(NamedTuple):
     `paging` is the source of the next page's `after`: "last_id" of the response, the id of the
     "last_item", or the response's "next". `required` are the fields without which a row says
     nothing; `numbers` are whole numbers and `flags` booleans, each of which may be absent or null
-    unless it is required too.
+    unless it is required too. `asked` are parameters of every request, so that one response serves
+    all readers. `read` is False if no DataSource reads the list.
     """
 
     path: str
@@ -225,6 +226,21 @@ class Listing(NamedTuple):
     required: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    asked: tuple[tuple[str, str | bool], ...] = ()
+    read: bool = True
+
+
+class Single(NamedTuple):
+    """One endpoint with one record: its path below PREFIX and the record's required fields.
+
+    `absent` are the kinds of failure that mean that there is no such record. `read` is False if no
+    DataSource reads it.
+    """
+
+    path: str
+    required: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+    read: bool = True
 
 
 LIMIT_NUMBERS = (
@@ -238,13 +254,19 @@ LIMIT_NUMBERS = (
 _KEY_NUMBERS = ("created_at", "last_used_at", "expires_at")
 
 # The vendor states no maximum for rate_limits; its own Terraform provider sends 1000.
+# Without owner_project_access the API leaves out keys whose owner has left the project.
 LISTS = {
-    "projects": Listing("projects", "last_id", 100, ("id",)),
+    "projects": Listing("projects", "last_id", 100, ("id",), asked=(("include_archived", True),)),
     "rate_limits": Listing(
         "projects/{project_id}/rate_limits", "last_id", 1000, ("model",), LIMIT_NUMBERS
     ),
     "api_keys": Listing(
-        "projects/{project_id}/api_keys", "last_id", 100, ("id",), numbers=_KEY_NUMBERS
+        "projects/{project_id}/api_keys",
+        "last_id",
+        100,
+        ("id",),
+        numbers=_KEY_NUMBERS,
+        asked=(("owner_project_access", "any"),),
     ),
     "service_accounts": Listing("projects/{project_id}/service_accounts", "last_id", 100),
     "project_spend_alerts": Listing("projects/{project_id}/spend_alerts", "last_id", 100),
@@ -255,16 +277,24 @@ LISTS = {
         "audit_logs", "last_id", 100, ("id", "type", "effective_at"), numbers=("effective_at",)
     ),
     "admin_api_keys": Listing("admin_api_keys", "last_item", 100, ("id",), numbers=_KEY_NUMBERS),
-    "groups": Listing("groups", "next", 1000, ("id",)),
-    "roles": Listing("roles", "next", 1000, ("id",)),
+    "groups": Listing("groups", "next", 1000, ("id",), read=False),
+    "roles": Listing("roles", "next", 1000, ("id",), read=False),
 }
 
+_NO_LIMIT = ("not_found", "archived")
 SINGLES = {
-    "spend_limit": ("spend_limit", ("threshold_amount",)),
-    "project_spend_limit": ("projects/{project_id}/spend_limit", ("threshold_amount",)),
-    "project": ("projects/{project_id}", ("id",)),
+    "spend_limit": Single("spend_limit", ("threshold_amount",), _NO_LIMIT),
+    "project_spend_limit": Single(
+        "projects/{project_id}/spend_limit", ("threshold_amount",), _NO_LIMIT
+    ),
+    "project": Single("projects/{project_id}", ("id",), read=False),
 }
-"""Endpoints with one record: the path below PREFIX and the record's required fields."""
+
+
+def rows_read() -> dict[str, Listing | Single]:
+    """Return the lists and single records that a DataSource reads, by name."""
+    rows: dict[str, Listing | Single] = {**LISTS, **SINGLES}
+    return {name: row for name, row in rows.items() if row.read}
 
 
 def endpoint_name(path: str) -> str:

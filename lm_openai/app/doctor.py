@@ -20,10 +20,9 @@ from lm_openai.metrics import api_probes
 from lm_openai.metrics.api_probes import Probes
 from lm_openai.metrics.billing_days import calendar
 from lm_openai.model.thresholds import Rules
-from lm_openai.timespans import DAY, HOUR, iso, newborn_day
+from lm_openai.timespans import DAY, HOUR, iso
 
 if TYPE_CHECKING:
-    from lm_openai.api.client import Client
     from lm_openai.app.session import Session
     from lm_openai.model.definition import Definition
 
@@ -57,11 +56,10 @@ def findings(session: Session) -> Iterator[Finding]:
         return
     yield _skew(session)
     probes = api_probes.probe(session.client, session.now)
-    costs = _costs(session.client, session.now)
-    yield from _scopes(probes, costs)
-    yield from _kinds(probes)
+    yield from _scopes(probes)
+    yield from _endpoints(probes)
     yield from _selectors(session)
-    yield from _cover(session.client, probes, costs, session.now)
+    yield from _cover(probes, session.now)
     yield _audit(probes)
     yield _newest(probes, session.now)
 
@@ -192,7 +190,7 @@ def _reach(session: Session) -> Finding:
     connection, verdict = _connection(session)
     session.client.notes.clear()
     try:
-        api_probes.any_project(session.client)
+        api_probes.active_project(session.client)
     except ApiFailure as failure:
         if failure.kind in api_probes.SPOKEN and failure.kind != "scope":
             return Finding("reach", BAD, f"{connection}, but {failure}")
@@ -227,19 +225,9 @@ def _skew(session: Session) -> Finding:
     return Finding("clock", BAD, text)
 
 
-def _costs(client: Client, now: int) -> bool | ApiFailure:
-    """Request the costs that figures need; they need the same scope as usage."""
-    days = calendar(now)
-    (result,) = client.together([lambda: bool(list(client.costs(days.earliest, days.tomorrow)))])
-    return result
-
-
-def _scopes(probes: Probes, costs: bool | ApiFailure) -> Iterator[Finding]:
-    yield _scope("api.management.read", [probes.projects])
-    yield _scope("api.usage.read", [*probes.newest.values(), costs])
-    yield _scope("api.audit_logs.read", [probes.audit])
-    if isinstance(costs, ApiFailure) and costs.kind not in api_probes.FORBIDDEN:
-        yield Finding("costs", BAD, str(costs))
+def _scopes(probes: Probes) -> Iterator[Finding]:
+    for scope, results in probes.scopes.items():
+        yield _scope(scope, results)
 
 
 def _scope(scope: str, results: list[object]) -> Finding:
@@ -252,19 +240,18 @@ def _scope(scope: str, results: list[object]) -> Finding:
     return Finding(scope, BAD, f"{failure}; needed for {NEEDED_FOR[scope]}")
 
 
-def _kinds(probes: Probes) -> Iterator[Finding]:
-    """Yield the usage kinds that fail although another one succeeds."""
-    if api_probes.granted(probes.newest.values()):
-        for kind, result in probes.newest.items():
-            if isinstance(result, ApiFailure) and result.kind != "incomplete":
-                yield Finding(f"usage/{kind}", BAD, str(result))
+def _endpoints(probes: Probes) -> Iterator[Finding]:
+    """Yield the endpoints that fail although another one with the same scope succeeds."""
+    for results in filter(api_probes.granted, probes.scopes.values()):
+        failed = {str(one): one for one in api_probes.failures(results) if one.kind != "incomplete"}
+        yield from (Finding(one.endpoint, BAD, text) for text, one in failed.items())
 
 
-def _cover(client: Client, probes: Probes, costs: bool | ApiFailure, now: int) -> Iterator[Finding]:
+def _cover(probes: Probes, now: int) -> Iterator[Finding]:
     """Report the minutes of usage and the days of costs that responses lack."""
-    holes, client.holes = client.holes, []
-    lacking = [hole.failure for hole in holes if hole.start != newborn_day(now)]
-    failed = api_probes.failures([costs, *probes.newest.values()])
+    costs = probes.costs
+    lacking = [] if isinstance(costs, ApiFailure) else [hole.failure for hole in costs]
+    failed = api_probes.failures(probes.scopes["api.usage.read"])
     lacking += [failure for failure in failed if failure.kind == "incomplete"]
     yield from (Finding("cover", BAD, str(failure)) for failure in lacking)
     if not failed and not lacking:

@@ -55,8 +55,7 @@ def listed_keys(source: Source, project: str | None) -> list[Key]:
     if project is None:
         rows = source.client.list("admin_api_keys")
         return [_key(row, None) for row in rows]
-    # Without owner_project_access the API leaves out keys whose owner has left the project.
-    rows = source.client.list("api_keys", project_id=project, owner_project_access="any")
+    rows = source.client.list("api_keys", project_id=project)
     return [_key(row, project) for row in rows]
 
 

@@ -102,7 +102,7 @@ class Directory:
 
 def listed_projects(source: Source) -> list[Record]:
     """Return all projects as dicts of records.Project; raises ApiFailure."""
-    rows = source.client.list("projects", include_archived=True)
+    rows = source.client.list("projects")
     return [project(row)._asdict() for row in rows]
 
 

@@ -14,6 +14,7 @@ from lm_openai.timespans import DAY, iso, newborn_day
 
 if TYPE_CHECKING:
     from lm_openai.api.client import Client
+    from lm_openai.api.paging import Hole
     from lm_openai.collect.directory import Directory
     from lm_openai.collect.poll import Poll
 
@@ -63,14 +64,26 @@ def _report_holes(poll: Poll, grouped: bool) -> None:
     Groups may be missing if one of the days counts in a figure that has a threshold: those of this
     month and of the last 28 days.
     """
-    dates = calendar(poll.now)
-    judged = min(dates.month, *dates.complete(RHYTHM_DAYS))
-    holes, poll.client.holes = poll.client.holes, []
-    for hole in holes:
-        if hole.start != newborn_day(poll.now):
-            left_out = "figures that need these days are left out"
-            hidden = grouped and hole.end > judged
-            poll.report_failure(hole.failure, left_out, hides_instances=hidden)
+    judged = judged_from(poll.now)
+    for hole in holes(poll.client, poll.now):
+        left_out = "figures that need these days are left out"
+        hidden = grouped and hole.end > judged
+        poll.report_failure(hole.failure, left_out, hides_instances=hidden)
+
+
+def holes(client: Client, now: int) -> list[Hole]:
+    """Return the days that the costs read since the last call lack.
+
+    Today may be missing in the first hour of a UTC day.
+    """
+    found, client.holes = client.holes, []
+    return [hole for hole in found if hole.start != newborn_day(now)]
+
+
+def judged_from(now: int) -> int:
+    """Return the first day that counts in a figure with a threshold."""
+    dates = calendar(now)
+    return min(dates.month, dates.complete(RHYTHM_DAYS)[0])
 
 
 def by_group(

@@ -7,6 +7,7 @@ from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
 
+from lm_openai.api.endpoints import SINGLES
 from lm_openai.api.records import Record, SpendLimit, spend_limit
 from lm_openai.collect.poll import Poll
 from lm_openai.collect.source import Source
@@ -14,7 +15,6 @@ from lm_openai.errors import ApiFailure
 
 SECONDS_TO_LIVE = 900
 MOST_NAMES = 20
-NO_LIMIT = ("not_found", "archived")
 
 
 class Budget(NamedTuple):
@@ -144,12 +144,13 @@ def requested_limit(source: Source, project: str | None) -> Record | None:
     The API reports a missing limit as HTTP 404. An archived project has none either. Raises
     ApiFailure.
     """
+    name, ids = "spend_limit", {}
+    if project is not None:
+        name, ids = "project_spend_limit", {"project_id": project}
     try:
-        if project is None:
-            return source.client.record("spend_limit")
-        return source.client.record("project_spend_limit", project_id=project)
+        return source.client.record(name, **ids)
     except ApiFailure as failure:
-        if failure.kind in NO_LIMIT:
+        if failure.kind in SINGLES[name].absent:
             return None
         raise
 

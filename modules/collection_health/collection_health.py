@@ -12,12 +12,14 @@ if __name__ == "__main__":
 
     main("collection_health")
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from lm_openai.errors import ApiFailure
-from lm_openai.metrics import api_probes, usage
+from lm_openai.metrics import api_probes, bill, usage
 from lm_openai.metrics.api_probes import FORBIDDEN, Probes
+from lm_openai.metrics.budgets import some
 from lm_openai.model.report import Instance, Sample
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ def collect(poll: Poll, instances: Iterable[Instance]) -> Iterator[Sample]:
     poll.covered = (poll.now - searched, poll.now)
     with poll.client.counting() as counters:
         probes = api_probes.probe(poll.client, poll.now, searched)
-    _report(poll, probes)
-    values = {**_states(probes, counters), **_cost(probes, counters), **_ages(poll, probes)}
+    failed = [*_failed(probes, poll.now)]
+    _report(poll, probes, failed)
+    values = {**_states(probes, counters), **_cost(failed, counters), **_ages(poll, probes)}
     for instance in instances:
         yield Sample(instance, values)
 
@@ -56,19 +59,22 @@ def _states(probes: Probes, counters: Counters) -> Values:
     known = {
         "api_reachable": api_probes.reached(heard) if seen else None,
         "key_valid": api_probes.valid(answers),
-        "scope_management": api_probes.granted([probes.projects]),
-        "scope_usage": api_probes.granted(probes.newest.values()),
-        "scope_audit_logs": api_probes.granted([probes.audit]),
+        **{_state(scope): api_probes.granted(found) for scope, found in probes.scopes.items()},
     }
     return {name: int(state) for name, state in known.items() if state is not None}
 
 
-def _cost(probes: Probes, counters: Counters) -> Values:
+def _state(scope: str) -> str:
+    """Return the datapoint of a scope: `scope_usage` for `api.usage.read`."""
+    return f"scope_{scope.split('.')[1]}"
+
+
+def _cost(failed: Sequence[ApiFailure], counters: Counters) -> Values:
     values: Values = {
         "requests_made": counters.requests,
         "throttled": counters.throttled,
         "retries": counters.retries,
-        "partial_failures": len(_failed(probes)),
+        "partial_failures": len(failed),
     }
     if counters.slowest:
         values["latency_seconds"] = round(counters.slowest, 6)
@@ -82,16 +88,20 @@ def _ages(poll: Poll, probes: Probes) -> Values:
     return {f"{kind}_data_age_seconds": age for kind, age in poll.ages.items()}
 
 
-def _report(poll: Poll, probes: Probes) -> None:
+def _report(poll: Poll, probes: Probes, failed: Sequence[ApiFailure]) -> None:
     """Report each cause once; a missing scope has its own datapoint, so it is only a note."""
-    for alike in _grouped(_failed(probes)):
+    total = len(probes.answers)
+    for alike in _grouped(failed):
+        names = [*dict.fromkeys(failure.endpoint for failure in alike)]
+        listed = f" ({some(names)})" if len(names) > 1 and len(alike) < total else ""
         poll.report_failure(
             alike[0],
-            f"{len(alike)} of {len(probes.answers)} endpoints could not be read",
+            f"{len(alike)} of {total} endpoints{listed} could not be read",
             hides_instances=False,
         )
-    for alike in _grouped(filter(_forbidden, api_probes.failures(probes.answers))):
-        poll.notes.append(str(alike[0]))
+    for found in probes.scopes.values():
+        if _lacks_scope(found):
+            poll.notes.append(str(next(filter(_forbidden, api_probes.failures(found)))))
 
 
 def _grouped(failures: Iterable[ApiFailure]) -> Iterable[list[ApiFailure]]:
@@ -102,8 +112,21 @@ def _grouped(failures: Iterable[ApiFailure]) -> Iterable[list[ApiFailure]]:
     return groups.values()
 
 
-def _failed(probes: Probes) -> list[ApiFailure]:
-    return [failure for failure in api_probes.failures(probes.answers) if not _forbidden(failure)]
+def _failed(probes: Probes, now: int) -> Iterator[ApiFailure]:
+    """Yield the failures but for missing scopes, which have their own datapoints.
+
+    The bill fails too if it lacks a day that a threshold needs.
+    """
+    for found in probes.scopes.values():
+        hidden = _lacks_scope(found)
+        yield from (one for one in api_probes.failures(found) if not (hidden and _forbidden(one)))
+    if not isinstance(probes.costs, ApiFailure):
+        judged = (hole for hole in probes.costs if hole.end > bill.judged_from(now))
+        yield from (hole.failure for hole in islice(judged, 1))
+
+
+def _lacks_scope(found: Iterable[Any]) -> bool:
+    return api_probes.granted(found) is False
 
 
 def _forbidden(failure: ApiFailure) -> bool:

@@ -19,7 +19,7 @@ import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from lm_openai.api.endpoints import USAGE_KINDS
+from lm_openai.api.endpoints import USAGE_KINDS, rows_read
 from lm_openai.app.doctor import (
     BAD,
     GOOD,
@@ -63,7 +63,7 @@ def examined(tmp_path: Path) -> Examine:
         environ = {
             **environment(url, tmp_path / "cache", key),
             "LM_OPENAI_ETC": str(tmp_path / "etc"),
-            "LM_OPENAI_TIMEOUT": "2",
+            "LM_OPENAI_TIMEOUT": "30",
             **more,
         }
         around = Surroundings(environ, io.StringIO(), io.StringIO(), io.StringIO(), now)
@@ -102,12 +102,12 @@ def test_a_good_key_passes_every_check(demo: Simulator, examined: Examine) -> No
     ]
 
 
-def test_it_sends_one_request_per_usage_kind_and_four_others(
+def test_it_sends_one_request_per_endpoint_and_one_to_reach_the_api(
     demo: Simulator, examined: Examine
 ) -> None:
     examined(demo.url)
 
-    assert len(demo.requests) == len(USAGE_KINDS) + 4
+    assert len(demo.requests) == 1 + len([*rows_read(), "costs", *USAGE_KINDS])
 
 
 # The cover of responses
@@ -212,7 +212,7 @@ def test_a_url_without_the_version_is_not_reported_as_unreachable(
 def test_no_check_runs_after_the_api_is_unreachable(demo: Simulator, examined: Examine) -> None:
     demo.stop()
 
-    found = examined(demo.url)
+    found = examined(demo.url, LM_OPENAI_TIMEOUT="2")
 
     assert list(found) == [*LOCAL, "reach"]
     assert "no connection to the API" in found["reach"].text
@@ -238,7 +238,9 @@ def test_a_connection_over_tls_is_reported(examined: Examine, tmp_path: Path) ->
     with HTTPServer(host="localhost", ssl_context=context) as server:
         page = {"object": "list", "data": [], "has_more": False}
         server.expect_request("/v1/organization/projects").respond_with_json(page)
-        found = examined(server.url_for("/v1"), LM_OPENAI_CA_FILE=str(tmp_path / "ca.pem"))
+        ca_file = str(tmp_path / "ca.pem")
+        url = server.url_for("/v1")
+        found = examined(url, LM_OPENAI_CA_FILE=ca_file, LM_OPENAI_TIMEOUT="2")
 
     assert (found["reach"].verdict, found["reach"].text) == (GOOD, "localhost responds over TLS")
 
@@ -261,12 +263,15 @@ def test_a_single_failing_usage_kind_is_found(demo: Simulator, examined: Examine
     assert bad == ["usage/images"]
 
 
-def test_failing_costs_are_found_although_usage_works(demo: Simulator, examined: Examine) -> None:
-    demo.fault("400", "*/costs")
+@pytest.mark.parametrize("endpoint", ["costs", "users", "spend_alerts"])
+def test_one_failing_endpoint_is_found_although_others_work(
+    demo: Simulator, examined: Examine, endpoint: str
+) -> None:
+    demo.fault("400", f"/v1/organization/{endpoint}")
 
     found = examined(demo.url)
 
-    assert [finding.subject for finding in found.values() if finding.verdict == BAD] == ["costs"]
+    assert [finding.subject for finding in found.values() if finding.verdict == BAD] == [endpoint]
 
 
 # The clock and the data
@@ -298,7 +303,7 @@ def test_an_empty_audit_log_may_mean_that_logging_is_off(
     for name in ("projects", "audit_logs"):
         httpserver.expect_request(f"/v1/organization/{name}").respond_with_json(empty)
 
-    audit = examined(httpserver.url_for("/v1"))["audit"]
+    audit = examined(httpserver.url_for("/v1"), LM_OPENAI_TIMEOUT="2")["audit"]
 
     assert audit.verdict == NOTE
     assert "audit logging is off" in audit.text

@@ -29,8 +29,9 @@ def probes(record: Record) -> dict[str, Decimal]:
     found = {"requests_made": Decimal(len(record.answers))}
     for entry in record.answers:
         kind = entry.path.partition("/usage/")[2]
-        ends = [bucket["end_time"] for bucket in entry.answer["data"] if bucket.get("results")]
-        if kind and ends:
+        buckets = entry.answer["data"] if kind else ()
+        ends = [bucket["end_time"] for bucket in buckets if bucket["results"]]
+        if ends:
             found[f"{kind}_data_age_seconds"] = Decimal(record.at - max(ends))
     return found
 
