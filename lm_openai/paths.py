@@ -1,4 +1,4 @@
-"""Folders of threshold files and of the cache, from the environment, and whether one is private.
+"""Folders of threshold files, of the cache and of DataSources, and whether one is private.
 
 The first stage of a script imports this module, so it imports almost nothing itself.
 """
@@ -16,6 +16,11 @@ SERVICES = "/var/lib/lm-openai"
 """Folder of root with a private folder for each service user, by name."""
 POSIX = hasattr(os, "geteuid")
 """False on Windows, where files have neither owner nor mode and processes cannot lock them."""
+
+
+def is_datasource(root: str, name: str) -> bool:
+    """Return True if the package's folder `root` has a DataSource in its folder of that name."""
+    return os.path.isfile(os.path.join(root, "modules", name, f"{name}.json"))
 
 
 def threshold_folders(environ: Mapping[str, str]) -> tuple[str, ...]:

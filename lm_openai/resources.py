@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 import lm_openai
+from lm_openai.paths import is_datasource
 
 
 def folders() -> tuple[str, ...]:
@@ -45,11 +46,7 @@ def _folders() -> Iterable[str]:
         modules = os.path.join(root, "modules")
         if os.path.isdir(modules):
             names: Iterable[str] = os.listdir(modules)
-            yield from (
-                name
-                for name in names
-                if os.path.isfile(os.path.join(modules, name, f"{name}.json"))
-            )
+            yield from (name for name in names if is_datasource(root, name))
         else:
             yield from _zipped_folders(modules)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NoReturn
 
 import click
 
@@ -60,7 +61,7 @@ def wanted_format(argv: Sequence[str]) -> str:
     return next((name for name in given if name in registry.FORMATS), registry.DEFAULT)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the suite command and exit."""
     guard_streams()
     from lm_openai.app.commands import suite

@@ -17,6 +17,7 @@ from lm_openai.output.nagios import (
 )
 from lm_openai.output.perfdata import item
 from lm_openai.output.text import refuse_duplicates
+from lm_openai.timespans import iso
 
 NO_METRICS = "-"
 
@@ -53,12 +54,16 @@ def discover(report: Report) -> str:
 
 
 def _collector(report: Report) -> str:
-    """Return the line of the poll itself: unknown if a state could not be judged, never worse."""
+    """Return the line of the poll itself, with its time.
+
+    It is unknown if a state could not be judged, never worse.
+    """
     blind = report.unjudged or (report.failures and not report.rows)
     metrics = f"instances={len(report.rows)};;;0|unjudged={report.unjudged};;;0"
     bad = sum(row.state != "ok" for row in report.rows)
     text = counted(len(report.rows), "instance") + (f", {bad} not ok" if bad else "")
-    return _line(UNKNOWN if blind else OK, report.definition.title, metrics, text + missing(report))
+    text += f", polled at {iso(report.time)}{missing(report)}"
+    return _line(UNKNOWN if blind else OK, report.definition.title, metrics, text)
 
 
 def _instance(report: Report, row: Row) -> str:

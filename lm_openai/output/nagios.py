@@ -12,6 +12,7 @@ from lm_openai.model.units import Number, plain
 from lm_openai.output.perfdata import perfdata
 from lm_openai.output.ranking import nearest, nearness, ranked
 from lm_openai.output.text import idle_word, limit, one_line, value_word
+from lm_openai.timespans import iso
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -50,11 +51,13 @@ PHRASES = {
 def write(report: Report) -> str:
     """Return the status line with all perfdata, then one line per instance, the worst first.
 
+    The last line is the time of the poll, which is older than the check if the answer was ready.
     Only the first line has perfdata, with one space between items: Nagios and Icinga read a
     second block differently.
     """
     rows = _ranked(report)
-    return "".join(f"{line}\n" for line in (_first(report, rows), *_below(report, rows)))
+    lines = (_first(report, rows), *_below(report, rows), _polled([report]))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def status(report: Report) -> int:
@@ -80,6 +83,7 @@ def discover(report: Report) -> str:
 def write_all(reports: Sequence[Report], gaps: Sequence[Gap] = ()) -> str:
     """Return one state for several DataSources, then a status line of each, the worst first.
 
+    The last line is the time of the poll, if there was one.
     There is no perfdata: it would not fit, and labels of two DataSources would collide.
     """
     found = [(status(one), one.definition.title, _line(one, _ranked(one))) for one in reports]
@@ -92,7 +96,10 @@ def write_all(reports: Sequence[Report], gaps: Sequence[Gap] = ()) -> str:
     if bad:
         text = f"{len(bad)} of {text} not OK: {', '.join(bad)}"
     head = f"OPENAI {WORDS[status_all(reports, gaps)]} - {text}"
-    return "".join(f"{line}\n" for line in (head, *(line for _, _, line in found)))
+    lines = [head, *(line for _, _, line in found)]
+    if reports:
+        lines.append(_polled(reports))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def status_all(reports: Sequence[Report], gaps: Sequence[Gap] = ()) -> int:
@@ -168,6 +175,10 @@ def _below(report: Report, rows: Sequence[Row]) -> Iterator[str]:
         yield f"and {counted(len(rows) - LISTED, 'instance')} more, none of them worse"
     yield from (f"missing data: {clean(sentence)}" for sentence in report.failures)
     yield from (f"note: {clean(sentence)}" for sentence in report.notes)
+
+
+def _polled(reports: Sequence[Report]) -> str:
+    return f"Polled at {iso(max(report.time for report in reports))}."
 
 
 def about(definition: Definition, row: Row, number: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_openai import files
+from lm_openai import files, start
 from lm_openai.api.endpoints import USAGE_KINDS
 from lm_openai.api.tls import CA_VARIABLES
 from lm_openai.app import answers, options, runner
@@ -406,16 +406,25 @@ def script(*words: str, flags: tuple[str, ...] = ()) -> list[str]:
     return [sys.executable, *flags, str(ROOT / f"modules/{FOLDER}/{FOLDER}.py"), *words]
 
 
-def test_the_first_stage_imports_almost_nothing(tmp_path: Path) -> None:
+def collect(*words: str, flags: tuple[str, ...] = ()) -> list[str]:
+    """Return the suite command; it is started as on Debian, whose scripts need no site packages."""
+    code = f"import sys; sys.path[0] = {str(ROOT)!r}; from lm_openai.start import suite; suite()"
+    return [sys.executable, *flags, "-c", code, "collect", FOLDER, *words]
+
+
+@pytest.mark.parametrize("command", [script, collect])
+def test_the_first_stage_imports_almost_nothing(
+    tmp_path: Path, command: Callable[..., list[str]]
+) -> None:
     with Simulator(projects=1, models=2) as demo:
         environ = environment(demo.url, tmp_path)
-        subprocess.run(script("--format", "json"), env=environ, check=True, capture_output=True)
+        subprocess.run(command("--format", "json"), env=environ, check=True, capture_output=True)
         demo.clear()
         bare, whole = (
-            subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
-            for command in (
+            subprocess.run(words, env=environ, check=True, capture_output=True, text=True)
+            for words in (
                 [sys.executable, "-S", "-X", "importtime", "-c", "import os"],
-                script("--format", "json", flags=("-S", "-X", "importtime")),
+                command("--format", "json", flags=("-S", "-X", "importtime")),
             )
         )
         assert demo.requests == []
@@ -423,6 +432,50 @@ def test_the_first_stage_imports_almost_nothing(tmp_path: Path) -> None:
     more = {*imported(whole.stderr)} - {*imported(bare.stderr)}
     assert len(more) <= 8, more
     assert all(name.startswith(("lm_openai", "_", "stat", "os")) for name in more), more
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_collect_prints_the_bytes_of_the_script_and_shares_its_answer(
+    tmp_path: Path, form: str
+) -> None:
+    words = ("--format", form)
+    with Simulator(projects=1, models=2) as demo:
+        environ = environment(demo.url, tmp_path)
+        first = subprocess.run(collect(*words), env=environ, capture_output=True)
+        demo.clear()
+        for command in (script(*words), collect(*words)):
+            again = subprocess.run(command, env=environ, capture_output=True)
+            assert (again.returncode, again.stdout, again.stderr) == (
+                first.returncode, first.stdout, first.stderr
+            )  # fmt: skip
+        assert demo.requests == []
+    assert first.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("collect rate_limits --format json", ("rate_limits", ["--format", "json"])),
+        ("collect --format json rate_limits", ("rate_limits", ["--format", "json"])),
+        ("collect rate_limits", ("rate_limits", [])),
+        ("collect all --format json", ("", [])),
+        ("collect ./rate_limits", ("", [])),
+        ("collect OpenAI_RateLimits_ByProject", ("", [])),
+        ("collect --help", ("", [])),
+        ("collect", ("", [])),
+        ("show rate_limits", ("", [])),
+        ("", ("", [])),
+    ],
+)
+def test_collect_of_one_datasource_is_its_script(words: str, asked: tuple[str, list[str]]) -> None:
+    assert start._collected(words.split()) == asked
+
+
+@pytest.mark.parametrize("words", ["rate_limits completion_by_model", "rate_limits --nothing x"])
+def test_collect_leaves_several_datasources_and_wrong_usage_to_click(words: str) -> None:
+    folder, rest = start._collected(["collect", *words.split()])
+    assert folder == FOLDER
+    assert options.parse(rest) is None
 
 
 def imported(text: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ from lm_openai.simulator import (
     NO_USAGE_KEY,
     Simulator,
 )
+from lm_openai.timespans import iso
 from tests.support.surroundings import environment
 
 pytestmark = pytest.mark.slow
@@ -103,9 +104,10 @@ def test_nagios_prints_the_worst_state_and_one_line_per_datasource(
 ) -> None:
     outcome = collected(demo, tmp_path, "nagios")
 
-    first, *others = outcome.stdout.splitlines()
+    first, *others, last = outcome.stdout.splitlines()
     assert outcome.status == 2
     assert first.startswith("OPENAI CRITICAL - ")
+    assert last == f"Polled at {iso(AT)}."
     assert len(others) == len(FOLDERS)
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults import host, sharing, upstream
+from tests.faults import host, hosts, resident, sharing, upstream
 from tests.faults.rows import FAULTS, Fault
 from tests.faults.scene import Broken, Scene, Untried
 
@@ -28,7 +28,7 @@ AT_ONCE = 2
 BOUNDED_SCALE = 0.15
 SLACK = 0.5
 """Seconds by which a run may exceed openai.timeout, beside the start of Python."""
-PARTS = (sharing, host, upstream)
+PARTS = (sharing, host, hosts, resident, upstream)
 """Modules that declare the faults."""
 
 

@@ -29,6 +29,7 @@ from lm_openai.simulator import ADMIN_KEY, Simulator
 from lm_openai.storage.cache import Cache, identity
 from lm_openai.timespans import DAY
 from tests.support.paths import ROOT
+from tests.support.redis_server import PASSWORD
 from tests.support.replay import Outcome
 from tests.support.surroundings import environment
 
@@ -110,6 +111,11 @@ class Running:
         """What it has printed on stdout so far."""
         return Path(f"{self._place}.stdout").read_text("utf-8", "surrogateescape")
 
+    @property
+    def errors(self) -> str:
+        """What it has printed on stderr so far."""
+        return Path(f"{self._place}.stderr").read_text("utf-8", "surrogateescape")
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End the process with a signal, at once by default."""
         self.process.send_signal(number)
@@ -125,7 +131,7 @@ class Running:
             self.script,
             self.words,
             self.output,
-            Path(f"{self._place}.stderr").read_text("utf-8", "surrogateescape"),
+            self.errors,
             self.process.returncode,
             self._ended - self._began,
             self._timeout,
@@ -142,7 +148,7 @@ class Scene:
     def __init__(
         self, folder: Path, scale: float, slack: float, seconds: float, settings: Mapping[str, Any]
     ) -> None:
-        self.folder, self.scale, self._slack = folder, scale, slack
+        self.folder, self.scale, self.slack = folder, scale, slack
         self._until = time.monotonic() + seconds
         self.random = random.Random(folder.name)
         settings = {"at": int(time.time()), "projects": 6, "models": 12, **settings}
@@ -153,7 +159,8 @@ class Scene:
         self.ran: list[Ran] = []
         self.killed: list[Running] = []
         self._started: list[Running] = []
-        self._truths: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._truths: dict[tuple[Any, ...], str] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Scene:
         for name in ("out", "truth"):
@@ -222,14 +229,21 @@ class Scene:
 
     def truth(self, script: str, at: int, environ: Mapping[str, str] = {}) -> dict[str, Any]:
         """Return the report of an undisturbed poll at that time (Unix seconds)."""
-        key = (script, at, *environ.items())
-        if key not in self._truths:
-            folder = self.folder / "truth" / str(len(self._truths))
-            given = {**environment(self.calm.url, folder), "LM_OPENAI_CACHE_TTL": "0s", **environ}
-            polled = _in_process(script, given, at)
-            require(polled.status == 0, f"the undisturbed poll failed: {polled.stderr}")
-            self._truths[key] = json.loads(polled.stdout)
-        return self._truths[key]
+        found: dict[str, Any] = json.loads(self.printed(script, at, "json", environ))
+        return found
+
+    def printed(self, script: str, at: int, form: str, environ: Mapping[str, str] = {}) -> str:
+        """Return what an undisturbed poll at that time (Unix seconds) prints in a format."""
+        key = (script, at, form, *environ.items())
+        with self._lock:
+            if key not in self._truths:
+                folder = self.folder / "truth" / str(len(self._truths))
+                calm = environment(self.calm.url, folder)
+                given = {**calm, "LM_OPENAI_CACHE_TTL": "0s", **environ}
+                polled = _in_process(script, given, at, form)
+                require(polled.status == 0, f"the undisturbed poll failed: {polled.stderr}")
+                self._truths[key] = polled.stdout
+            return self._truths[key]
 
     def until(self, happened: Callable[[], Any]) -> None:
         """Wait until something has happened; raises Broken if it does not."""
@@ -294,12 +308,12 @@ class Scene:
         self.ran.remove(ran)
 
     def _check(self, ran: Ran) -> None:
-        _check_end(ran, self._slack)
+        _check_end(ran, self.slack)
         self._check_numbers(ran)
 
     def end(self, ran: Ran) -> None:
         """Check only the end of a run, whose numbers no undisturbed poll can have."""
-        _check_end(ran, self._slack)
+        _check_end(ran, self.slack)
         self.ran.remove(ran)
 
     def _check_numbers(self, ran: Ran) -> None:
@@ -326,10 +340,11 @@ class Scene:
             require(bool(found["partial_failures"]), "an instance is missing, without a word")
 
     def _check_secrets(self) -> None:
-        key = ADMIN_KEY.encode()
         for path in self.folder.rglob("*"):
             if path.is_file() and path.stat().st_size < 2**26 and "site" not in path.parts[-2]:
-                require(key not in path.read_bytes(), f"the key is in {path.name}")
+                content = path.read_bytes()
+                for secret in (ADMIN_KEY, PASSWORD):
+                    require(secret.encode() not in content, f"a secret is in {path.name}")
 
     def _sweep(self) -> None:
         """Poll a day later: what killed processes left has to be gone then."""
@@ -340,7 +355,7 @@ class Scene:
             if path.name.endswith((".unfinished", ".lock")):
                 os.utime(path, (old, old), follow_symlinks=False)
         self.demo.clear()
-        _check_end(self.poll(environ={"LM_OPENAI_CACHE_TTL": "1s"}), self._slack)
+        _check_end(self.poll(environ={"LM_OPENAI_CACHE_TTL": "1s"}), self.slack)
 
 
 def require(condition: bool, text: str) -> None:
@@ -367,12 +382,12 @@ def _path(script: str) -> str:
     return str(ROOT / "modules" / script / f"{script}.py")
 
 
-def _in_process(script: str, environ: Mapping[str, str], at: int) -> Outcome:
+def _in_process(script: str, environ: Mapping[str, str], at: int, form: str) -> Outcome:
     import io
 
     out, err = io.StringIO(), io.StringIO()
     around = Surroundings(environ, io.StringIO(), out, err, at)
-    status = run(script, Options(format="json", at=str(at), timeout="300"), around)
+    status = run(script, Options(format=form, at=str(at), timeout="300"), around)
     return Outcome(out.getvalue(), err.getvalue(), status)
 
 

@@ -10,8 +10,8 @@ LIMITS = datasource.definition("rate_limits")
 
 
 def below(found):
-    """Return the lines below the status line."""
-    return nagios.write(found).splitlines()[1:]
+    """Return the instances' lines."""
+    return nagios.write(found).splitlines()[1:-1]
 
 
 def test_a_limit_of_0_reads_blocked_and_its_perfdata_stays_0():

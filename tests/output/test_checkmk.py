@@ -37,7 +37,8 @@ def test_a_poll_is_a_service_of_its_own_and_one_for_each_instance():
     )
 
     assert text == (
-        f'0 "{TITLE}" instances=2;;;0|unjudged=0;;;0 2 instances, 1 not ok\n'
+        f'0 "{TITLE}" instances=2;;;0|unjudged=0;;;0 2 instances, 1 not ok, '
+        "polled at 2026-09-22T12:00:00Z\n"
         f'0 "{TITLE} a" - a: no value\n'
         f'2 "{TITLE} gpt-4o" input_tokens=12;;;0|cached_percent=92.5;80;90;0;100 '
         "gpt-4o: cached_percent 92.5% (error at or over 90%), input_tokens 12\n"

@@ -28,11 +28,13 @@ from tests.support.samples import (
 ITEM = re.compile(r"([A-Za-z0-9_-]+)=(-?[0-9]+(?:\.[0-9]+)?)(s|B|%)?((?:;[-0-9.]*:?){0,4})")
 HIGH = threshold("cached_percent", ">=", 80, 90, 95)
 LOW = threshold("cached_percent", "<", 50, None, 20)
+POLLED = "Polled at 2026-09-22T12:00:00Z."
 
 
 def split(text):
-    """Return the status line's text, its perfdata by label, and the lines below."""
-    first, *below = text.rstrip("\n").split("\n")
+    """Return the status line's text, its perfdata by label, and the instances' lines below."""
+    first, *below, polled = text.rstrip("\n").split("\n")
+    assert polled == POLLED
     status, _, perfdata = first.partition(" | ")
     items = ITEM.findall(perfdata)
     assert " ".join(f"{label}={value}{uom}{rest}" for label, value, uom, rest in items) == (
@@ -56,6 +58,7 @@ def test_a_status_line_has_state_text_and_perfdata():
         "(error at or over 90%), input_tokens 12 | "
         "gpt-4_1_input_tokens=12;;;0 gpt-4_1_cached_percent=92.5%;80;90;0;100\n"
         "[CRITICAL] gpt-4.1: cached_percent 92.5% (error at or over 90%), input_tokens 12\n"
+        f"{POLLED}\n"
     )
 
 
@@ -85,7 +88,7 @@ def test_a_threshold_without_its_datapoint_is_not_judged_and_says_why():
     lost = Unjudged("cached_percent", HIGH, Missing("usage/completions could not be read"))
     part = report([row("a", input_tokens=1)._replace(unjudged=(lost,))])
 
-    first, below = nagios.write(part).splitlines()
+    first, below, _ = nagios.write(part).splitlines()
     assert nagios.status(part) == 3
     assert "UNKNOWN - a: cached_percent not judged: usage/completions could not be read" in first
     assert below.startswith("[UNKNOWN] a: cached_percent not judged")
@@ -104,7 +107,11 @@ def test_no_instance_is_ok_with_complete_data_and_unknown_with_missing_data():
     empty, failed = report(), report(failures=("completions: no connection",))
 
     assert nagios.status(empty) == 0
-    assert nagios.write(empty) == "OPENAI COMPLETION BY MODEL OK - no instance in use\n"
+    assert split(nagios.write(empty)) == (
+        "OPENAI COMPLETION BY MODEL OK - no instance in use",
+        {},
+        [],
+    )
     assert nagios.status(failed) == 3
     assert "UNKNOWN" in nagios.write(failed)
 
@@ -434,5 +441,7 @@ def test_several_datasources_print_one_state_which_is_the_worst():
         "OPENAI AUDIT UNKNOWN - no connection to the API",
         "OPENAI COMPLETION BY MODEL WARNING - a: cached_percent 81% (warning at or over 80%)",
         "OPENAI COMPLETION BY MODEL OK - a: input_tokens 1",
+        POLLED,
     ]
     assert nagios.write_all([fine]).startswith("OPENAI OK - 1 DataSource\n")
+    assert "Polled" not in nagios.write_all([], [failure])
