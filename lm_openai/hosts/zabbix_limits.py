@@ -14,6 +14,9 @@ from lm_openai.model.units import plain
 
 Match = tuple[tuple[str, str], ...]
 _WILD = {"*": ".*", "?": "."}
+_PARTS = re.compile(r"\[(?:!(?:\][^\]]*|[^\]]+)|[^!\]][^\]]*|\][^\]]*)\]|.", re.S)
+"""Parts of a glob: a set, or any other character."""
+_SPECIAL, _ESCAPED = r"[\\\[\]^]", r"\\\g<0>"
 
 
 class Limits(NamedTuple):
@@ -146,12 +149,13 @@ def _macros(dimension: str) -> Sequence[str]:
 
 def _pattern(glob: str) -> str:
     """Return the regular expression of a glob; like the collector's, it also fits its own text."""
-    parts = re.findall(r"\[!?\]?[^\]]*\]|.", glob)
-    text = "".join(_WILD.get(part) or _literal(part) for part in parts)
+    text = "".join(_WILD.get(part) or _literal(part) for part in _PARTS.findall(glob))
     return f"^(?:{text}|{re.escape(glob)})$" if "[" in glob else f"^{text}$"
 
 
 def _literal(part: str) -> str:
-    if len(part) > 1:
-        return part.replace("[!", "[^", 1).replace("\\", "\\\\")
-    return re.escape(part)
+    """Return the regular expression of one character, or of a set such as `[!abc]`."""
+    if len(part) == 1:
+        return re.escape(part)
+    sign, members = ("^", part[2:-1]) if part[1] == "!" else ("", part[1:-1])
+    return f"[{sign}{re.sub(_SPECIAL, _ESCAPED, members)}]"

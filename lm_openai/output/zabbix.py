@@ -21,8 +21,8 @@ OF_POLL, OF_INSTANCE = 4, 1
 """Dependent items besides the datapoints: of the poll (its time, what was not read, how much of
 that, how much was not judged), and the state of each instance."""
 
-ALIAS_LENGTH = 180
-"""Characters of an alias; the server rejects an item whose name is longer than 255."""
+ALIAS_LENGTH = 150
+"""Characters of an alias; the server rejects a longer name than 255 of an item or a trigger."""
 
 
 _MACRO = re.compile(r"\{(?=[{$#?%A-Z])")

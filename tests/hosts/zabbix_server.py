@@ -167,7 +167,7 @@ def low_port() -> int:
     raise AssertionError("100 ports are taken")
 
 
-def wait(look: Callable[[], T | None], seconds: float = 60, pause: float = 1) -> T:
+def wait(look: Callable[[], T | None], seconds: float = 180, pause: float = 1) -> T:
     """Return the first result of `look` that is true; fails after that time."""
     for _ in range(int(seconds / pause)):
         found = look()

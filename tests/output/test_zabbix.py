@@ -146,7 +146,7 @@ def test_a_long_alias_leaves_room_for_an_item_name():
     alias = f"{'n' * 400} / gpt-4o-mini (6jJXna)"
     rows = json.loads(zabbix.discover(report([row(instance("a", alias))])))
 
-    assert len(rows[0]["{#WILDALIAS}"]) <= 180
+    assert len(rows[0]["{#WILDALIAS}"]) <= 150
     assert rows[0]["{#WILDALIAS}"].endswith("nnn / gpt-4o-mini (6jJXna)")
 
 

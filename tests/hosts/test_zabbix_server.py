@@ -34,8 +34,9 @@ WARNING, AVERAGE, HIGH = "2", "3", "4"
 LIMITS, BROKEN = "rate_limits", "broken"
 OWN = ("latency_seconds", "requests_made")
 """Datapoints of the health DataSource about the poll itself, which differ from poll to poll."""
-FAST = 4
-"""Seconds between two polls of the DataSources whose problems the tests follow."""
+FAST, SPAN = 4, 10
+"""Seconds between two polls of the DataSources whose problems the tests follow, and the interval
+for which the expressions of their triggers are made, so that polls may be late by half of it."""
 PROJECTS = ("Customer Support", "Data Platform", "Marketing", "Voice Assistant")
 """Projects of the demo organization; together they use every DataSource."""
 HOT, SECOND = "Customer Support / gpt-4o", "Marketing / gpt-4o"
@@ -122,15 +123,17 @@ class Site:
 def compressed(job: Job) -> Job:
     """Return the job with the interval of the tests, in which all spans of time follow."""
     fast = job.definition.folder in (HEALTH, LIMITS)
-    return job._replace(interval=FAST) if fast else job
+    return job._replace(interval=SPAN) if fast else job
 
 
-def accelerated() -> tuple[Job, ...]:
-    """Return the shipped jobs, and one without a script."""
+def accelerated() -> str:
+    """Return the agent's template with the intervals of the tests, and one job without a script."""
     shipped = jobs()
     one = next(job for job in shipped if job.definition.dimensions and not job.alerts)
     definition = one.definition._replace(folder=BROKEN, title="Broken")
-    return (*map(compressed, shipped), one._replace(definition=definition, interval=FAST))
+    broken = one._replace(definition=definition, interval=SPAN)
+    text = artefacts.files([*map(compressed, shipped), broken])[AGENT_TEMPLATE]
+    return text.replace(f'"delay": "{SPAN}s"', f'"delay": "{FAST}s"')
 
 
 class Running(NamedTuple):
@@ -186,7 +189,7 @@ def running(tool: Callable[[str], str]) -> Iterator[Running]:
         site = Site(demo)
         site.heat(HOT)
         with zabbix(tool, site.configure) as server:
-            server.load(artefacts.files(accelerated())[AGENT_TEMPLATE])
+            server.load(accelerated())
             server.load(artefacts.files(jobs(["organization"]))[EXTERNAL_TEMPLATE])
             notify(server)
             host = create(server, HOST, AGENT_TEMPLATE, site)
@@ -249,7 +252,7 @@ def poll_all(running: Running) -> None:
     rules = server.call("discoveryrule.get", monitored=True, output=["itemid"])
     server.poll(rule["itemid"] for rule in rules)
     wanted = {key for key, _ in expected(running)}
-    wait(lambda: wanted <= running.items().keys(), 120, 2)
+    wait(lambda: wanted <= running.items().keys())
     time.sleep(2)  # the server's cache of the configuration is a second behind
     masters = server.call("item.get", monitored=True, search={"key_": f"{KEY}["}, output=["itemid"])
     server.poll(item["itemid"] for item in masters)
@@ -258,7 +261,7 @@ def poll_all(running: Running) -> None:
         found = running.items()
         return all(found[key]["lastclock"] != "0" for key in wanted)
 
-    wait(complete, 120, 2)
+    wait(complete)
 
 
 def expected(running: Running) -> Iterator[tuple[str, float]]:
@@ -300,13 +303,13 @@ class Scenario(NamedTuple):
 def scenario(running: Running) -> Scenario:
     """Fail in one endpoint, heat a second pool, stop the API, and repair everything at once."""
     site = running.site
-    first = wait(lambda: showing(running, FIRST), 90)
+    first = wait(lambda: showing(running, FIRST))
     site.share("0s")
     site.demo.fault("400", "*/usage/completions", times=8)
-    wait(lambda: running.items()[f"openai.unjudged[{LIMITS}]"]["lastvalue"] != "0")
+    wait(lambda: [one for one in running.history(f"openai.unjudged[{LIMITS}]") if one[1] != "0"])
     partial = look(running)
     site.heat(SECOND)
-    before = wait(lambda: showing(running, FIRST, NEXT, SILENT), 90)
+    before = wait(lambda: showing(running, FIRST, NEXT, SILENT))
     site.demo.stop()
     started = time.time()
     wait(lambda: showing(running, OUTAGE))
@@ -314,9 +317,9 @@ def scenario(running: Running) -> Scenario:
     outage = look(running)
     clocks = [clock for clock, _ in running.history("agent.ping") if clock >= started]
     repair(site)
-    last = wait(lambda: repaired(running), 90)
+    last = wait(lambda: repaired(running))
     recovered = {f"OK {name}" for name in INCIDENTS}
-    wait(lambda: recovered <= site.notifications().keys(), 30)
+    wait(lambda: recovered <= site.notifications().keys())
     return Scenario(
         first,
         partial,
@@ -450,7 +453,7 @@ def test_an_outage_is_one_problem_and_changes_no_other(scenario: Scenario) -> No
 
 def test_other_items_of_the_host_keep_arriving_in_the_outage(scenario: Scenario) -> None:
     assert len(scenario.pings) >= 2 * FAST
-    assert max(scenario.pings) < 3 * FAST
+    assert max(scenario.pings) < 20
 
 
 def test_every_incident_is_notified_once_and_recovers_once_without_a_hand(
