@@ -10,10 +10,11 @@ from typing import NoReturn
 import click
 
 from lm_openai.app import runner, session
-from lm_openai.app.options import OPTIONS, Options
+from lm_openai.app.options import Options
 from lm_openai.app.parameters import KEY, SETTINGS, options, parameter, version
 from lm_openai.errors import Failure, WrongUsage
 from lm_openai.output import registry
+from lm_openai.output.command_line import OPTIONS
 from lm_openai.redaction import guard_streams
 
 

@@ -12,7 +12,7 @@ import click
 from lm_openai import resources
 from lm_openai.app import parameters, run_many, runner
 from lm_openai.app import session as sessions
-from lm_openai.app.options import OPTIONS, Options
+from lm_openai.app.options import Options
 from lm_openai.app.session import Session, Surroundings
 from lm_openai.collect import datasource
 from lm_openai.errors import Failure, WrongUsage
@@ -20,6 +20,7 @@ from lm_openai.hosts.registry import HOSTS
 from lm_openai.model.units import plain
 from lm_openai.output import registry
 from lm_openai.output.audit_formats import FORMATS as AUDIT_FORMATS
+from lm_openai.output.command_line import OPTIONS
 
 EVERYTHING = "all"
 VALUES_ONLY = ("--discover", "--datapoint")

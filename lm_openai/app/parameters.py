@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from lm_openai import __version__, resources
-from lm_openai.app.options import OPTIONS, Option, Options
+from lm_openai.app.options import Options
+from lm_openai.output.command_line import OPTIONS, Option
 
 KEY = (
     "The admin key comes from OPENAI_ADMIN_KEY, or from openai.admin.key or openai.admin.key.file "

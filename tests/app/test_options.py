@@ -12,11 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_openai.app import cli, runner
-from lm_openai.app.options import (
-    OPTIONS,
-    Options,
-    parse,
-)
+from lm_openai.app.options import Options, parse
+from lm_openai.output.command_line import OPTIONS
 from lm_openai.output.registry import FORMATS
 from tests.support.paths import ROOT
 

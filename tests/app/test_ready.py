@@ -21,6 +21,7 @@ from lm_openai.api.tls import CA_VARIABLES
 from lm_openai.app import answers, options, runner
 from lm_openai.app.session import Surroundings
 from lm_openai.config.sources import VARIABLES
+from lm_openai.output.command_line import OPTIONS
 from lm_openai.output.registry import FORMATS
 from lm_openai.simulator import NO_USAGE_KEY, Simulator
 from lm_openai.storage import ready
@@ -342,7 +343,7 @@ def test_some_options_always_take_the_full_path(words: str) -> None:
 
 
 def test_it_reads_argv_and_environment_as_the_full_path_does() -> None:
-    switches = [row.flag for row in options.OPTIONS if row.value is None and row.flag != "-v"]
+    switches = [row.flag for row in OPTIONS if row.value is None and row.flag != "-v"]
     assert {*ready.SWITCHES} == {*switches, *options.NEGATIVES}
     names = ["LM_OPENAI_ETC", "LM_OPENAI_TIMEOUT", *VARIABLES, *CA_VARIABLES, "https_proxy"]
     assert [*ready._relevant([*names, "PATH", "NAGIOS_HOSTNAME"])] == names
