@@ -13,6 +13,7 @@ from lm_openai.config.threshold_files import NO_SITE
 from lm_openai.model.definition import Datapoint, Definition
 from lm_openai.model.report import Instance
 from lm_openai.model.thresholds import Override, Rules, Threshold
+from lm_openai.timespans import HOUR
 
 HEALTH = "collection_health"
 """Folder of the DataSource on whose failure every other job depends."""
@@ -46,6 +47,14 @@ class Job(NamedTuple):
     rules: Rules
     interval: int
     offset: int
+
+    @property
+    def check_interval(self) -> int:
+        """Return the seconds between two checks of Nagios and Icinga, at most an hour.
+
+        They repeat a check that failed, or that an outage prevented, only then.
+        """
+        return min(self.interval, HOUR)
 
     @property
     def plugin(self) -> str:

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 from lm_openai.collect.evaluation import effective
 from lm_openai.errors import WrongUsage
+from lm_openai.hosts.groups import Group, groups, sentence
 from lm_openai.hosts.jobs import HEALTH, OUTAGE_POLLS, PLUGINS, PROPERTIES, Job, Organization
 from lm_openai.hosts.nagios_objects import Object, text, without_macros
-from lm_openai.model.definition import Definition
 from lm_openai.model.report import Instance, wildvalue
-from lm_openai.model.thresholds import LEVELS, Threshold, describe
+from lm_openai.model.thresholds import Threshold, describe
 from lm_openai.model.units import plain
-from lm_openai.output.nagios import PHRASES
-from lm_openai.timespans import HOUR, MINUTE
+from lm_openai.timespans import MINUTE
 
 COMMANDS, TEMPLATES, SERVICES = "commands.cfg", "templates.cfg", "services.cfg"
 HOST = "openai"
@@ -51,18 +50,6 @@ UP = Object(
 )
 
 
-class Group(NamedTuple):
-    """Datapoints of one service: those whose threshold takes effect after `polls` polls in a row.
-
-    `datapoints` are the names that the check is restricted to (empty: all datapoints), and
-    `thresholds` those in force.
-    """
-
-    polls: int
-    datapoints: tuple[str, ...]
-    thresholds: tuple[Threshold, ...]
-
-
 class Service(NamedTuple):
     """One service of a host; `instance` is None for one that covers all instances.
 
@@ -93,7 +80,7 @@ class Service(NamedTuple):
         if self.instance is not None and not self.alone:
             words.append(self.instance.wildvalue)
         if self.number:
-            words.append(f"{self.group.polls} poll{'s' if self.group.polls > 1 else ''}")
+            words.append(self.group.words)
         return " ".join(words)
 
     @property
@@ -119,33 +106,6 @@ def site(jobs: Sequence[Job], organizations: Sequence[Organization]) -> str:
     Raises WrongUsage for a path of properties that cannot stand in a command line.
     """
     return text(FOR_SITE, (one for each in organizations for one in _organization(jobs, each)))
-
-
-def groups(definition: Definition, thresholds: Mapping[str, Threshold]) -> list[Group]:
-    """Return a DataSource's datapoints by the `consecutive` of their threshold, at least one group.
-
-    Datapoints that are not judged are in the first group, so that each is in one.
-    """
-    judged = {name: one for name, one in thresholds.items() if one.on}
-    order = [one.name for one in definition.datapoints]
-    polls = dict.fromkeys(judged[name].consecutive for name in order if name in judged) or {1: None}
-    first = next(iter(polls))
-    named = {
-        number: [name for name in order if _polls(judged.get(name), first) == number]
-        for number in polls
-    }
-    return [
-        Group(
-            number,
-            tuple(names) if len(named) > 1 else (),
-            tuple(judged[name] for name in names if name in judged),
-        )
-        for number, names in named.items()
-    ]
-
-
-def _polls(threshold: Threshold | None, otherwise: int) -> int:
-    return otherwise if threshold is None else threshold.consecutive
 
 
 def _organization(jobs: Sequence[Job], organization: Organization) -> Iterator[Object]:
@@ -204,7 +164,7 @@ def _dependencies(host: str, health: Sequence[str], depending: bool) -> Iterator
 
 def _service(host: str, service: Service, outage: bool) -> Object:
     """Return a service; with `outage` it is notified for UNKNOWN too, after OUTAGE_POLLS polls."""
-    group, interval = service.group, service.job.interval
+    group = service.group
     polls = max(group.polls, OUTAGE_POLLS) if outage else group.polls
     template = "outage" if outage else "overview" if service.overview else "service"
     entries = {
@@ -214,8 +174,8 @@ def _service(host: str, service: Service, outage: bool) -> Object:
         "display_name": _title(service),
         "check_command": "!".join(filter(None, (_command_name(service.job), _options(service)))),
         "max_check_attempts": str(polls),
-        "check_interval": _minutes(min(interval, HOUR)),
-        "retry_interval": _minutes(interval),
+        "check_interval": _minutes(service.job.check_interval),
+        "retry_interval": _minutes(service.job.interval),
         "servicegroups": "" if service.health else host,
         "notes": without_macros(" ".join(_notes(service))),
     }
@@ -239,13 +199,7 @@ def _notes(service: Service) -> Iterator[str]:
     if service.overview:
         yield "All instances; not notified, since each instance has services of its own."
     for match, one in _judged(service):
-        uom = service.job.definition.datapoint(one.datapoint).measure.uom
-        limits = ", ".join(
-            f"{level} {PHRASES[one.operator]} {plain(limit)}{uom}"
-            for level, limit in zip(LEVELS, one.limits)
-            if limit is not None
-        )
-        yield f"{one.datapoint}{match}: {limits}. {one.reason}".rstrip()
+        yield sentence(service.job.definition, one, match)
 
 
 def _judged(service: Service) -> Iterator[tuple[str, Threshold]]:
