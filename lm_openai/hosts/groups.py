@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from lm_openai.hosts.jobs import Job
 from lm_openai.model.definition import Definition
-from lm_openai.model.thresholds import LEVELS, Threshold
+from lm_openai.model.thresholds import LEVELS, Threshold, describe
 from lm_openai.model.units import plain
 from lm_openai.output.nagios import PHRASES
 
@@ -49,6 +50,26 @@ def groups(definition: Definition, thresholds: Mapping[str, Threshold]) -> list[
         )
         for number, names in named.items()
     ]
+
+
+def of_all(job: Job) -> dict[str, Threshold]:
+    """Return the thresholds by which the groups of all instances are formed, by datapoint.
+
+    Of several thresholds for one datapoint, the first one's `consecutive` counts.
+    """
+    return {threshold.datapoint: threshold for _, threshold in reversed([*_lines(job)])}
+
+
+def lines_of_all(job: Job, group: Group) -> Iterator[tuple[str, Threshold]]:
+    """Yield the group's thresholds, each after the instances it is for: ` (project=batch-*)`."""
+    own = {one.datapoint for one in group.thresholds}
+    return (line for line in _lines(job) if line[1].datapoint in own)
+
+
+def _lines(job: Job) -> Iterator[tuple[str, Threshold]]:
+    for line in describe(job.rules):
+        if line.threshold.on:
+            yield f" ({line.match})" if line.match else "", line.threshold
 
 
 def sentence(definition: Definition, threshold: Threshold, match: str = "") -> str:

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from lm_openai.collect.evaluation import effective
 from lm_openai.errors import WrongUsage
-from lm_openai.hosts.groups import Group, groups, sentence
+from lm_openai.hosts.groups import Group, groups, lines_of_all, of_all, sentence
 from lm_openai.hosts.jobs import HEALTH, OUTAGE_POLLS, PLUGINS, PROPERTIES, Job, Organization
 from lm_openai.hosts.nagios_objects import Object, text, without_macros
 from lm_openai.model.report import Instance, wildvalue
-from lm_openai.model.thresholds import Threshold, describe
+from lm_openai.model.thresholds import Threshold
 from lm_openai.model.units import plain
 from lm_openai.timespans import MINUTE
 
@@ -117,13 +117,8 @@ def _organization(jobs: Sequence[Job], organization: Organization) -> Iterator[O
 
 
 def _of_all(job: Job) -> Iterator[Service]:
-    """Yield the services for all instances of a DataSource.
-
-    Of several thresholds for one datapoint, the first one's `consecutive` counts.
-    """
-    lines = [line.threshold for line in describe(job.rules) if line.threshold.on]
-    thresholds = {one.datapoint: one for one in reversed(lines)}
-    for number, group in enumerate(groups(job.definition, thresholds)):
+    """Yield the services for all instances of a DataSource."""
+    for number, group in enumerate(groups(job.definition, of_all(job))):
         yield Service(job, group, number)
 
 
@@ -204,13 +199,10 @@ def _notes(service: Service) -> Iterator[str]:
 
 def _judged(service: Service) -> Iterator[tuple[str, Threshold]]:
     """Yield the thresholds of the service, each after the instances it is for, empty for all."""
-    own = {one.datapoint for one in service.group.thresholds}
-    if service.instance is not None:
+    if service.instance is None:
+        yield from lines_of_all(service.job, service.group)
+    else:
         yield from (("", one) for one in service.group.thresholds)
-        return
-    for line in describe(service.job.rules):
-        if line.threshold.on and line.threshold.datapoint in own:
-            yield f" ({line.match})" if line.match else "", line.threshold
 
 
 def _dependency(

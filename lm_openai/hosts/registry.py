@@ -32,6 +32,7 @@ ROWS = (
         "grafana",
         "curl -X POST -u admin http://localhost:3000/api/admin/provisioning/dashboards/reload",
     ),
+    Host("icinga", "icinga2 daemon -C && systemctl reload icinga2", discovers=True),
     Host("logicmonitor", "import the changed files in the portal"),
     Host(
         "nagios",

@@ -15,26 +15,21 @@ from lm_openai.simulator import Simulator
 from tests.bench import measure
 from tests.bench.measure import Row
 from tests.hosts.conftest import free_ports
-from tests.hosts.plugin_hosts import Icinga, icinga_with
+from tests.hosts.plugin_hosts import ICINGA_SERVER, Icinga, icinga_with
 
 FOLDER, SERVICES, INTERVAL, MINUTES = "rate_limits", 100, 60, 10
 TICKS = os.sysconf("SC_CLK_TCK")
 PROGRAMS = "icinga2/sbin/icinga2"
-SETTINGS = """include <itl>
-const NodeName = "ci"
-const ZoneName = "ci"
-object Endpoint NodeName {{ }}
-object Zone ZoneName {{ endpoints = [ NodeName ] }}
-object CheckerComponent "checker" {{ }}
-object ApiListener "api" {{ bind_host = "127.0.0.1"; bind_port = "{port}" }}
-object ApiUser "ci" {{ password = "ci"; permissions = [ "*" ] }}
-object CheckCommand "none" {{ command = [ "/bin/true" ] }}
+SETTINGS = (
+    ICINGA_SERVER
+    + """object CheckCommand "none" {{ command = [ "/bin/true" ] }}
 object CheckCommand "openai" {{
   command = [ {command}, "--format", "nagios", "--instance", "$instance$" ]
   env = {{ {environment} }}
 }}
 object Host "openai" {{ check_command = "none"; enable_active_checks = false }}
 """
+)
 SERVICE = """object Service "{name}" {{
   host_name = "openai"
   check_command = "openai"

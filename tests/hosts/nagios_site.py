@@ -6,33 +6,24 @@ check once; all later checks are scheduled by the test, because the real interva
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lm_openai.app import runner, site_config
-from lm_openai.app.options import Options
-from lm_openai.app.session import Surroundings
-from lm_openai.hosts.jobs import PLUGINS, jobs
+from lm_openai.hosts.jobs import PLUGINS
 from lm_openai.hosts.nagios import COMMANDS, TEMPLATES
-from lm_openai.hosts.registry import HOSTS
-from lm_openai.simulator import ADMIN_KEY, Simulator
-from lm_openai.storage.ready import SUFFIX
+from lm_openai.simulator import Simulator
+from tests.hosts.agent_site import AgentSite
 from tests.hosts.plugin_hosts import PAUSE, WAIT, nagios_settings, running
-from tests.support.paths import MODULES, ROOT
+from tests.support.paths import ROOT
 
 SHIPPED = ROOT / "packaging/nagios"
-ORGANIZATION, HOST = "acme", "openai-acme"
+HOST = "openai-acme"
 OTHER = "other"
 """Service of the same host that does not need the API."""
 DEBIAN = (
@@ -116,78 +107,18 @@ class Notification(NamedTuple):
     word: str
 
 
-class Site:
-    """Folder of a site: its properties, thresholds and cache, and Nagios's own files."""
+class Site(AgentSite):
+    """Site with Nagios's own files."""
 
     def __init__(self, folder: Path, demo: Simulator) -> None:
-        self.folder, self.demo = folder, demo
-        self.host, self.properties = folder / "nagios", folder / "acme.properties"
-        self.cache, self.output = folder / "cache", self.host / "site.cfg"
-        self.settings = {
-            "openai.org.name": ORGANIZATION,
-            "openai.admin.key": ADMIN_KEY,
-            "openai.api.url": demo.url,
-            "openai.cache.ttl": "300s",
-        }
-        self.set()
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """The environment of the plugins."""
-        folders = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-        return {
-            "PATH": folders,
-            "HOME": str(self.folder),
-            "LM_OPENAI_ETC": str(self.folder),
-            "LM_OPENAI_CACHE_DIR": str(self.cache),
-        }
-
-    def set(self, **changes: str) -> None:
-        """Write the properties, with changes for this time: `projects_exclude="Alpha"`."""
-        own = {f"openai.{name.replace('_', '.')}": value for name, value in changes.items()}
-        lines = (f"{name}={value}\n" for name, value in {**self.settings, **own}.items())
-        self.properties.write_text("".join(lines))
-        self.properties.chmod(0o600)
-
-    def configure(self) -> str:
-        """Write the services as `lm-openai config nagios` does and return its messages."""
-        err = io.StringIO()
-        around = self._around(io.StringIO(), err)
-        options = Options(properties=(str(self.properties),))
-        folders = [job.definition.folder for job in jobs()]
-        status = site_config.run(HOSTS["nagios"], folders, options, str(self.output), around)
-        assert status == 0, err.getvalue()
-        return err.getvalue()
-
-    def document(self, folder: str) -> dict[str, Any]:
-        """Return what a poll with the same cache prints as JSON."""
-        out, err = io.StringIO(), io.StringIO()
-        options = Options(format="json", properties=(str(self.properties),))
-        assert runner.run(folder, options, self._around(out, err)) == 0, err.getvalue()
-        found: dict[str, Any] = json.loads(out.getvalue())
-        return found
-
-    def forget(self) -> None:
-        """Empty the cache, as if all responses in it had expired."""
-        shutil.rmtree(self.cache, ignore_errors=True)
-
-    def forget_answers(self) -> None:
-        """Delete the ready answers, as if they had expired; what is known of an outage stays."""
-        for path in self.cache.glob(f"*{SUFFIX}"):
-            path.unlink()
-
-    def _around(self, out: io.StringIO, err: io.StringIO) -> Surroundings:
-        return Surroundings(self.environ, io.StringIO(), out, err, int(time.time()))
+        self.host = folder / "nagios"
+        super().__init__("nagios", folder, demo, self.host / "site.cfg")
 
     def lay_out(self) -> Path:
         """Write Nagios's files, with the plugins of the checkout, and return the main one."""
-        checks = self.folder / "plugins"
-        checks.mkdir()
-        for script in MODULES.glob("*/*.py"):
-            (checks / f"check_openai_{script.stem}").symlink_to(script)
         further = [line.format(self.host) for line in FURTHER]
         settings = nagios_settings(self.host, OBJECTS + OTHER_SERVICE, further)
-        commands = (SHIPPED / COMMANDS).read_text().replace(PLUGINS, str(checks))
+        commands = (SHIPPED / COMMANDS).read_text().replace(PLUGINS, str(self.plugins))
         (self.host / COMMANDS).write_text(commands)
         (self.host / TEMPLATES).write_text((SHIPPED / TEMPLATES).read_text())
         return settings

@@ -84,16 +84,19 @@ NAGIOS_SERVICE = """define service {{
   active_checks_enabled 0
 }}
 """
-ICINGA = """include <itl>
+ICINGA_CORE = """include <itl>
 const NodeName = "ci"
 const ZoneName = "ci"
 object Endpoint NodeName {{ }}
 object Zone ZoneName {{ endpoints = [ NodeName ] }}
 object CheckerComponent "checker" {{ }}
 object FileLogger "main" {{ severity = "warning"; path = LogDir + "/icinga2.log" }}
-object ApiListener "api" {{ bind_host = "127.0.0.1"; bind_port = "{port}" }}
+"""
+ICINGA_API = """object ApiListener "api" {{ bind_host = "127.0.0.1"; bind_port = "{port}" }}
 object ApiUser "ci" {{ password = "ci"; permissions = [ "*" ] }}
-object InfluxdbWriter "influx" {{
+"""
+ICINGA_SERVER = ICINGA_CORE + ICINGA_API
+ICINGA_INFLUX = """object InfluxdbWriter "influx" {{
   host = "127.0.0.1"
   port = {influx}
   database = "ci"
@@ -102,7 +105,8 @@ object InfluxdbWriter "influx" {{
   enable_send_thresholds = true
   service_template = {{ measurement = "icinga", tags = {{ service = "$service.name$" }} }}
 }}
-object CheckCommand "none" {{ command = [ "/bin/true" ] }}
+"""
+ICINGA_OBJECTS = """object CheckCommand "none" {{ command = [ "/bin/true" ] }}
 object CheckCommand "openai" {{ command = [ "{checks}/$service.name$" ]; timeout = 60s }}
 object Host "openai" {{ check_command = "none"; enable_active_checks = false }}
 """
@@ -202,9 +206,10 @@ def nagios_settings(folder: Path, objects: str, further: Iterable[str] = ()) -> 
 
 
 class Icinga(NamedTuple):
-    """Running Icinga 2 with its REST API."""
+    """Running Icinga 2 with its REST API, and the id of the process that reloads it."""
 
     url: str
+    pid: int
 
     def force(self, names: Iterable[str]) -> dict[str, float]:
         now = time.time()
@@ -257,23 +262,31 @@ class Icinga(NamedTuple):
 def icinga(program: str, folder: Path, checks: Path, port: int, influx: int) -> Iterator[Icinga]:
     """Start Icinga with a service for each script in `checks`; it writes to InfluxDB."""
     services = "".join(ICINGA_SERVICE.format(name=path.name) for path in checks.iterdir())
-    settings = ICINGA.format(port=port, influx=influx, checks=checks) + services
+    parts = ICINGA_SERVER, ICINGA_INFLUX, ICINGA_OBJECTS
+    settings = "".join(parts).format(port=port, influx=influx, checks=checks) + services
     with icinga_with(program, folder, settings, port) as found:
         yield found
 
 
 @contextmanager
-def icinga_with(program: str, folder: Path, configuration: str, port: int) -> Iterator[Icinga]:
+def icinga_with(
+    program: str, folder: Path, configuration: str, port: int, environ: Mapping[str, str] = {}
+) -> Iterator[Icinga]:
     """Start Icinga with this configuration, whose API listens on `port`."""
+    command = icinga_daemon(program, folder, configuration)
+    _certificates(program, folder)
+    found = Icinga(f"https://127.0.0.1:{port}/v1", 0)
+    with running(command, folder / "console.log", found.responds, environ) as server:
+        yield found._replace(pid=server.pid)
+
+
+def icinga_daemon(program: str, folder: Path, configuration: str) -> list[str]:
+    """Write the files of an Icinga of its own and return the command that starts it."""
     for name in ("data/certs", "log", "cache", "spool", "run"):
         (folder / name).mkdir(parents=True)
     settings = folder / "icinga2.conf"
     settings.write_text(configuration)
-    _certificates(program, folder)
-    found = Icinga(f"https://127.0.0.1:{port}/v1")
-    command = [program, "daemon", *_folders(folder), "-c", str(settings)]
-    with running(command, folder / "console.log", found.responds):
-        yield found
+    return [program, "daemon", *_folders(folder), "-c", str(settings)]
 
 
 def _certificates(program: str, folder: Path) -> None:
@@ -285,7 +298,7 @@ def _certificates(program: str, folder: Path) -> None:
         ("sign-csr", *request, "--cert", f"{certs}/ci.crt"),
     ):
         command = [program, "pki", words[0], *_folders(folder), *words[1:]]
-        subprocess.run(command, env=_user(), check=True, capture_output=True, timeout=60)
+        subprocess.run(command, env=service_user(), check=True, capture_output=True, timeout=60)
     (certs / "ca.crt").write_bytes((folder / "data/ca/ca.crt").read_bytes())
 
 
@@ -302,7 +315,7 @@ def _folders(folder: Path) -> Iterator[str]:
         yield from ("-D", f"{name}={value}")
 
 
-def _user() -> dict[str, str]:
+def service_user() -> dict[str, str]:
     """Return the environment in which Icinga keeps the user of the tests."""
     group = grp.getgrgid(os.getgid()).gr_name
     return {**os.environ, "ICINGA2_USER": getpass.getuser(), "ICINGA2_GROUP": group}
@@ -314,7 +327,9 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server during the `with` block, which begins when `ready()` is True."""
     with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, env={**_user(), **environ})
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**service_user(), **environ}
+        )
     try:
         for _ in range(300):
             if ready():
