@@ -98,7 +98,8 @@ def _last(job: Job, alert: Alert, branch: Branch) -> Rule:
 
 
 def _alerts(job: Job, alert: Alert, branch: Branch) -> Iterator[Rule]:
-    for severity, limit in zip(LEVELS, branch.threshold.limits):
+    """Yield the alert of each level, the worst first: it arrives before those that it inhibits."""
+    for severity, limit in reversed([*zip(LEVELS, branch.threshold.limits)]):
         if limit is None:
             continue
         name = alert_name(job, alert.datapoint.name)
