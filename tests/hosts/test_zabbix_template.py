@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lm_openai.hosts import zabbix, zabbix_limits
 from lm_openai.hosts.jobs import Job, jobs
-from lm_openai.hosts.zabbix_names import span
+from lm_openai.hosts.zabbix_names import KEY, span
 from lm_openai.model.thresholds import Override, Threshold
 from lm_openai.output.zabbix import ALIAS_LENGTH, OF_INSTANCE, OF_POLL
 
@@ -177,4 +177,4 @@ def test_all_files_are_json_or_commands() -> None:
 
     assert [name for name in texts if name.endswith(".json") and json.loads(texts[name])]
     assert "Timeout=30\n" in texts["lm-openai.conf"]
-    assert texts[zabbix.KEY].startswith("#!/bin/sh\n")
+    assert texts[KEY].startswith("#!/bin/sh\n")
