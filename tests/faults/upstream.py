@@ -377,7 +377,7 @@ ENUMS = {
 }
 
 
-@fault("unknown values of status, object, type and role")
+@fault("unknown values of status, object, type and role", seconds=180)
 def unknown_enums(scene: Scene) -> None:
     """A value that the vendor adds later changes no number."""
     problems: list[str] = []
