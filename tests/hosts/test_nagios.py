@@ -36,6 +36,8 @@ from tests.hosts.nagios_site import (
 )
 from tests.hosts.plugin_hosts import nagios_settings
 
+pytestmark = pytest.mark.slow
+
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 STATES = {"ok": OK, "warning": WARNING, "unknown": UNKNOWN, "error": CRITICAL, "critical": CRITICAL}
 LIMITS = "rate_limits"
