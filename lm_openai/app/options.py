@@ -53,7 +53,11 @@ def parse(argv: Sequence[str]) -> Options | None:
             found[option.field] = True
             continue
         text = value if equals else next(words, None)
-        if text is None or (option.choices and text not in option.choices):
+        if text is None:
             return None
         found[option.field] = (*found.get(option.field, ()), text) if option.many else text
+    # As for click, the last value of an option counts.
+    chosen = ((option.choices, found.get(option.field)) for option in OPTIONS if option.choices)
+    if any(value is not None and value not in choices for choices, value in chosen):
+        return None
     return Options(**found)
