@@ -68,6 +68,7 @@ def dashboard(template: Template, sources: Sequence[Source]) -> Entry:
     return {
         "uuid": template.uuid("dashboard", NAME),
         "name": NAME,
+        "auto_start": "NO",
         "pages": [{"name": name, "widgets": widgets} for name, widgets in pages.items() if widgets],
     }
 
