@@ -321,12 +321,10 @@ def config(
 ) -> int:
     """Write the configuration of a monitoring system.
 
-    It has the thresholds in force.
-
-    By default it runs all DataSources. For nagios and icinga it is one file with the instances of
-    each --properties FILE, for the others a folder of files. Cron may run it: a file changes only
-    if its content does, and an incomplete list of instances changes nothing. stderr says what to
-    reload. --timeout is the limit for each FILE.
+    It has the thresholds in force and by default runs all DataSources. For nagios and icinga it is
+    one file with the instances of each --properties FILE, for the others a folder of files. Cron
+    may run it: a file changes only if its content does, and an incomplete list of instances changes
+    nothing. stderr says what to reload. --timeout is the limit for each FILE.
     """
     from lm_openai.app import site_config
 

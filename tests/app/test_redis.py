@@ -102,21 +102,21 @@ def test_a_host_without_its_redis_works_alone_and_says_so(
     demo: Simulator, environ: Callable[[str], dict[str, str]], server: RedisServer
 ) -> None:
     wrong = {**environ("a"), "LM_OPENAI_CACHE_PASS": "wrong-password-5"}
-    status, printed, told = polled(wrong, verbose=True)
+    status, printed, stderr = polled(wrong, verbose=True)
     assert (status, json.loads(printed)["instances"] != []) == (0, True)
-    assert f"Redis at 127.0.0.1:{server.port} refused the access; check openai.cache.pass" in told
-    assert "wrong-password-5" not in printed + told
+    assert f"Redis at 127.0.0.1:{server.port} refused the access; check openai.cache.pass" in stderr
+    assert "wrong-password-5" not in printed + stderr
     server.kill()
-    status, printed, told = polled(environ("b"), verbose=True)
-    assert (status, "no connection to Redis" in told) == (0, True)
+    status, printed, stderr = polled(environ("b"), verbose=True)
+    assert (status, "no connection to Redis" in stderr) == (0, True)
 
 
 def test_a_poll_of_another_time_does_not_touch_redis(
     environ: Callable[[str], dict[str, str]], server: RedisServer
 ) -> None:
     server.kill()
-    status, _, told = polled(environ("a"), verbose=True, at="2026-11-18T12:00:00Z")
-    assert (status, "Redis" in told) == (0, False)
+    status, _, stderr = polled(environ("a"), verbose=True, at="2026-11-18T12:00:00Z")
+    assert (status, "Redis" in stderr) == (0, False)
 
 
 def test_without_the_package_one_sentence(
@@ -158,17 +158,17 @@ def test_tls_is_verified(
     secured = RedisServer(tool("redis-server"), folder, tls=folder)
     try:
         url = secured.url.replace("redis:", "rediss:")
-        told = []
+        notes = []
         for name, host, ca in (("a", "localhost", True), ("b", "localhost", False),
                                ("c", "127.0.0.1", True)):  # fmt: skip
             given = {**environ(name), "LM_OPENAI_CACHE_URL": url.replace("127.0.0.1", host)}
             given |= {"LM_OPENAI_CA_FILE": str(folder / "ca.pem")} if ca else {}
             status, _, errors = polled(given, verbose=True)
             assert status == 0
-            told.append([line for line in errors.splitlines() if "Redis" in line])
-        assert told[0] == []
-        assert "certificate verify failed" in told[1][0]
-        assert "certificate" in told[2][0]
+            notes.append([line for line in errors.splitlines() if "Redis" in line])
+        assert notes[0] == []
+        assert "certificate verify failed" in notes[1][0]
+        assert "certificate" in notes[2][0]
     finally:
         secured.kill()
 

@@ -47,8 +47,8 @@ class Resident:
     """A poller and its server; `now` is its time in Unix seconds."""
 
     def __init__(self, environ: dict[str, str], options: Options) -> None:
-        self.now, self.environ, self.told = float(AT), environ, io.StringIO()
-        around = Surroundings(environ, io.StringIO(), io.StringIO(), self.told, AT)
+        self.now, self.environ, self.stderr = float(AT), environ, io.StringIO()
+        around = Surroundings(environ, io.StringIO(), io.StringIO(), self.stderr, AT)
         self.poller = serve.Poller(options, around, lambda: self.now)
         self.server = metrics_server.Server(("127.0.0.1", 0), self.poller.page, FOLDERS)
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -174,12 +174,12 @@ class TestPolls:
     ) -> None:
         resident = start(Options(format="prometheus", sets=("openai.timeout=5",)))
         assert resident.success() == [1, 1]
-        assert resident.told.getvalue() == ""
+        assert resident.stderr.getvalue() == ""
         demo.fault("500")
         resident.now += 50
         assert resident.success() == [0, 0]
         assert {name for name, _ in resident.scrape()} == {"openai_poll_success"}
-        assert "HTTP 500" in resident.told.getvalue()
+        assert "HTTP 500" in resident.stderr.getvalue()
 
     def test_wrong_settings_are_a_failed_poll_and_may_be_fixed(
         self, start: Callable[..., Resident], tmp_path: Path
@@ -187,11 +187,11 @@ class TestPolls:
         file = tmp_path / "properties"
         resident = start(Options(format="prometheus", properties=(str(file),)), OPENAI_ADMIN_KEY="")
         assert resident.success() == [0, 0]
-        assert "properties from" in resident.told.getvalue()
+        assert "properties from" in resident.stderr.getvalue()
         file.write_text(f"openai.admin.key={ADMIN_KEY}\nopenai.org.name=first\n")
         file.chmod(0o600)
         assert resident.success() == [1, 1]
-        assert "all polls succeed again" in resident.told.getvalue()
+        assert "all polls succeed again" in resident.stderr.getvalue()
 
     def test_changed_files_take_effect(
         self, start: Callable[..., Resident], tmp_path: Path
@@ -208,7 +208,7 @@ class TestPolls:
         key.write_text(NO_USAGE_KEY)
         resident.now += 50
         assert resident.success() == [0, 0]
-        assert "api.usage.read" in resident.told.getvalue()
+        assert "api.usage.read" in resident.stderr.getvalue()
 
     def test_a_hanging_poll_is_a_failed_one(
         self, start: Callable[..., Resident], monkeypatch: pytest.MonkeyPatch
@@ -218,7 +218,7 @@ class TestPolls:
         resident = start(Options(format="prometheus", timeout="1"))
         resident.poller._patience = 0.1
         assert resident.success() == [0, 0]
-        assert "takes longer than 0.1 s" in resident.told.getvalue()
+        assert "takes longer than 0.1 s" in resident.stderr.getvalue()
         released.set()
 
     def test_a_fault_of_the_suite_is_a_failed_poll(
@@ -227,7 +227,7 @@ class TestPolls:
         monkeypatch.setattr(run_many, "polled", lambda *_: 1 // 0)
         resident = start()
         assert resident.success() == [0, 0]
-        assert "ZeroDivisionError" in resident.told.getvalue()
+        assert "ZeroDivisionError" in resident.stderr.getvalue()
 
     def test_connections_stay_open_between_polls(
         self, start: Callable[..., Resident], monkeypatch: pytest.MonkeyPatch
@@ -245,7 +245,7 @@ class TestPolls:
         for _ in range(4):
             resident.now += 50
             resident.poller.page(FOLDERS)
-        assert resident.told.getvalue() == ""
+        assert resident.stderr.getvalue() == ""
         assert 0 < len(made) <= len(FOLDERS)
 
 

@@ -227,7 +227,7 @@ def hostile_cache(scene: Scene) -> None:
 
 @fault("missing folders: the current one was deleted, HOME, cache and site do not exist", True, 60)
 def missing_folders(scene: Scene) -> None:
-    """What exists suffices, whatever folder the agent was started in."""
+    """The files that exist suffice, whatever folder the agent was started in."""
     nowhere = str(scene.folder / "a" / "b" / "c")
     gone = scene.folder / "gone"
     variables = ("HOME", "LM_OPENAI_CACHE_DIR", "LM_OPENAI_ETC", "XDG_CACHE_HOME")

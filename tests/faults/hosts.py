@@ -57,6 +57,13 @@ def shared(scene: Scene, *runs: Ran, hosts: int = 1) -> None:
     require(most <= hosts + alone(*runs), f"{most} requests of one question, {alone(*runs)} alone")
 
 
+def noted_by(scene: Scene, processes: list[Running], words: str) -> None:
+    """Check that the processes succeed, each with these words in a note."""
+    for run in scene.finish(*processes):
+        succeeded(run)
+        noted(run, words)
+
+
 @fault("Redis killed while 9 processes of 3 hosts poll", True, 90, **SLOW)
 def redis_killed(scene: Scene) -> None:
     """Each host goes on with its own folder, and who comes later says so."""
@@ -65,14 +72,12 @@ def redis_killed(scene: Scene) -> None:
         scene.until(lambda: scene.demo.requests)
         server.kill()
         shared(scene, *scene.finish(*running), hosts=3)
-        for run in scene.finish(*started(scene, server.port, "de")):
-            succeeded(run)
-            noted(run, "no connection to Redis")
+        noted_by(scene, started(scene, server.port, "de"), "no connection to Redis")
 
 
 @fault("Redis restarted empty again and again while 9 processes of 3 hosts poll", False, 90, **SLOW)
 def redis_restarted(scene: Scene) -> None:
-    """What it lost is requested again; afterwards new hosts share one poll."""
+    """Lost responses are requested again; afterwards new hosts share one poll."""
 
     def restart() -> None:
         server.kill()
@@ -93,9 +98,7 @@ def redis_slow(scene: Scene) -> None:
         relay.delay = SHARED_DELAY
         shared(scene, *scene.finish(*started(scene, relay.port, "abc")))
         relay.delay = LOST_DELAY
-        for run in scene.finish(*started(scene, relay.port, "def")):
-            succeeded(run)
-            noted(run, LATE)
+        noted_by(scene, started(scene, relay.port, "def"), LATE)
 
 
 @fault("Redis stopped (SIGSTOP) while 6 processes of 3 hosts poll, then goes on", False, 90, **SLOW)
@@ -106,9 +109,7 @@ def redis_stopped(scene: Scene) -> None:
         scene.until(lambda: scene.demo.requests)
         server.pause()
         shared(scene, *scene.finish(*running), hosts=3)
-        for run in scene.finish(*started(scene, server.port, "de")):
-            succeeded(run)
-            noted(run, LATE)
+        noted_by(scene, started(scene, server.port, "de"), LATE)
         server.resume()
         scene.demo.clear()
         shared(scene, *scene.finish(*started(scene, server.port, "fgh")))
@@ -129,9 +130,7 @@ def partitioned(scene: Scene) -> None:
         relay.cut()
         (lost,) = started(scene, relay.port, "c")
         shared(scene, *scene.finish(*started(scene, server.port, "ab")), hosts=2)
-        ran = scene.finish(lost)[0]
-        succeeded(ran)
-        noted(ran, LATE)
+        noted_by(scene, [lost], LATE)
         emptied(scene, server, relay)
         scene.demo.fault("slow", seconds=1, times=2)
         running = started(scene, relay.port, "f") + started(scene, server.port, "de")

@@ -108,12 +108,12 @@ class Running:
 
     @property
     def output(self) -> str:
-        """What it has printed on stdout so far."""
+        """Text that it has printed on stdout so far."""
         return Path(f"{self._place}.stdout").read_text("utf-8", "surrogateescape")
 
     @property
     def errors(self) -> str:
-        """What it has printed on stderr so far."""
+        """Text that it has printed on stderr so far."""
         return Path(f"{self._place}.stderr").read_text("utf-8", "surrogateescape")
 
     def kill(self, number: int = signal.SIGKILL) -> None:

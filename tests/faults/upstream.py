@@ -423,7 +423,7 @@ def valid(form: str, ran: Ran) -> None:
 
 @fault("2,000 projects whose limits are throttled", False, 240, projects=2000, models=8)
 def throttled_projects(scene: Scene) -> None:
-    """What could not be read in time is named, and the next poll goes on there.
+    """Parts that could not be read in time are named, and the next poll goes on there.
 
     Only the end of each run is checked: an undisturbed poll reads other projects.
     """

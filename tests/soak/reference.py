@@ -1,4 +1,4 @@
-"""What a correct monitoring system notifies: the rule of polls in a row, written down plainly."""
+"""Notifications of a correct monitoring system: the rule of polls in a row, written plainly."""
 
 from __future__ import annotations
 

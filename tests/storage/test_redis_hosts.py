@@ -305,7 +305,7 @@ def test_a_large_response_is_requested_by_each_host(
 
 
 class TestStrangers:
-    """What somebody writes who can use that Redis and does not know the key."""
+    """Entry of somebody who can use that Redis and does not know the key."""
 
     VALUES = {"empty": b"", "x": b"x", "lines": b"{}\n{}", "bytes": b"\xff", "nines": b"9" * 500}
 
