@@ -184,7 +184,7 @@ COST = Dashboard(
                 stat("This month", "cost_by_organization", "amount_month_to_date"),
                 stat("Last month", "cost_by_organization", "amount_last_month"),
                 stat("Forecast", "cost_by_organization", "amount_month_forecast"),
-                stat("Budget used", "cost_by_organization", "budget_used_percent"),
+                stat("Budget used", "cost_by_organization", "budget_used_percent", "max"),
                 lines("Cost by day and project", "cost_by_project", "amount", stacked=True),
                 lines(
                     "Month to date and forecast",

@@ -17,6 +17,7 @@ class View(NamedTuple):
     """Datapoints of one DataSource in one panel.
 
     `total` ("sum", "max", "min") joins all instances to one value; if empty, each has its own.
+    Percentages of several organizations have no meaningful sum.
     `grouping` is the property openai.group.by of the poll, empty for the DataSource's own grouping.
     A table is sorted by its first `sort` columns, the largest values first. `width` is in columns
     of Grafana's grid, which has 24.

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lm_openai.hosts import grafana
+from lm_openai.hosts.grafana_content import dashboards
 from lm_openai.hosts.grafana_panels import column
 from lm_openai.hosts.grafana_views import STAT, TABLE
 from lm_openai.hosts.jobs import jobs
@@ -297,6 +298,20 @@ def test_units_are_those_of_the_stored_value() -> None:
     assert column(job, "tpm_utilization", base=False).unit == "percent"
     assert column(job, "tpm_busy_minutes", base=True).unit == "s"
     assert column(job, "tpm_limit", base=False).zero == "blocked"
+
+
+def test_no_panel_sums_percentages_of_several_organizations() -> None:
+    known = {job.definition.folder: job.definition for job in jobs()}
+    summed = {
+        (view.title, known[view.folder].datapoint(name).unit)
+        for dashboard in dashboards(known.values())
+        for section in dashboard.sections
+        for view in section.views
+        if view.total == "sum"
+        for name in view.datapoints
+    }
+    assert summed
+    assert "percent" not in {unit for _, unit in summed}, summed
 
 
 def test_present_numbers_of_influxdb_come_from_the_last_polls_only() -> None:
