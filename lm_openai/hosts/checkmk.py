@@ -11,6 +11,7 @@ from lm_openai.hosts.jobs import (
     PROPERTIES,
     Job,
 )
+from lm_openai.model.thresholds import describe
 
 COMMAND = "/usr/bin/lm-openai"
 HOST = "openai"
@@ -77,7 +78,8 @@ def _attempts(jobs: Sequence[Job]) -> Iterator[str]:
     yield f"# name matches, with the agent checked every {ROUND} seconds. A line has the number of"
     yield "# attempts, the name, and the polls in a row after which a bad value counts."
     for job in jobs:
-        polls = max((alert.threshold.consecutive for alert in job.alerts), default=1)
+        judged = [line.threshold for line in describe(job.rules) if line.threshold.on]
+        polls = max((threshold.consecutive for threshold in judged), default=1)
         if polls > 1:
             yield f'{_rounds(job, polls)}\t"^{job.definition.title} ."\t{polls} polls'
     for job in jobs:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from lm_openai.hosts import checkmk
-from lm_openai.hosts.jobs import HEALTH, PROPERTIES, jobs
+from lm_openai.hosts.jobs import HEALTH, PROPERTIES, Job, jobs
+from lm_openai.model.thresholds import Override
 from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support import demo_polls
 from tests.support.checkmk import Service, hosts
@@ -178,12 +179,29 @@ def test_a_missing_key_is_state_3_of_each_poll(agent: Agent) -> None:
     assert {name: one.state for name, one in found.items()} == dict.fromkeys(titles, 3)
 
 
+def attempts(*some: Job) -> dict[str, str]:
+    """Return the attempts by the expression of the services' names."""
+    lines = checkmk.files(some)["attempts.txt"].splitlines()
+    return dict(line.split("\t")[1::-1] for line in lines if not line.startswith("#"))
+
+
 def test_the_attempts_cover_the_polls_in_a_row() -> None:
-    rules = dict(
-        line.split("\t")[1::-1]
-        for line in checkmk.files(jobs())["attempts.txt"].splitlines()
-        if not line.startswith("#")
-    )
+    rules = attempts(*JOBS.values())
 
     assert rules[f'"^{HOT} ."'] == str(2 * 300 // 60 + 1)
     assert rules[f'"^{JOBS[HEALTH].definition.title}$"'] == "11"
+
+
+def test_the_attempts_are_those_of_the_thresholds_in_force() -> None:
+    job = JOBS["rate_limits"]
+    change = {"consecutive": 5}
+    override = Override((("project_id", "batch-*"),), "tpm_utilization", change, "site.json")
+    off = {
+        name: one._replace(warning=None, error=None, critical=None)
+        for name, one in job.rules.thresholds.items()
+    }
+
+    assert attempts(job._replace(rules=job.rules._replace(overrides=(override,)))) == {
+        f'"^{HOT} ."': str(4 * 300 // 60 + 1)
+    }
+    assert attempts(job._replace(rules=job.rules._replace(thresholds=off))) == {}
