@@ -24,40 +24,31 @@ SECTION = "<<<local:sep(0)>>>"
 def files(jobs: Sequence[Job]) -> dict[str, str]:
     """Return the text of each shipped file by its path."""
     intervals = sorted({job.interval for job in jobs})
-    local = {
+    texts = {
         f"local/{seconds}/lm-openai-{seconds}": _local(
-            seconds, [job for job in jobs if job.interval == seconds]
+            seconds, [job.definition.folder for job in jobs if job.interval == seconds]
         )
         for seconds in intervals
     }
-    return {**local, "mrpe.cfg": _text(_mrpe(jobs)), "attempts.txt": _text(_attempts(jobs))}
+    texts |= {"mrpe.cfg": _mrpe(jobs), "attempts.txt": _attempts(jobs)}
+    return {path: "".join(f"{line}\n" for line in lines) for path, lines in texts.items()}
 
 
-def _text(lines: Iterator[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _local(seconds: int, jobs: Sequence[Job]) -> str:
-    """Return a script that polls the DataSources of one interval in one process.
+def _local(seconds: int, folders: Sequence[str]) -> Iterator[str]:
+    """Yield a script that polls the DataSources of one interval in one process.
 
     It ends with status 0 in any case, since the agent discards what a failed command printed.
     """
-    return _text(
-        iter(
-            (
-                "#!/bin/sh",
-                f"# Local check for /usr/lib/check_mk_agent/local/{seconds}/: the agent runs it",
-                f"# every {seconds} seconds. Its services belong to the host {HOST}.",
-                f"printf '<<<<{HOST}>>>>\\n{SECTION}\\n'",
-                f"{COMMAND} collect --format checkmk --timeout {COLLECTOR_SECONDS} \\",
-                f"    --properties {PROPERTIES} \\",
-                *(f"    {job.definition.folder} \\" for job in jobs[:-1]),
-                f"    {jobs[-1].definition.folder}",
-                f"printf '<<<<>>>>\\n{SECTION}\\n'",
-                "exit 0  # the agent discards what a failed command printed",
-            )
-        )
-    )
+    yield "#!/bin/sh"
+    yield f"# Local check for /usr/lib/check_mk_agent/local/{seconds}/: the agent runs it"
+    yield f"# every {seconds} seconds. Its services belong to the host {HOST}."
+    yield f"printf '<<<<{HOST}>>>>\\n{SECTION}\\n'"
+    yield f"{COMMAND} collect --format checkmk --timeout {COLLECTOR_SECONDS} \\"
+    yield f"    --properties {PROPERTIES} \\"
+    yield from (f"    {folder} \\" for folder in folders[:-1])
+    yield f"    {folders[-1]}"
+    yield f"printf '<<<<>>>>\\n{SECTION}\\n'"
+    yield "exit 0  # the agent discards what a failed command printed"
 
 
 def _mrpe(jobs: Sequence[Job]) -> Iterator[str]:
