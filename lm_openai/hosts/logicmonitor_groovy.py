@@ -13,6 +13,7 @@ from lm_openai.hosts.jobs import COLLECTOR_SECONDS, HOST_SECONDS
 from lm_openai.hosts.logicmonitor_module import CATEGORY, is_fixed
 from lm_openai.metrics.usage import ORGANIZATION
 from lm_openai.model.definition import Definition
+from lm_openai.output.logicmonitor import UNJUDGED
 
 COMMAND, ORGANIZATION_NAME = "openai.collector.command", "openai.org.name"
 
@@ -95,7 +96,7 @@ return 0
 def collect(definition: Definition) -> str:
     """Return the batch script of a DataSource."""
     keys = (f".{datapoint.camel}=" for datapoint in definition.datapoints)
-    declared = _listing("keys", (*keys, ".unjudged="))
+    declared = _listing("keys", (*keys, f".{UNJUDGED}="))
     form = r"[A-Za-z0-9_-]+\.\w+=-?\d+(\.\d+)?"
     return "".join((*_head(definition, [], form), declared, START, VALUES))
 
