@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import operator
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import pytest
 from lm_openai.hosts.jobs import HEALTH, jobs
 from lm_openai.hosts.logicmonitor_module import is_fixed
 from lm_openai.simulator import ADMIN_KEY, Simulator
+from tests.hosts.conftest import free_ports
 from tests.hosts.logicmonitor_scripts import (
     MODULES,
     Result,
@@ -59,9 +59,10 @@ class Ran(NamedTuple):
 def ran(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     """Evaluate all scripts, with the API and without it, and some with other commands."""
     groovy, folder = tool("groovy"), tmp_path_factory.mktemp("collector")
+    (closed_port,) = free_ports(1)
     with Simulator(at=WEDNESDAY, projects=3, models=4) as demo:
         healthy = properties(folder, demo.url)
-        outage = properties(folder, f"http://127.0.0.1:{closed_port()}/v1", "down")
+        outage = properties(folder, f"http://127.0.0.1:{closed_port}/v1", "down")
         odd = {**odd_commands(folder, healthy), **odd_properties(healthy)}
         keys = [(one, script) for one in FOLDERS for script in SCRIPTS]
         tasks = [Task(path(*key), healthy) for key in keys]
@@ -128,12 +129,6 @@ def odd_properties(healthy: dict[str, str]) -> dict[str, Task]:
 
 def path(folder: str, script: str) -> Path:
     return MODULES / NAMES[folder] / f"{script}.groovy"
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="module")
