@@ -65,18 +65,11 @@ def influx(
     rpc, port = free_ports(2)
     settings = folder / "influxdb.conf"
     settings.write_text(SETTINGS.format(folder=folder, rpc=rpc, port=port))
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [tool("influxd"), "run", "-config", settings], stdout=log, stderr=log
-        )
-    try:
-        found = Influx(f"http://127.0.0.1:{port}")
-        ready(f"{found.url}/ping", folder / "log")
+    found = Influx(f"http://127.0.0.1:{port}")
+    command = [tool("influxd"), "run", "-config", str(settings)]
+    with serving(command, folder, f"{found.url}/ping"):
         found.query("CREATE DATABASE ci")
         yield found
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 class NodeExporter(NamedTuple):
@@ -101,23 +94,15 @@ class NodeExporter(NamedTuple):
     @contextmanager
     def running(cls, tool: Callable[[str], str], home: Path) -> Iterator[NodeExporter]:
         """Start the exporter with its textfile collector alone and an empty folder in `home`."""
-        folder, log = home / "textfile", home / "log"
+        folder = home / "textfile"
         folder.mkdir()
         (port,) = free_ports(1)
         words = ["--collector.disable-defaults", "--collector.textfile"]
         words += [f"--collector.textfile.directory={folder}"]
         words += [f"--web.listen-address=127.0.0.1:{port}", "--web.disable-exporter-metrics"]
-        with log.open("w") as output:
-            server = subprocess.Popen(
-                [tool("prometheus-node-exporter"), *words], stdout=output, stderr=output
-            )
-        try:
-            found = cls(f"http://127.0.0.1:{port}", folder)
-            ready(found.url, log)
+        found = cls(f"http://127.0.0.1:{port}", folder)
+        with serving([tool("prometheus-node-exporter"), *words], home, found.url):
             yield found
-        finally:
-            server.terminate()
-            server.wait(20)
 
 
 @pytest.fixture
@@ -125,6 +110,28 @@ def node_exporter(tool: Callable[[str], str], tmp_path: Path) -> Iterator[NodeEx
     """Start the node exporter with its textfile collector alone and an empty folder."""
     with NodeExporter.running(tool, tmp_path) as found:
         yield found
+
+
+@contextmanager
+def serving(command: list[str], folder: Path, url: str) -> Iterator[None]:
+    """Run a server with its log in this folder during the block, once it responds at the URL."""
+    log = folder / f"{Path(command[0]).name}.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
+    try:
+        ready(url, log)
+        yield
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> None:
+    """Wait until the condition holds; fails after this many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.1)
 
 
 def ready(url: str, log: Path) -> None:

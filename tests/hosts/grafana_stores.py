@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from lm_openai.output import json as documents
 from lm_openai.output import prometheus as exposition
 from lm_openai.simulator import Simulator
 from lm_openai.timespans import duration
-from tests.hosts.conftest import Influx, NodeExporter, free_ports, ready
+from tests.hosts.conftest import Influx, NodeExporter, free_ports, serving
 from tests.support.audit_feed import followed
 from tests.support.surroundings import environment
 
@@ -66,28 +65,13 @@ def prometheus(
 ) -> Iterator[Prometheus]:
     """Start Prometheus, which scrapes the exporter every second, in an empty folder."""
     (port,) = free_ports(1)
-    settings, log = folder / "prometheus.yml", folder / "prometheus.log"
+    settings = folder / "prometheus.yml"
     settings.write_text(SCRAPING.format(target=exporter.url.removeprefix("http://")))
     words = [f"--config.file={settings}", f"--storage.tsdb.path={folder / 'data'}"]
     words.append(f"--web.listen-address=127.0.0.1:{port}")
-    with log.open("w") as output:
-        server = subprocess.Popen([tool("prometheus"), *words], stdout=output, stderr=output)
-    try:
-        found = Prometheus(f"http://127.0.0.1:{port}")
-        ready(f"{found.url}/-/ready", log)
+    found = Prometheus(f"http://127.0.0.1:{port}")
+    with serving([tool("prometheus"), *words], folder, f"{found.url}/-/ready"):
         yield found
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def until(holds: Callable[[], bool], reason: str) -> None:
-    """Wait up to 60 s until the condition holds; fails with the reason."""
-    for _ in range(300):
-        if holds():
-            return
-        time.sleep(0.2)
-    raise AssertionError(reason)
 
 
 class Polls(NamedTuple):

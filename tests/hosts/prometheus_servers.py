@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +14,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from lm_openai.timespans import duration
-from tests.hosts.conftest import free_ports, ready
+from tests.hosts.conftest import free_ports, serving
 from tests.support.paths import ROOT
 
 SHIPPED = ROOT / "packaging/prometheus"
@@ -91,7 +89,7 @@ def running(tool: Callable[[str], str], folder: Path) -> Iterator[Stack]:
             (prometheus, PROMETHEUS),
         ):
             command = [tool(words[0]), *words[1:], f"--web.listen-address=127.0.0.1:{port}"]
-            stack.enter_context(_server(command, folder, f"http://127.0.0.1:{port}/"))
+            stack.enter_context(serving(command, folder, f"http://127.0.0.1:{port}/"))
         yield Stack(f"http://127.0.0.1:{prometheus}", textfiles, received)
 
 
@@ -105,19 +103,6 @@ def _configure(folder: Path, ports: dict[int, int]) -> None:
         for port, own in ports.items():
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{own}")
         (folder / name).write_text(text)
-
-
-@contextmanager
-def _server(command: list[str], folder: Path, url: str) -> Iterator[None]:
-    log = folder / f"{Path(command[0]).name}.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
-    try:
-        ready(url, log)
-        yield
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 @contextmanager
@@ -142,11 +127,3 @@ def _hook(port: int, received: list[Notification]) -> Iterator[None]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> None:
-    """Wait until the condition holds; fails after this many seconds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)

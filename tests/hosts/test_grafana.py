@@ -17,7 +17,7 @@ from lm_openai.hosts.jobs import Job, jobs
 from lm_openai.model.units import in_base_units
 from lm_openai.simulator import Simulator
 from lm_openai.timespans import DAY, HOUR, duration
-from tests.hosts.conftest import Influx, NodeExporter
+from tests.hosts.conftest import Influx, NodeExporter, until
 from tests.hosts.grafana_stores import (
     ORGANIZATION,
     Chosen,
@@ -25,7 +25,6 @@ from tests.hosts.grafana_stores import (
     Stores,
     polled,
     prometheus,
-    until,
 )
 from tests.support.demo_polls import WEDNESDAY
 
@@ -35,6 +34,8 @@ Json = dict[str, Any]
 JOBS = {job.definition.folder: job for job in jobs()}
 STORES = {store.NAME: store for store in grafana.STORES}
 JOINED: dict[str, Callable[[Any], float]] = {"sum": sum, "max": max, "min": min}
+SECONDS = 60
+"""Longest wait for Prometheus."""
 HALF = 5e-10
 """Largest difference of a value in base units, which Prometheus has to 9 places."""
 
@@ -55,7 +56,7 @@ def stores(
         for name, text in polls.prometheus.items():
             (exporter.folder / name).write_text(text)
         polled_ones = f"count(openai_poll_success == 1) == {len(polls.documents)}"
-        until(lambda: bool(server.at_once(polled_ones)), "Prometheus has not scraped all polls")
+        until(lambda: server.at_once(polled_ones), SECONDS, "Prometheus has scraped all polls")
         yield Stores(polls, server, exporter, influx)
 
 
@@ -287,6 +288,6 @@ def test_after_a_failed_poll_prometheus_has_no_present_numbers(stores: Stores) -
     def gone() -> bool:
         return not stores.result(query.panel, query.target, query.chosen(stores.polls))
 
-    until(gone, "the number of the last poll stays")
+    until(gone, SECONDS, "no number of the last poll")
     path.write_text(stores.polls.prometheus[file])
-    until(lambda: not gone(), "the number does not come back")
+    until(lambda: not gone(), SECONDS, "the number is back")

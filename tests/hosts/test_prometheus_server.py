@@ -25,7 +25,8 @@ from lm_openai.model.report import Gap
 from lm_openai.model.units import in_base_units, plain
 from lm_openai.output import prometheus
 from lm_openai.simulator import ADMIN_KEY, Simulator
-from tests.hosts.prometheus_servers import PACE, SHIPPED, Notification, Stack, running, until
+from tests.hosts.conftest import until
+from tests.hosts.prometheus_servers import PACE, SHIPPED, Notification, Stack, running
 from tests.support.demo_polls import WEDNESDAY, document
 
 pytestmark = pytest.mark.slow
