@@ -1,4 +1,4 @@
-"""Collector of LogicMonitor, stood in for by the real Groovy and a record of what scripts start."""
+"""Stand-in for the LogicMonitor Collector: the real Groovy, and a record of started processes."""
 
 from __future__ import annotations
 

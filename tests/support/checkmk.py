@@ -1,7 +1,6 @@
 """Reader of agent output by the rules of Checkmk: piggyback hosts and local check lines.
 
-The rules are those of Checkmk's check `local`: its agent, server and packages are not to be had
-here.
+The rules are those of Checkmk's check `local`. Its agent, server and packages were not available.
 """
 
 from __future__ import annotations
