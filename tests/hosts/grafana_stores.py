@@ -145,7 +145,7 @@ def opened(demo: Simulator, folder: Path, properties: dict[str, str]) -> Session
 class Chosen(NamedTuple):
     """Choices in a dashboard: values of the variables, as regular expressions, and the range.
 
-    `start` and `end` are Unix seconds of the range that InfluxDB is asked for.
+    `start` and `end` are Unix seconds of the range in queries of InfluxDB.
     """
 
     start: int
@@ -183,8 +183,9 @@ class Stores(NamedTuple):
     ) -> list[dict[str, Any]]:
         """Return the series of one query of a panel, in its store's own form."""
         if "expr" in target:
-            ask = self.prometheus.at_once if target.get("instant") else self.prometheus.over_time
-            return ask(filled(target["expr"], chosen, panel))
+            store = self.prometheus
+            query = store.at_once if target.get("instant") else store.over_time
+            return query(filled(target["expr"], chosen, panel))
         if "timeFrom" in panel:
             chosen = chosen._replace(start=chosen.end - duration(panel["timeFrom"]))
         return self.influx.query(filled(target["query"], chosen, panel))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from lm_openai.model.units import in_base_units
 from lm_openai.simulator import Simulator
 from lm_openai.timespans import DAY, HOUR, duration
 from tests.hosts.conftest import Influx, NodeExporter, until
+from tests.hosts.grafana_files import DASHBOARDS, Json, panels
 from tests.hosts.grafana_stores import (
     ORGANIZATION,
     Chosen,
@@ -30,7 +30,6 @@ from tests.support.demo_polls import WEDNESDAY
 
 pytestmark = pytest.mark.slow
 
-Json = dict[str, Any]
 JOBS = {job.definition.folder: job for job in jobs()}
 STORES = {store.NAME: store for store in grafana.STORES}
 JOINED: dict[str, Callable[[Any], float]] = {"sum": sum, "max": max, "min": min}
@@ -76,7 +75,7 @@ class Query(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The datapoints that the query asks for."""
+        """Datapoints of the query."""
         return (self.datapoint,) if self.datapoint else self.view.datapoints
 
 
@@ -93,36 +92,23 @@ def queries(store: str) -> Iterator[Query]:
                 yield Query(view, job, panel, target, name, dashboard.start)
 
 
-def shipped() -> Iterator[tuple[str, Json]]:
-    """Yield path and JSON of each dashboard in packaging/grafana."""
-    for path, text in grafana.files(tuple(JOBS.values())).items():
-        if path.endswith(".json"):
-            yield path, json.loads(text)
-
-
-def panels(dashboard: Json) -> Iterator[Json]:
-    """Yield the panels of a dashboard that have queries, those of folded rows too."""
-    for panel in dashboard["panels"]:
-        yield from panel["panels"] if panel["type"] == "row" else [panel]
-
-
 @pytest.mark.parametrize("store", STORES)
 def test_every_query_of_every_dashboard_has_data(store: str, stores: Stores) -> None:
-    asked, empty = set(), []
+    sent, empty = set(), []
     for query in queries(store):
         if not stores.result(query.panel, query.target, query.chosen(stores.polls)):
             empty.append((query.view.title, query.names, query.target))
-        asked.add(text_of(query.target))
+        sent.add(text_of(query.target))
     in_files = {
         text_of(target)
-        for path, dashboard in shipped()
+        for path, dashboard in DASHBOARDS.items()
         if path.startswith(store) and "audit" not in path
         for panel in panels(dashboard)
         for target in panel["targets"]
     }
 
     assert not empty
-    assert asked == in_files
+    assert sent == in_files
 
 
 def text_of(target: Json) -> str:
@@ -166,7 +152,7 @@ def expected(store: str, query: Query, polls: Polls) -> Cells:
 def read(store: str, query: Query, stores: Stores) -> Cells:
     """Return the numbers that the store has for a panel.
 
-    InfluxDB sums the minutes of the range, so it is asked for the default window of a poll.
+    InfluxDB sums the minutes of the range, so the range is the default window of a poll.
     """
     end = stores.polls.at
     chosen = Chosen(end // 60 * 60 - HOUR, end)
@@ -251,7 +237,7 @@ def printed(labels: dict[str, str]) -> str:
 
 
 def test_audit_panels_show_all_events(stores: Stores) -> None:
-    [dashboard] = [one for path, one in shipped() if path == "influxdb/audit.json"]
+    dashboard = DASHBOARDS["influxdb/audit.json"]
     chosen = Chosen(stores.polls.at - 7 * DAY, stores.polls.at + HOUR)
     found = {
         panel["title"]: stores.result(panel, panel["targets"][0], chosen)

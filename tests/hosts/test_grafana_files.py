@@ -19,11 +19,9 @@ from lm_openai.hosts.grafana_views import STAT, TABLE
 from lm_openai.hosts.jobs import jobs
 from lm_openai.model.thresholds import Threshold
 from lm_openai.model.units import UNITS
+from tests.hosts.grafana_files import DASHBOARDS, FILES, Json, panels
 from tests.support.paths import ROOT
 
-Json = dict[str, Any]
-FILES = grafana.files(jobs())
-DASHBOARDS = {path: json.loads(text) for path, text in FILES.items() if path.endswith(".json")}
 KNOWN_UNITS = {"short", "percent", "percentunit", "s", "m", "d", "bytes", "Bps", "currencyUSD"}
 """Units of Grafana's own list (packages/grafana-data, valueFormats), without `count:x` and such."""
 FREE_UNIT = re.compile(r"count:[a-z]+|suffix:\S+|bool:yes/no")
@@ -165,12 +163,6 @@ VALIDATORS = {
     "prometheus": jsonschema.Draft7Validator(PROMETHEUS_TARGET),
     "influxdb": jsonschema.Draft7Validator(INFLUX_TARGET),
 }
-
-
-def panels(dashboard: Json) -> Iterator[Json]:
-    """Yield the panels that have queries, those of folded rows too."""
-    for panel in dashboard["panels"]:
-        yield from panel["panels"] if panel["type"] == "row" else [panel]
 
 
 @pytest.mark.parametrize("path", DASHBOARDS)
