@@ -19,6 +19,13 @@ FOLDER = "/var/lib/grafana/dashboards/lm-openai"
 """Folder of the dashboards on Grafana's host."""
 HEIGHTS = {STAT: 4, TABLE: 9, LINES: 9}
 WIDE = 24
+AUDIT = Dashboard(
+    "audit",
+    "OpenAI: audit",
+    "Who did what and when, from lm-openai audit --format influx.",
+    (),
+    "now-7d",
+)
 Group = tuple[str, Sequence[Panel], bool]
 """Heading, panels, and True if they are folded."""
 
@@ -38,17 +45,8 @@ def files(jobs: Sequence[Job]) -> dict[str, str]:
     return {**texts, f"{grafana_influx.NAME}/{AUDIT.name}.json": _text(audit)}
 
 
-AUDIT = Dashboard(
-    "audit",
-    "OpenAI: audit",
-    "Who did what and when, from lm-openai audit --format influx.",
-    (),
-    "now-7d",
-)
-
-
-def _text(document: Json) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+def _text(content: Json) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def _groups(store: ModuleType, content: Dashboard, jobs: dict[str, Job]) -> Iterator[Group]:

@@ -26,6 +26,7 @@ SOURCE = (
     'FROM "openai_audit" WHERE $timeFilter AND "organization" =~ /^$organization$/ '
     'AND "project_id" =~ /^$project$/ AND "type" =~ /^$type$/'
 )
+GRANTED = ' AND "owner_granted" = true'
 
 
 def panels() -> tuple[tuple[str, tuple[Panel, ...]], ...]:
@@ -41,9 +42,6 @@ def panels() -> tuple[tuple[str, tuple[Panel, ...]], ...]:
         ),
         ("Events", (_events("Newest events", ""), _events("Owner role granted", GRANTED))),
     )
-
-
-GRANTED = ' AND "owner_granted" = true'
 
 
 def _number(title: str, tag: str) -> Panel:
