@@ -1,4 +1,4 @@
-"""Folders of threshold files, of the cache and of DataSources, and whether one is private.
+"""Folders of threshold files, of the cache and of DataSources, and the check for a private one.
 
 The first stage of a script imports this module, so it imports almost nothing itself.
 """
