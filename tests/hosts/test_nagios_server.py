@@ -385,6 +385,20 @@ def test_a_path_that_a_command_line_splits_is_refused(path: str) -> None:
         nagios.site(jobs(), [organization("acme")._replace(properties=path)])
 
 
+def test_display_names_have_no_character_that_a_shell_interprets() -> None:
+    """Nagios puts $SERVICEDISPLAYNAME$ into notification commands as it is."""
+    alias = "R&D \"x\" 'y' `id` $(id) ${a} \\ ~ <b> | c"
+    acme = organization("acme")
+    wild = tuple(one._replace(alias=alias) for one in acme.instances[LIMITS])
+    changed = acme._replace(instances={**acme.instances, LIMITS: wild})
+
+    found = services(nagios.site(jobs((LIMITS, HEALTH)), [changed]))
+    names = {one["display_name"] for name, one in found.items() if name.startswith(f"{LIMITS} ")}
+    assert "OpenAI Rate Limits By Project: RD x y id (id) {a} b c" in names
+    removed = set(DEBIAN[1].partition("=")[2]) | {"\\"}
+    assert not set("".join(names)) & removed
+
+
 def test_an_override_gives_an_instance_its_own_number_of_polls() -> None:
     """It is the second of two thresholds whose datapoints need two polls more."""
     (job,) = jobs((LIMITS,))
