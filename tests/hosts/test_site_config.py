@@ -67,6 +67,17 @@ def test_a_datasource_is_left_out(tmp_path: Path) -> None:
     assert '"rate_limits_by_model"' in resident
 
 
+@pytest.mark.parametrize(
+    "words", [("rate_limits", "--without", "rate_limits"), ("--without", "all")]
+)
+def test_no_datasource_is_not_all(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.invoke(suite, ["config", "telegraf", "--output", str(tmp_path), *words]) == 2
+    assert "--without leaves no DataSource" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_settings_that_the_checks_would_not_know_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
