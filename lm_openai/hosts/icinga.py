@@ -20,7 +20,7 @@ SHIPPED = """\
 // objects: use one of the two files.
 """
 MADE = """\
-// Made by `lm-openai config icinga`, which replaces this file: changes belong into threshold files,
+// Made by `lm-openai config icinga`, which replaces this file: changes belong in threshold files,
 // and who is notified into constants.conf.
 """
 

@@ -22,7 +22,7 @@ OUTAGE_POLLS = 3
 PLUGINS, SCRIPTS = "/usr/lib/nagios/plugins", "/usr/lib/lm-openai"
 """Folders of the Debian package: the scripts as `check_openai_<folder>`, and as `<folder>.py`."""
 PROPERTIES = "/etc/lm-openai/properties"
-"""File of the host properties that the artefacts name, with the key or its file."""
+"""File of the host properties that the shipped files name, with the key or its file."""
 COLLECTOR_SECONDS, HOST_SECONDS = 50, 60
 """Seconds that a poll may take (openai.timeout), and after which a monitoring system ends it."""
 

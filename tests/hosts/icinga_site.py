@@ -104,7 +104,7 @@ class Site(AgentSite):
 
 
 def heat(demo: Simulator, *rows: dict[str, Any]) -> None:
-    """Heat these pools to 85 % of their limit and no others; every usage kind has some use."""
+    """Heat these pools to 85% of their limit and no others; every usage kind has some use."""
     demo.clear()
     for model in QUIET:
         demo.fault("heat", project=PROJECTS[0], model=model, limit="rpm", percent=10)

@@ -1,6 +1,6 @@
 """Site with Nagios, the shipped files, and the services that `lm-openai config nagios` writes.
 
-The artefacts run unchanged, except that the plugins are those of the checkout. Nagios starts each
+The files run unchanged, except that the plugins are those of the checkout. Nagios starts each
 check once; all later checks are scheduled by the test, because the real intervals are minutes.
 """
 

@@ -134,7 +134,7 @@ def run(site: Site, server: Server, influx: Influx, message: str) -> Scenario:
     for number in (1, 2, 3, 4):
         step(f"broken {number}", API, KEY, SCOPES)
     site.set()
-    step("mended", API, KEY, SCOPES)
+    step("fixed", API, KEY, SCOPES)
 
     demo.fault("gone", project=second["dimensions"]["project_id"], start=0)
     site.forget()
@@ -298,13 +298,13 @@ def test_a_check_that_cannot_work_is_one_notification_after_three_polls(scenario
         assert {scenario.states[step][name].state for name in (API, KEY, SCOPES)} == {UNKNOWN}
     assert notified(scenario, *steps[: OUTAGE_POLLS - 1]) == []
     assert notified(scenario, *steps[OUTAGE_POLLS - 1 :]) == [Notification(SCOPES, "UNKNOWN")]
-    assert notified(scenario, "mended") == [Notification(SCOPES, "OK")]
+    assert notified(scenario, "fixed") == [Notification(SCOPES, "OK")]
 
 
 def test_a_vanished_instance_closes_its_problem(scenario: Scenario) -> None:
     gone = service(scenario.pools[1])
 
-    assert scenario.states["mended"][gone].state != OK
+    assert scenario.states["fixed"][gone].state != OK
     assert gone not in scenario.states["gone"]
     assert scenario.states["after"][service(scenario.pools[0])].state == OK
     assert {one.word for one in notified(scenario, "after")} <= {"OK"}

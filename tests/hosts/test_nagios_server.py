@@ -60,7 +60,7 @@ def services(text: str) -> dict[str, dict[str, str]]:
 
 
 class Scenario(NamedTuple):
-    """What Nagios stored after each step, its notifications in that step, and the site."""
+    """Services as Nagios stored them after each step, its notifications, and the site."""
 
     site: Site
     text: str
@@ -166,7 +166,7 @@ def run(site: Site, server: Server, message: str, patch: pytest.MonkeyPatch) -> 
     for number in (1, 2, 3, 4):
         step(f"broken {number}", *health)
     site.set()
-    step("mended", *health)
+    step("fixed", *health)
 
     project = next(
         row["dimensions"]["project_id"]
@@ -296,13 +296,13 @@ def test_a_check_that_cannot_work_is_one_notification_after_three_polls(scenario
         assert {scenario.states[step][name].state for name in health} == {UNKNOWN}
     assert notified(scenario, *steps[: OUTAGE_POLLS - 1]) == []
     assert notified(scenario, *steps[OUTAGE_POLLS - 1 :]) == [Notification(SCOPES, "UNKNOWN")]
-    assert notified(scenario, "mended") == [Notification(SCOPES, "OK")]
+    assert notified(scenario, "fixed") == [Notification(SCOPES, "OK")]
 
 
 def test_a_vanished_instance_closes_its_problem(scenario: Scenario) -> None:
     gone = pool_service(scenario.pools[1])
 
-    assert scenario.states["mended"][gone].state != OK
+    assert scenario.states["fixed"][gone].state != OK
     assert gone not in scenario.states["gone"]
     assert scenario.states["gone"][pool_service(scenario.pools[0])].state == OK
     assert notified(scenario, "after") == []
