@@ -18,27 +18,31 @@ from lm_openai.simulator import Simulator
 from tests.hosts.conftest import Influx
 from tests.hosts.icinga_site import (
     MODELS,
-    OTHER,
     SIZE,
-    Notification,
     Server,
     Site,
-    Status,
     heat,
     icinga_of,
+)
+from tests.hosts.services import (
+    CRITICAL,
+    OK,
+    OTHER,
+    STATES,
+    UNKNOWN,
+    WARNING,
+    Notification,
+    Status,
+    items,
 )
 
 pytestmark = pytest.mark.slow
 
-OK, WARNING, CRITICAL, UNKNOWN = range(4)
-STATES = {"ok": OK, "warning": WARNING, "unknown": UNKNOWN, "error": CRITICAL, "critical": CRITICAL}
 LIMITS = "rate_limits"
 API = f"{HEALTH} organization"
 KEY, SCOPES = f"{API} 1 poll", f"{API} 3 polls"
 """Services of collection_health; the last one is notified for UNKNOWN."""
-ITEM = re.compile(r"(\S+)=(-?[0-9.]+)([a-zA-Z%]*)(?:;\S*)?")
 QUERY = "SELECT last(value) FROM icinga GROUP BY service, metric"
-Value = tuple[str, float, str]
 
 
 class Scenario(NamedTuple):
@@ -182,12 +186,6 @@ def of_instance(scenario: Scenario, folder: str, row: dict[str, Any]) -> dict[st
     (job,) = jobs((folder,))
     names = [f"{service(row, folder)}{suffix}" for suffix in suffixes(job)]
     return {name: scenario.states["start"][name] for name in names}
-
-
-def items(status: Status) -> list[Value]:
-    """Return (label, value, unit) of a service's perfdata."""
-    found = [ITEM.fullmatch(word) for word in status.perfdata]
-    return [(one[1], float(one[2]), one[3]) for one in found if one]
 
 
 def test_every_instance_of_every_datasource_has_its_services_and_a_result(

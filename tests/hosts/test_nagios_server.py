@@ -26,24 +26,29 @@ from lm_openai.simulator import organization as simulated
 from tests.hosts.nagios_site import (
     DEBIAN,
     OBJECTS,
-    OTHER,
     SHIPPED,
-    Notification,
     Server,
     Site,
-    Status,
     nagios_of,
 )
 from tests.hosts.plugin_hosts import nagios_settings
+from tests.hosts.services import (
+    CRITICAL,
+    OK,
+    OTHER,
+    STATES,
+    UNKNOWN,
+    WARNING,
+    Notification,
+    Status,
+    items,
+)
 
 pytestmark = pytest.mark.slow
 
-OK, WARNING, CRITICAL, UNKNOWN = range(4)
-STATES = {"ok": OK, "warning": WARNING, "unknown": UNKNOWN, "error": CRITICAL, "critical": CRITICAL}
 LIMITS = "rate_limits"
 SCOPES = f"{HEALTH} 3 polls"
 """Service of collection_health that is notified for UNKNOWN."""
-ITEM = re.compile(r"(\S+)=(-?[0-9.]+)([a-zA-Z%]*)(?:;\S*)?")
 
 
 def defined(text: str) -> list[dict[str, str]]:
@@ -221,12 +226,6 @@ def test_nagios_stores_every_value_with_its_unit(scenario: Scenario) -> None:
             assert sorted(kept) == sorted(right), (folder, row["alias"])
             checked += len(right)
     assert checked > 300
-
-
-def items(status: Status) -> list[tuple[str, float, str]]:
-    """Return (label, value, unit) of a service's perfdata."""
-    found = [ITEM.fullmatch(word) for word in status.perfdata.split()]
-    return [(one[1], float(one[2]), one[3]) for one in found if one]
 
 
 def test_each_service_has_the_state_of_its_own_datapoints(scenario: Scenario) -> None:
