@@ -330,6 +330,8 @@ def config(
 
     left_out = chosen(without)
     wanted = [one for one in chosen(folders or (EVERYTHING,)) if one not in left_out]
+    if not wanted:
+        raise WrongUsage("--without leaves no DataSource; name fewer, or others to write")
     around = Surroundings.real(polls=False)  # each file has a time limit of its own
     return site_config.run(HOSTS[host], wanted, parameters.options(given), output, around)
 

@@ -27,6 +27,15 @@ def check(path: str) -> None:
             )
 
 
+def holds(path: str, text: str) -> bool:
+    """Return True if the file is what `replace` would write."""
+    try:
+        with open(path, "rb") as file:
+            return file.read() == _encoded(text)
+    except OSError:
+        return False
+
+
 def replace(path: str, text: str, mode: int) -> None:
     """Replace the file by one with this text and `mode` less the umask; readers never see a part.
 
@@ -35,12 +44,16 @@ def replace(path: str, text: str, mode: int) -> None:
     """
     with _safe_folder(path) as folder:
         try:
-            _replace(folder, os.path.basename(path), text.encode(errors="backslashreplace"), mode)
+            _replace(folder, os.path.basename(path), _encoded(text), mode)
         except OSError as reason:
             raise Failure(
                 f"--output {path} cannot be written: {reason.strerror}; free space in the folder "
                 f"{_folder(path)}, or name another file"
             ) from None
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
 
 
 @contextmanager

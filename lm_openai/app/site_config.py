@@ -100,22 +100,10 @@ def _deliver(texts: dict[str, str], host: Host, target: str | None, around: Surr
     if target is None:
         runner.put("".join(texts.values()), around.stdout)
         return
-    changed = [path for path, text in texts.items() if _changed(_joined(target, path), text)]
-    for path in changed:
-        Path(_joined(target, path)).parent.mkdir(parents=True, exist_ok=True)
-        mode = SCRIPT_MODE if texts[path].startswith("#!") else MODE
-        output_file.replace(_joined(target, path), texts[path], mode)
+    paths = {os.path.join(target, path) if path else target: text for path, text in texts.items()}
+    changed = {path: text for path, text in paths.items() if not output_file.holds(path, text)}
+    for path, text in changed.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        output_file.replace(path, text, SCRIPT_MODE if text.startswith("#!") else MODE)
     if changed:
         around.stderr.write(f"{target} changed; run: {host.reload}\n")
-
-
-def _joined(target: str, path: str) -> str:
-    return os.path.join(target, path) if path else target
-
-
-def _changed(path: str, text: str) -> bool:
-    """Return True if the file does not hold the text."""
-    try:
-        return Path(path).read_text() != text
-    except (OSError, ValueError):
-        return True

@@ -9,7 +9,7 @@ from lm_openai.hosts.jobs import Job
 from lm_openai.model.definition import Definition
 from lm_openai.model.thresholds import LEVELS, Threshold, describe
 from lm_openai.model.units import plain
-from lm_openai.output.nagios import PHRASES
+from lm_openai.output.nagios import PHRASES, counted
 
 
 class Group(NamedTuple):
@@ -26,7 +26,7 @@ class Group(NamedTuple):
     @property
     def words(self) -> str:
         """Return the number of polls in words: `1 poll`."""
-        return f"{self.polls} poll{'s' if self.polls > 1 else ''}"
+        return counted(self.polls, "poll")
 
 
 def groups(definition: Definition, thresholds: Mapping[str, Threshold]) -> list[Group]:

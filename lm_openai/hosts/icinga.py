@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from lm_openai.hosts import icinga_director, icinga_rules
-from lm_openai.hosts.icinga_checks import Shape, in_force, shape_of_all, shapes
+from lm_openai.hosts.icinga_checks import Shape, Thresholds, in_force, shape_of_all, shapes
 from lm_openai.hosts.icinga_dsl import Statement, Value, block, imports, literal_macro, named
 from lm_openai.hosts.icinga_names import NAME, variable
 from lm_openai.hosts.jobs import Job, Organization
-from lm_openai.model.report import Instance, wildvalue
+from lm_openai.model.report import wildvalue
+
+Members = dict[str, dict[Thresholds, dict[str, Value]]]
+"""Instances of an organization by folder, by the thresholds in force, and by wildvalue."""
 
 SHIPPED = """\
 // lm-openai for Icinga 2 with the default thresholds, for sites that write the Host objects
@@ -17,7 +20,7 @@ SHIPPED = """\
 // objects: use one of the two files.
 """
 MADE = """\
-// Made by `lm-openai config icinga`, which replaces this file: changes belong into threshold files,
+// Made by `lm-openai config icinga`, which replaces this file: changes belong in threshold files,
 // and who is notified into constants.conf.
 """
 
@@ -36,35 +39,40 @@ def site(jobs: Sequence[Job], organizations: Sequence[Organization]) -> str:
 
     It has rules only for what there are instances of, since Icinga warns of rules without a match.
     """
-    shaped = [shape for job in jobs for shape in shapes(job, _instances(job, organizations))]
-    used = [shape for shape in shaped if any(_members(shape, one) for one in organizations)]
-    hosts = (_host(one, used) for one in organizations)
+    members = [_members(jobs, one) for one in organizations]
+    used = [
+        shape
+        for job in jobs
+        for shape in shapes(job, *(found[job.definition.folder] for found in members))
+        if any(_of(shape, found) for found in members)
+    ]
+    hosts = (_host(one, used, found) for one, found in zip(organizations, members))
     return "\n".join((MADE, *icinga_rules.rules(used), *hosts))
 
 
-def _instances(job: Job, organizations: Sequence[Organization]) -> Iterator[Instance]:
-    for organization in organizations:
-        yield from organization.instances[job.definition.folder]
-
-
-def _host(organization: Organization, used: Sequence[Shape]) -> str:
-    found = {shape.name: _members(shape, organization) for shape in used}
+def _host(organization: Organization, used: Sequence[Shape], members: Members) -> str:
+    found = {shape.name: _of(shape, members) for shape in used}
     statements: list[Statement] = [
         imports(NAME),
         ("display_name", f"OpenAI {organization.name}"),
         (f"vars.{variable('--properties')}", [literal_macro(organization.properties)]),
-        *((f"vars.{NAME}.{name}", members) for name, members in found.items() if members),
+        *((f"vars.{NAME}.{name}", values) for name, values in found.items() if values),
     ]
     return block(named("object Host", f"{NAME}-{wildvalue(organization.name)}"), statements)
 
 
-def _members(shape: Shape, organization: Organization) -> dict[str, Value]:
-    """Return the organization's instances with the shape's thresholds by wildvalue."""
-    return {
-        instance.wildvalue: {
-            "alias": instance.alias,
-            "dimensions": {**instance.dimensions, **instance.names},
-        }
-        for instance in organization.instances[shape.job.definition.folder]
-        if in_force(shape.job, instance) == shape.thresholds
-    }
+def _members(jobs: Sequence[Job], organization: Organization) -> Members:
+    found: Members = {job.definition.folder: {} for job in jobs}
+    for job in jobs:
+        folder = job.definition.folder
+        for instance in organization.instances[folder]:
+            found[folder].setdefault(in_force(job, instance), {})[instance.wildvalue] = {
+                "alias": instance.alias,
+                "dimensions": {**instance.dimensions, **instance.names},
+            }
+    return found
+
+
+def _of(shape: Shape, members: Members) -> dict[str, Value]:
+    """Return the instances with the shape's thresholds by wildvalue."""
+    return members[shape.job.definition.folder].get(shape.thresholds, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from lm_openai.collect.evaluation import effective
@@ -87,11 +88,11 @@ def shape_of_all(job: Job) -> Shape:
     return Shape(job, 0, tuple(thresholds.values()), found)
 
 
-def shapes(job: Job, instances: Iterable[Instance]) -> tuple[Shape, ...]:
-    """Return the shapes that the instances need, after the usual one, which is always there."""
+def shapes(job: Job, *needed: Iterable[Thresholds]) -> tuple[Shape, ...]:
+    """Return a shape for each of the thresholds, after the usual one, which is always there."""
     usual = _on(job.rules.thresholds.values())
-    needed = dict.fromkeys((usual, *(in_force(job, instance) for instance in instances)))
-    return tuple(_shape(job, *one) for one in enumerate(needed))
+    each = dict.fromkeys((usual, *chain.from_iterable(needed)))
+    return tuple(_shape(job, *one) for one in enumerate(each))
 
 
 def in_force(job: Job, instance: Instance) -> Thresholds:

@@ -12,7 +12,7 @@ from lm_openai.config.site_files import Site
 from lm_openai.config.threshold_files import NO_SITE
 from lm_openai.model.definition import Datapoint, Definition
 from lm_openai.model.report import Instance
-from lm_openai.model.thresholds import Override, Rules, Threshold
+from lm_openai.model.thresholds import Override, Rules, Threshold, without_limits
 from lm_openai.timespans import HOUR
 
 HEALTH = "collection_health"
@@ -22,7 +22,7 @@ OUTAGE_POLLS = 3
 PLUGINS, SCRIPTS = "/usr/lib/nagios/plugins", "/usr/lib/lm-openai"
 """Folders of the Debian package: the scripts as `check_openai_<folder>`, and as `<folder>.py`."""
 PROPERTIES = "/etc/lm-openai/properties"
-"""File of the host properties that the artefacts name, with the key or its file."""
+"""File of the host properties that the shipped files name, with the key or its file."""
 COLLECTOR_SECONDS, HOST_SECONDS = 50, 60
 """Seconds that a poll may take (openai.timeout), and after which a monitoring system ends it."""
 
@@ -79,7 +79,7 @@ class Job(NamedTuple):
         overrides = tuple(one for one in self.rules.overrides if one.datapoint == name)
         threshold = self.rules.thresholds.get(name)
         if threshold is None and overrides:
-            threshold = Threshold(name, overrides[0].change["operator"], None, None, None)
+            threshold = without_limits(name, overrides[0].change)
         if threshold is not None and (threshold.on or overrides):
             yield threshold, overrides
 

@@ -13,7 +13,7 @@ from lm_openai.collect.evaluation import effective
 from lm_openai.errors import WrongUsage
 from lm_openai.hosts.groups import Group, groups, lines_of_all, of_all, sentence
 from lm_openai.hosts.jobs import HEALTH, OUTAGE_POLLS, PLUGINS, PROPERTIES, Job, Organization
-from lm_openai.hosts.nagios_objects import Object, text, without_macros
+from lm_openai.hosts.nagios_objects import Object, text, without_macros, without_shell
 from lm_openai.model.report import Instance, wildvalue
 from lm_openai.model.thresholds import Threshold
 from lm_openai.model.units import plain
@@ -166,7 +166,7 @@ def _service(host: str, service: Service, outage: bool) -> Object:
         "use": f"{HOST}-{template}",
         "host_name": host,
         "service_description": service.name,
-        "display_name": _title(service),
+        "display_name": without_shell(_title(service)),
         "check_command": "!".join(filter(None, (_command_name(service.job), _options(service)))),
         "max_check_attempts": str(polls),
         "check_interval": _minutes(service.job.check_interval),

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from lm_openai.redaction import one_line
 
+SHELL = str.maketrans("", "", "`~$&|'\"<>\\")
+"""Characters that Nagios removes from a check's output by default, and the backslash."""
+
 
 class Object(NamedTuple):
     """One object, or template, with its directives in order."""
@@ -24,6 +27,15 @@ def text(comment: str, objects: Iterable[Object]) -> str:
 def without_macros(words: str) -> str:
     """Return text in which Nagios sees no macro: a dollar sign is written twice."""
     return words.replace("$", "$$")
+
+
+def without_shell(words: str) -> str:
+    """Return text without the characters of SHELL.
+
+    Nagios removes them from no macro but the output, and a notification command is a shell's line:
+    the name of a project could end or start a command there.
+    """
+    return " ".join(words.translate(SHELL).split())
 
 
 def _block(one: Object) -> str:

@@ -125,9 +125,12 @@ def describe(rules: Rules) -> Iterator[Line]:
 
 def merged(base: Threshold | None, datapoint: str, change: dict[str, Any]) -> Threshold:
     """Return `base`, or a threshold without limits, with the fields in `change` replaced."""
-    if base is None:
-        base = Threshold(datapoint, change["operator"], None, None, None)
-    return base._replace(**change)
+    return (base or without_limits(datapoint, change))._replace(**change)
+
+
+def without_limits(datapoint: str, change: dict[str, Any]) -> Threshold:
+    """Return the base of an override of a datapoint that has no threshold."""
+    return Threshold(datapoint, change["operator"], None, None, None)
 
 
 def short_name(dimension: str) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.error import URLError
 
 from lm_openai.hosts.icinga_names import NAME
@@ -32,6 +32,7 @@ from tests.hosts.plugin_hosts import (
     icinga_with,
     service_user,
 )
+from tests.hosts.services import Notification, Status
 
 HOST = f"{NAME}-{ORGANIZATION}"
 SIZE, MODELS = 6, 17
@@ -39,8 +40,6 @@ PROJECTS = ("Customer Support", "Data Platform", "Marketing")
 """Size of the demo organization, and its projects that are monitored: they use almost all kinds."""
 QUIET = ("tts-1", "whisper-1")
 """Models of the kinds that these projects use only if they are heated."""
-OTHER = "other"
-"""Service of the same host that does not need the API."""
 # What a site has besides: somebody to notify, and another service.
 SITE = """const MaxConcurrentChecks = 8
 object NotificationComponent "notification" {{ }}
@@ -59,25 +58,6 @@ include "{output}"
 """
 INTERVAL = re.compile(r"(check|retry)_interval = \w+")
 FIELDS = ("state", "state_type", "check_attempt", "next_check", "last_check_result")
-
-
-class Status(NamedTuple):
-    """Service as Icinga stores it: its state 0 to 3, and its last and next check."""
-
-    state: int
-    hard: bool
-    attempt: int
-    checked: float
-    next: float
-    text: str
-    perfdata: tuple[str, ...]
-
-
-class Notification(NamedTuple):
-    """One notification: a service and a word such as CRITICAL."""
-
-    service: str
-    word: str
 
 
 class Site(AgentSite):
@@ -104,7 +84,7 @@ class Site(AgentSite):
 
 
 def heat(demo: Simulator, *rows: dict[str, Any]) -> None:
-    """Heat these pools to 85 % of their limit and no others; every usage kind has some use."""
+    """Heat these pools to 85% of their limit and no others; every usage kind has some use."""
     demo.clear()
     for model in QUIET:
         demo.fault("heat", project=PROJECTS[0], model=model, limit="rpm", percent=10)

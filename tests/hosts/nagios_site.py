@@ -1,6 +1,6 @@
 """Site with Nagios, the shipped files, and the services that `lm-openai config nagios` writes.
 
-The artefacts run unchanged, except that the plugins are those of the checkout. Nagios starts each
+The files run unchanged, except that the plugins are those of the checkout. Nagios starts each
 check once; all later checks are scheduled by the test, because the real intervals are minutes.
 """
 
@@ -13,19 +13,17 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from lm_openai.hosts.jobs import PLUGINS
 from lm_openai.hosts.nagios import COMMANDS, TEMPLATES
 from lm_openai.simulator import Simulator
 from tests.hosts.agent_site import AgentSite
 from tests.hosts.plugin_hosts import PAUSE, WAIT, nagios_settings, running
+from tests.hosts.services import Notification, Status
 from tests.support.paths import ROOT
 
 SHIPPED = ROOT / "packaging/nagios"
 HOST = "openai-acme"
-OTHER = "other"
-"""Service of the same host that does not need the API."""
 DEBIAN = (
     "illegal_object_name_chars=`~!$%^&*|'\"<>?,()=",
     "illegal_macro_output_chars=`~$&|'\"<>",
@@ -86,25 +84,6 @@ OTHER_SERVICE = """define service {
   retry_interval 5
 }
 """
-
-
-class Status(NamedTuple):
-    """What Nagios stores of a service: its state 0 to 3, and its last and next check."""
-
-    state: int
-    hard: bool
-    attempt: int
-    checked: float
-    next: float
-    text: str
-    perfdata: str
-
-
-class Notification(NamedTuple):
-    """One notification in Nagios's log: a service and a word such as CRITICAL."""
-
-    service: str
-    word: str
 
 
 class Site(AgentSite):
@@ -193,7 +172,7 @@ def _status(entry: dict[str, str]) -> Status:
         checked if entry["has_been_checked"] == "1" else 0.0,
         float(entry["next_check"]),
         text,
-        entry["performance_data"],
+        tuple(entry["performance_data"].split()),
     )
 
 

@@ -18,27 +18,31 @@ from lm_openai.simulator import Simulator
 from tests.hosts.conftest import Influx
 from tests.hosts.icinga_site import (
     MODELS,
-    OTHER,
     SIZE,
-    Notification,
     Server,
     Site,
-    Status,
     heat,
     icinga_of,
+)
+from tests.hosts.services import (
+    CRITICAL,
+    OK,
+    OTHER,
+    STATES,
+    UNKNOWN,
+    WARNING,
+    Notification,
+    Status,
+    items,
 )
 
 pytestmark = pytest.mark.slow
 
-OK, WARNING, CRITICAL, UNKNOWN = range(4)
-STATES = {"ok": OK, "warning": WARNING, "unknown": UNKNOWN, "error": CRITICAL, "critical": CRITICAL}
 LIMITS = "rate_limits"
 API = f"{HEALTH} organization"
 KEY, SCOPES = f"{API} 1 poll", f"{API} 3 polls"
 """Services of collection_health; the last one is notified for UNKNOWN."""
-ITEM = re.compile(r"(\S+)=(-?[0-9.]+)([a-zA-Z%]*)(?:;\S*)?")
 QUERY = "SELECT last(value) FROM icinga GROUP BY service, metric"
-Value = tuple[str, float, str]
 
 
 class Scenario(NamedTuple):
@@ -134,7 +138,7 @@ def run(site: Site, server: Server, influx: Influx, message: str) -> Scenario:
     for number in (1, 2, 3, 4):
         step(f"broken {number}", API, KEY, SCOPES)
     site.set()
-    step("mended", API, KEY, SCOPES)
+    step("fixed", API, KEY, SCOPES)
 
     demo.fault("gone", project=second["dimensions"]["project_id"], start=0)
     site.forget()
@@ -182,12 +186,6 @@ def of_instance(scenario: Scenario, folder: str, row: dict[str, Any]) -> dict[st
     (job,) = jobs((folder,))
     names = [f"{service(row, folder)}{suffix}" for suffix in suffixes(job)]
     return {name: scenario.states["start"][name] for name in names}
-
-
-def items(status: Status) -> list[Value]:
-    """Return (label, value, unit) of a service's perfdata."""
-    found = [ITEM.fullmatch(word) for word in status.perfdata]
-    return [(one[1], float(one[2]), one[3]) for one in found if one]
 
 
 def test_every_instance_of_every_datasource_has_its_services_and_a_result(
@@ -298,13 +296,13 @@ def test_a_check_that_cannot_work_is_one_notification_after_three_polls(scenario
         assert {scenario.states[step][name].state for name in (API, KEY, SCOPES)} == {UNKNOWN}
     assert notified(scenario, *steps[: OUTAGE_POLLS - 1]) == []
     assert notified(scenario, *steps[OUTAGE_POLLS - 1 :]) == [Notification(SCOPES, "UNKNOWN")]
-    assert notified(scenario, "mended") == [Notification(SCOPES, "OK")]
+    assert notified(scenario, "fixed") == [Notification(SCOPES, "OK")]
 
 
 def test_a_vanished_instance_closes_its_problem(scenario: Scenario) -> None:
     gone = service(scenario.pools[1])
 
-    assert scenario.states["mended"][gone].state != OK
+    assert scenario.states["fixed"][gone].state != OK
     assert gone not in scenario.states["gone"]
     assert scenario.states["after"][service(scenario.pools[0])].state == OK
     assert {one.word for one in notified(scenario, "after")} <= {"OK"}

@@ -26,24 +26,29 @@ from lm_openai.simulator import organization as simulated
 from tests.hosts.nagios_site import (
     DEBIAN,
     OBJECTS,
-    OTHER,
     SHIPPED,
-    Notification,
     Server,
     Site,
-    Status,
     nagios_of,
 )
 from tests.hosts.plugin_hosts import nagios_settings
+from tests.hosts.services import (
+    CRITICAL,
+    OK,
+    OTHER,
+    STATES,
+    UNKNOWN,
+    WARNING,
+    Notification,
+    Status,
+    items,
+)
 
 pytestmark = pytest.mark.slow
 
-OK, WARNING, CRITICAL, UNKNOWN = range(4)
-STATES = {"ok": OK, "warning": WARNING, "unknown": UNKNOWN, "error": CRITICAL, "critical": CRITICAL}
 LIMITS = "rate_limits"
 SCOPES = f"{HEALTH} 3 polls"
 """Service of collection_health that is notified for UNKNOWN."""
-ITEM = re.compile(r"(\S+)=(-?[0-9.]+)([a-zA-Z%]*)(?:;\S*)?")
 
 
 def defined(text: str) -> list[dict[str, str]]:
@@ -60,7 +65,7 @@ def services(text: str) -> dict[str, dict[str, str]]:
 
 
 class Scenario(NamedTuple):
-    """What Nagios stored after each step, its notifications in that step, and the site."""
+    """Services as Nagios stored them after each step, its notifications, and the site."""
 
     site: Site
     text: str
@@ -166,7 +171,7 @@ def run(site: Site, server: Server, message: str, patch: pytest.MonkeyPatch) -> 
     for number in (1, 2, 3, 4):
         step(f"broken {number}", *health)
     site.set()
-    step("mended", *health)
+    step("fixed", *health)
 
     project = next(
         row["dimensions"]["project_id"]
@@ -221,12 +226,6 @@ def test_nagios_stores_every_value_with_its_unit(scenario: Scenario) -> None:
             assert sorted(kept) == sorted(right), (folder, row["alias"])
             checked += len(right)
     assert checked > 300
-
-
-def items(status: Status) -> list[tuple[str, float, str]]:
-    """Return (label, value, unit) of a service's perfdata."""
-    found = [ITEM.fullmatch(word) for word in status.perfdata.split()]
-    return [(one[1], float(one[2]), one[3]) for one in found if one]
 
 
 def test_each_service_has_the_state_of_its_own_datapoints(scenario: Scenario) -> None:
@@ -296,13 +295,13 @@ def test_a_check_that_cannot_work_is_one_notification_after_three_polls(scenario
         assert {scenario.states[step][name].state for name in health} == {UNKNOWN}
     assert notified(scenario, *steps[: OUTAGE_POLLS - 1]) == []
     assert notified(scenario, *steps[OUTAGE_POLLS - 1 :]) == [Notification(SCOPES, "UNKNOWN")]
-    assert notified(scenario, "mended") == [Notification(SCOPES, "OK")]
+    assert notified(scenario, "fixed") == [Notification(SCOPES, "OK")]
 
 
 def test_a_vanished_instance_closes_its_problem(scenario: Scenario) -> None:
     gone = pool_service(scenario.pools[1])
 
-    assert scenario.states["mended"][gone].state != OK
+    assert scenario.states["fixed"][gone].state != OK
     assert gone not in scenario.states["gone"]
     assert scenario.states["gone"][pool_service(scenario.pools[0])].state == OK
     assert notified(scenario, "after") == []
@@ -383,6 +382,20 @@ def test_two_organizations_have_a_host_each_with_its_own_properties() -> None:
 def test_a_path_that_a_command_line_splits_is_refused(path: str) -> None:
     with pytest.raises(WrongUsage, match="cannot stand in a command line of Nagios"):
         nagios.site(jobs(), [organization("acme")._replace(properties=path)])
+
+
+def test_display_names_have_no_character_that_a_shell_interprets() -> None:
+    """Nagios puts $SERVICEDISPLAYNAME$ into notification commands as it is."""
+    alias = "R&D \"x\" 'y' `id` $(id) ${a} \\ ~ <b> | c"
+    acme = organization("acme")
+    wild = tuple(one._replace(alias=alias) for one in acme.instances[LIMITS])
+    changed = acme._replace(instances={**acme.instances, LIMITS: wild})
+
+    found = services(nagios.site(jobs((LIMITS, HEALTH)), [changed]))
+    names = {one["display_name"] for name, one in found.items() if name.startswith(f"{LIMITS} ")}
+    assert "OpenAI Rate Limits By Project: RD x y id (id) {a} b c" in names
+    removed = set(DEBIAN[1].partition("=")[2]) | {"\\"}
+    assert not set("".join(names)) & removed
 
 
 def test_an_override_gives_an_instance_its_own_number_of_polls() -> None:

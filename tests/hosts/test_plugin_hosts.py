@@ -31,6 +31,7 @@ from lm_openai.simulator import ADMIN_KEY, Simulator
 from lm_openai.timespans import DAY
 from tests.hosts.conftest import Influx, free_ports
 from tests.hosts.plugin_hosts import PluginHost, Result, forced, icinga, nagios
+from tests.hosts.services import CRITICAL, OK, STATES, UNKNOWN, WARNING
 from tests.support import notes
 from tests.support.demo_polls import WEDNESDAY
 from tests.support.kinds import kinds_by_folder
@@ -39,16 +40,8 @@ from tests.support.surroundings import environment
 
 pytestmark = pytest.mark.slow
 
-OK, WARNING, CRITICAL, UNKNOWN = range(4)
 BETTER = (OK, WARNING, UNKNOWN, CRITICAL)
 WORDS = {"OK": OK, "WARNING": WARNING, "CRITICAL": CRITICAL, "UNKNOWN": UNKNOWN}
-JSON_STATES = {
-    "ok": OK,
-    "warning": WARNING,
-    "unknown": UNKNOWN,
-    "error": CRITICAL,
-    "critical": CRITICAL,
-}
 HOSTS = ("nagios", "icinga")
 STEP = 1200
 SETS = ("openai.org.name=acme", "openai.window=24h", "openai.budget.monthly=10")
@@ -285,7 +278,7 @@ def agrees(host: str, found: dict[str, int], right: dict[str, int]) -> bool:
 
 
 def right_states(document: dict[str, Any]) -> dict[str, int]:
-    return {row["alias"]: JSON_STATES[row["state"]] for row in document["instances"]}
+    return {row["alias"]: STATES[row["state"]] for row in document["instances"]}
 
 
 def right_state(document: dict[str, Any]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lm_openai.app import cli, site_config
+from lm_openai.app import cli, output_file, site_config
 from lm_openai.app.commands import suite
 from lm_openai.app.options import Options
 from lm_openai.app.session import Surroundings
@@ -65,6 +65,28 @@ def test_a_datasource_is_left_out(tmp_path: Path) -> None:
     resident = (tmp_path / "lm-openai-execd.toml").read_text()
     assert '"rate_limits"' not in resident
     assert '"rate_limits_by_model"' in resident
+
+
+def test_text_that_is_written_in_another_form_is_no_change(tmp_path: Path) -> None:
+    """Half of a surrogate pair, which a name in the API may have, is written as its escape."""
+    path = str(tmp_path / "file")
+    text = "Söhne \ud83d\n"
+    assert not output_file.holds(path, text)
+    output_file.replace(path, text, 0o644)
+    assert Path(path).read_bytes() == b"S\xc3\xb6hne \\ud83d\n"
+    assert output_file.holds(path, text)
+    assert not output_file.holds(path, text.replace("\n", "\r\n"))
+
+
+@pytest.mark.parametrize(
+    "words", [("rate_limits", "--without", "rate_limits"), ("--without", "all")]
+)
+def test_no_datasource_is_not_all(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.invoke(suite, ["config", "telegraf", "--output", str(tmp_path), *words]) == 2
+    assert "--without leaves no DataSource" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
 
 
 def test_settings_that_the_checks_would_not_know_are_refused(
