@@ -32,24 +32,39 @@ def run(
     For one that has no discovery of its own it is one file, with the instances of the organization
     of each file of host properties; `target` names it, else it goes to stdout. Otherwise it is
     several files, and `target` names their folder. Nothing changes if the list of instances is
-    incomplete. The file has the health of data collection too, since the other checks depend on it.
+    incomplete or a threshold file of the site is faulty. The file has the health of data collection
+    too, since the other checks depend on it.
     """
 
     def work(opened: list[Session]) -> int:
         site = read_site(around.environ)
         for fault in site.faults:
-            around.stderr.write(f"{fault}\n")
+            raise WrongUsage(f"{fault}; nothing is written, since its thresholds are not known")
         if host.discovers:
             shipped = jobs(sorted({*folders, HEALTH}), site)
             text = host.module().site(shipped, discovered(shipped, options, around, opened))
             _deliver({"": text}, host, target, around)
-        elif target is None:
-            raise WrongUsage(f"{host.name} has several files; name their folder with --output")
         else:
+            _refuse_unused(host, options, target)
             _deliver(host.module().files(jobs(folders, site)), host, target, around)
         return runner.DONE
 
     return runner.guarded("", options, around, work)
+
+
+def _refuse_unused(host: Host, options: Options, target: str | None) -> None:
+    """Raise WrongUsage without --output, and for options that only discovery reads."""
+    if target is None:
+        raise WrongUsage(f"{host.name} has several files; name their folder with --output")
+    for flag, given in (
+        ("--properties", options.properties),
+        ("--timeout", options.timeout),
+        ("--at", options.at),
+    ):
+        if given:
+            raise WrongUsage(
+                f"{host.name} discovers its instances itself, so {flag} has no effect; leave it out"
+            )
 
 
 def discovered(

@@ -96,6 +96,26 @@ def test_settings_that_the_checks_would_not_know_are_refused(
     assert re.search("No such option.* '?--set", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("flag", ["--properties", "--timeout", "--at"])
+def test_options_of_the_discovery_are_refused_where_there_is_none(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.invoke(suite, ["config", "telegraf", "--output", str(tmp_path), flag, "9"]) == 2
+    assert f"{flag} has no effect" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_faulty_threshold_file_leaves_the_files_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LM_OPENAI_ETC", str(tmp_path))
+    (tmp_path / "thresholds.d").mkdir()
+    (tmp_path / "thresholds.d" / "site.json").write_text("{")
+    assert cli.invoke(suite, ["config", "telegraf", "--output", str(tmp_path / "out")]) == 2
+    assert "site.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def streams() -> tuple[io.StringIO, io.StringIO, io.StringIO]:
     return io.StringIO(), io.StringIO(), io.StringIO()
 
