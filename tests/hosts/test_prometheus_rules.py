@@ -20,6 +20,7 @@ from lm_openai.hosts.jobs import Job, jobs
 from lm_openai.hosts.prometheus_overrides import pattern
 from lm_openai.model.thresholds import Override
 from tests.support.paths import ROOT
+from tests.support.systemd_units import settings, verify
 
 SHIPPED = ROOT / "packaging/prometheus"
 UNIT = SHIPPED / "systemd/lm-openai-textfile@.service"
@@ -130,15 +131,6 @@ def document(name: str) -> Any:
     return yaml.safe_load((SHIPPED / name).read_text())
 
 
-def settings(path: Path) -> dict[str, list[str]]:
-    """Return the settings of a unit file by name."""
-    found: dict[str, list[str]] = {}
-    for line in filter(re.compile(r"\w+=").match, path.read_text().splitlines()):
-        name, _, value = line.partition("=")
-        found.setdefault(name, []).append(value)
-    return found
-
-
 def test_the_service_writes_the_textfile_with_as_few_rights_as_the_resident_one() -> None:
     own, resident = settings(UNIT), settings(ROOT / "packaging/systemd/lm-openai.service")
     hardened = {name: value for name, value in own.items() if name in prometheus.HARDENING}
@@ -148,16 +140,8 @@ def test_the_service_writes_the_textfile_with_as_few_rights_as_the_resident_one(
     assert own["StateDirectory"] == ["lm-openai/prometheus"]
 
 
-def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        pytest.skip("systemd-analyze is not installed")
-    for path in UNIT.parent.iterdir():
-        text = path.read_text().replace("/usr/lib/lm-openai/%i.py", shutil.which("true") or "")
-        (tmp_path / path.name).write_text(text)
-    units = [tmp_path / f"lm-openai-textfile@{job.definition.folder}.timer" for job in jobs()]
-    ran = subprocess.run([program, "verify", *units], capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    for job in jobs():
-        timer = settings(UNIT.parent / f"lm-openai-textfile@{job.definition.folder}.timer")
-        assert timer["OnUnitActiveSec"][0][-1] in "smhd"
+def test_systemd_accepts_the_units(tool: Tool, tmp_path: Path) -> None:
+    timers = [f"lm-openai-textfile@{job.definition.folder}.timer" for job in jobs()]
+    verify(tool, tmp_path, UNIT.parent.iterdir(), "/usr/lib/lm-openai/%i.py", timers)
+    for timer in timers:
+        assert settings(UNIT.parent / timer)["OnUnitActiveSec"][0][-1] in "smhd"

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
@@ -22,46 +22,31 @@ from lm_openai.app import metrics_server
 from lm_openai.config import sources
 from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support.paths import ROOT
+from tests.support.systemd_units import settings, verify
 
 UNIT = ROOT / "packaging/systemd/lm-openai.service"
 CONTAINER = ROOT / "packaging/container"
 IGNORED = shutil.ignore_patterns(".venv", ".git", ".floors", ".*_cache", "dist", "build")
 
 
-def unit() -> Mapping[str, list[str]]:
-    """Return the settings of the unit's [Service]."""
-    found: dict[str, list[str]] = {}
-    section = UNIT.read_text().partition("[Service]\n")[2].partition("\n[Install]")[0]
-    for line in filter(re.compile(r"\w+=").match, section.splitlines()):
-        name, _, value = line.partition("=")
-        found.setdefault(name, []).append(value)
-    return found
-
-
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tool: Callable[[str], str], tmp_path: Path) -> None:
     ConfigParser(strict=False, interpolation=None).read_string(UNIT.read_text())
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        return  # the next test reads the unit
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/usr/bin/lm-openai", shutil.which("true") or ""))
-    ran = subprocess.run([program, "verify", copy], capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    verify(tool, tmp_path, [UNIT], "/usr/bin/lm-openai", [UNIT.name])
 
 
 def test_the_unit_serves_this_machine_with_a_credential() -> None:
-    settings = unit()
-    (command,) = settings["ExecStart"]
+    unit = settings(UNIT)
+    (command,) = unit["ExecStart"]
     program, verb, flag, address = command.split()
     assert (program, verb, flag) == ("/usr/bin/lm-openai", "serve", "--listen")
     assert metrics_server.is_loopback(metrics_server.split(address)[0])
-    name, _, path = settings["LoadCredential"][0].partition(":")
-    environ = dict(pair.split("=", 1) for pair in settings["Environment"])
+    name, _, path = unit["LoadCredential"][0].partition(":")
+    environ = dict(pair.split("=", 1) for pair in unit["Environment"])
     found = {setting.name: setting.text for setting in sources.environment(environ)}
     assert found["openai.admin.key.file"] == f"%d/{name}"
     assert path in (UNIT.parent / "README.md").read_text()
-    assert found["openai.cache.dir"].startswith(f"%C/{settings['CacheDirectory'][0]}/")
-    assert (settings["DynamicUser"], settings["ProtectSystem"]) == (["yes"], ["strict"])
+    assert found["openai.cache.dir"].startswith(f"%C/{unit['CacheDirectory'][0]}/")
+    assert (unit["DynamicUser"], unit["ProtectSystem"]) == (["yes"], ["strict"])
 
 
 def instructions() -> list[tuple[str, str]]:
