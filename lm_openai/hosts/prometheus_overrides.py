@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from lm_openai.hosts import globs
 from lm_openai.hosts.jobs import Alert, Job
 from lm_openai.model.thresholds import Override, Threshold, merged, short_name
 
 POLL = ("grouping", "instance", "job", "organization")
 """Labels that all series of one poll share, in PromQL's order of words."""
-_WILD = re.compile(r"\[!?\]?[^]]*\]|[*?]")
+_WILD = re.compile(r"[*?[]")
 
 
 class Branch(NamedTuple):
@@ -62,18 +63,12 @@ def quoted(text: str) -> str:
 
 
 def pattern(glob: str) -> str:
-    """Return a glob as an anchored RE2 expression.
+    """Return a glob as an RE2 expression, which PromQL anchors.
 
     >>> pattern("batch-*"), pattern("[!a-c]?.x")
-    ('batch-.*', '[^a-c].[.]x')
+    ('batch-.*', '[^a-c].[.]x|\\\\[!a-c][?][.]x')
     """
-    parts, end = [], 0
-    for wild in _WILD.finditer(glob):
-        parts += [_literal(glob[end : wild.start()]), _class(wild[0])]
-        end = wild.end()
-    text = "".join(parts) + _literal(glob[end:])
-    # an id or name that is written like the glob matches too
-    return f"{text}|{_literal(glob)}" if "[" in glob else text
+    return globs.regex(glob, _literal)
 
 
 Conditions = tuple[tuple[Override, bool], ...]
@@ -142,15 +137,7 @@ def _has_names(dimension: str) -> bool:
     return dimension.endswith("_id")
 
 
-def _literal(text: str) -> str:
-    """Return text whose special characters are escaped, most of them as a class of one."""
-    escaped = re.sub(r"[\\^\[]", r"\\\g<0>", text)
+def _literal(character: str) -> str:
+    """Return an escaped character, as a class of one where that needs no backslash."""
+    escaped = re.sub(r"[\\^\[]", r"\\\g<0>", character)
     return re.sub(r"[.+*?()|{}$]", r"[\g<0>]", escaped)
-
-
-def _class(wild: str) -> str:
-    if not wild.startswith("["):
-        return {"*": ".*", "?": "."}[wild]
-    inner = wild[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-    inner = f"^{inner[1:]}" if inner.startswith("!") else inner.replace("^", "\\^", 1)
-    return f"[{inner}]"

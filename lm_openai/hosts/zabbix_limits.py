@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from lm_openai.hosts import globs
 from lm_openai.hosts.jobs import Alert
 from lm_openai.hosts.zabbix_names import Source
 from lm_openai.model.definition import Datapoint
@@ -13,10 +14,6 @@ from lm_openai.model.thresholds import LEVELS, Threshold, merged, short_name
 from lm_openai.model.units import plain
 
 Match = tuple[tuple[str, str], ...]
-_WILD = {"*": ".*", "?": "."}
-_PARTS = re.compile(r"\[(?:!(?:\][^\]]*|[^\]]+)|[^!\]][^\]]*|\][^\]]*)\]|.", re.S)
-"""Parts of a glob: a set, or any other character."""
-_SPECIAL, _ESCAPED = r"[\\\[\]^]", r"\\\g<0>"
 
 
 class Limits(NamedTuple):
@@ -148,14 +145,6 @@ def _macros(dimension: str) -> Sequence[str]:
 
 
 def _pattern(glob: str) -> str:
-    """Return the regular expression of a glob; like the collector's, it also fits its own text."""
-    text = "".join(_WILD.get(part) or _literal(part) for part in _PARTS.findall(glob))
-    return f"^(?:{text}|{re.escape(glob)})$" if "[" in glob else f"^{text}$"
-
-
-def _literal(part: str) -> str:
-    """Return the regular expression of one character, or of a set such as `[!abc]`."""
-    if len(part) == 1:
-        return re.escape(part)
-    sign, members = ("^", part[2:-1]) if part[1] == "!" else ("", part[1:-1])
-    return f"[{sign}{re.sub(_SPECIAL, _ESCAPED, members)}]"
+    """Return the anchored regular expression of a glob."""
+    text = globs.regex(glob)
+    return f"^(?:{text})$" if "|" in text else f"^{text}$"

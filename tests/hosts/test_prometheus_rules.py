@@ -105,10 +105,12 @@ def test_a_sites_overrides_by_id_and_name_are_judged_as_the_suite_judges(
 
 
 @pytest.mark.parametrize(
-    "glob", ["a*", "?b", "[ab]*", "[!a]?", "a.b", "a[b", "[^a]", "^$", "(a|b)+"]
+    "glob",
+    ["a*", "?b", "[ab]*", "[!a]?", "a.b", "a[b", "[^a]", "^$", "(a|b)+", "[]", "a[!]", "[]a]"],
 )
 def test_a_pattern_matches_what_the_glob_matches(glob: str) -> None:
-    texts = ["", "a", "b", "ab", "a.b", "axb", "a[b", "[^a]", "^", "^a", "^$", "(a|b)+", *pairs()]
+    words = ["", "ab", "a.b", "axb", "a[b", "[^a]", "^a", "^$", "(a|b)+"]
+    texts = [*words, *"ab^|", *pairs()]
     for text in texts:
         wanted = text == glob or fnmatchcase(text, glob)
         assert bool(re.fullmatch(pattern(glob), text)) == wanted, text
