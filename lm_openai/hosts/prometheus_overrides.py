@@ -14,23 +14,26 @@ from typing import NamedTuple
 
 from lm_openai.hosts import globs
 from lm_openai.hosts.jobs import Alert, Job
-from lm_openai.model.thresholds import Override, Threshold, merged, short_name
+from lm_openai.model.thresholds import Override, Threshold, match_text, matched_fields, merged
 
 POLL = ("grouping", "instance", "job", "organization")
 """Labels that all series of one poll share, in PromQL's order of words."""
 _WILD = re.compile(r"[*?[]")
 
 
+Conditions = tuple[tuple[Override, bool], ...]
+"""Overrides, each with True if the instance matches it."""
+
+
 class Branch(NamedTuple):
     """Instances to which the same overrides apply, and their threshold.
 
-    `name` is the match of those overrides, such as `project=batch-*`, empty for none. `conditions`
-    are (override, True if the instance matches it).
+    `name` is the match of those overrides, such as `project=batch-*`, empty for none.
     """
 
     name: str
     threshold: Threshold
-    conditions: tuple[tuple[Override, bool], ...]
+    conditions: Conditions
 
 
 def branches(alert: Alert) -> Iterator[Branch]:
@@ -44,7 +47,7 @@ def branches(alert: Alert) -> Iterator[Branch]:
         threshold = alert.threshold
         for override in taken:
             threshold = merged(threshold, threshold.datapoint, override.change)
-        name = "; ".join(dict.fromkeys(map(_match_text, taken)))
+        name = "; ".join(dict.fromkeys(match_text(one.match) for one in taken))
         yield Branch(name, threshold, conditions)
 
 
@@ -71,9 +74,6 @@ def pattern(glob: str) -> str:
     return globs.regex(glob, _literal)
 
 
-Conditions = tuple[tuple[Override, bool], ...]
-
-
 def _split(
     rest: tuple[Override, ...], taken: tuple[Override, ...], conditions: Conditions
 ) -> Iterator[tuple[tuple[Override, ...], Conditions]]:
@@ -96,9 +96,9 @@ def _split(
 def _apart(override: Override, taken: tuple[Override, ...]) -> bool:
     """Return True if no instance can match the override and all of the others.
 
-    A dimension with names does not tell: the id can match one glob and the name the other.
+    A dimension with names excludes nothing: the id can match one glob and the name the other.
     """
-    own = {name: glob for name, glob in override.match if not _has_names(name)}
+    own = {name: glob for name, glob in override.match if len(matched_fields(name)) == 1}
     return any(
         name in own and _exclusive(own[name], glob) for one in taken for name, glob in one.match
     )
@@ -113,10 +113,6 @@ def _exclusive(first: str, second: str) -> bool:
     return not (one.startswith(other) or other.startswith(one))
 
 
-def _match_text(override: Override) -> str:
-    return ", ".join(f"{short_name(name)}={glob}" for name, glob in override.match)
-
-
 def _labels(override: Override) -> str:
     return ", ".join(sorted({*POLL, *(name for name, _ in override.match)}))
 
@@ -128,13 +124,8 @@ def _matching(info: str, override: Override) -> str:
 
 
 def _selectors(info: str, dimension: str, glob: str) -> Iterator[str]:
-    labels = [dimension, f"{short_name(dimension)}_name"]
-    for label in labels if _has_names(dimension) else labels[:1]:
+    for label in matched_fields(dimension):
         yield f"{info}{{{label}=~{quoted(pattern(glob))},{label}!={quoted('')}}}"
-
-
-def _has_names(dimension: str) -> bool:
-    return dimension.endswith("_id")
 
 
 def _literal(character: str) -> str:

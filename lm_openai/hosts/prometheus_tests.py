@@ -24,7 +24,7 @@ from lm_openai.hosts.prometheus_rules import (
     wait,
 )
 from lm_openai.model.report import Instance
-from lm_openai.model.thresholds import Override, Threshold, short_name
+from lm_openai.model.thresholds import Override, Threshold, matched_fields
 from lm_openai.model.units import in_base_units, plain
 from lm_openai.output.prometheus import metric
 from lm_openai.timespans import short
@@ -232,9 +232,9 @@ def _values(threshold: Threshold) -> tuple[Decimal, Decimal] | None:
 
 def _example(job: Job, number: int, override: Override) -> Instance:
     """Return an instance that matches the override: by name in dimensions that have names."""
-    ids = {name: _text(glob) for name, glob in override.match if not name.endswith("_id")}
-    named = {name: _text(glob) for name, glob in override.match if name.endswith("_id")}
-    names = {f"{short_name(name)}_name": text for name, text in named.items()}
+    texts = {matched_fields(dimension)[-1]: _text(glob) for dimension, glob in override.match}
+    ids = {name: text for name, text in texts.items() if name in job.definition.dimensions}
+    names = {name: text for name, text in texts.items() if name not in ids}
     return _named(job, ids, names, f"other-{number}")
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from lm_openai.hosts import globs
 from lm_openai.hosts.jobs import Alert
 from lm_openai.hosts.zabbix_names import Source
 from lm_openai.model.definition import Datapoint
-from lm_openai.model.thresholds import LEVELS, Threshold, merged, short_name
+from lm_openai.model.thresholds import (
+    LEVELS,
+    Match,
+    Threshold,
+    match_text,
+    matched_fields,
+    merged,
+    short_name,
+)
 from lm_openai.model.units import plain
-
-Match = tuple[tuple[str, str], ...]
 
 
 class Limits(NamedTuple):
@@ -26,8 +32,7 @@ class Limits(NamedTuple):
     @property
     def suffix(self) -> str:
         """Return the end of the triggers' names: ` [key_type=admin]`."""
-        words = (f"{short_name(name)}={glob}" for name, glob in self.match)
-        return f" [{', '.join(words)}]" if self.match else ""
+        return f" [{match_text(self.match)}]" if self.match else ""
 
     def levels(self) -> Iterator[str]:
         """Yield the levels that have a limit, the worst first."""
@@ -121,7 +126,7 @@ def _filter(match: Match) -> dict[str, Any]:
     formula = []
     for dimension, glob in match:
         letters = []
-        for name in dict.fromkeys(_macros(dimension)):
+        for name in matched_fields(dimension):
             letters.append(chr(ord("A") + len(conditions)))
             conditions.append(
                 {
@@ -135,13 +140,6 @@ def _filter(match: Match) -> dict[str, Any]:
     if len(conditions) == 1:
         return {"conditions": conditions}
     return {"evaltype": "FORMULA", "formula": " and ".join(formula), "conditions": conditions}
-
-
-def _macros(dimension: str) -> Sequence[str]:
-    """Return the macros of a dimension: that of its id, and that of its name if ids have names."""
-    if dimension.endswith("_id"):
-        return dimension, f"{short_name(dimension)}_name"
-    return (dimension,)
 
 
 def _pattern(glob: str) -> str:

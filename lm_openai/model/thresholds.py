@@ -76,6 +76,9 @@ class Threshold(NamedTuple):
         return OK
 
 
+Match = tuple[tuple[str, str], ...]
+
+
 class Override(NamedTuple):
     """Change of one datapoint's threshold for instances whose dimensions match all globs.
 
@@ -83,7 +86,7 @@ class Override(NamedTuple):
     the path of the file.
     """
 
-    match: tuple[tuple[str, str], ...]
+    match: Match
     datapoint: str
     change: dict[str, Any]
     source: str
@@ -118,9 +121,8 @@ def describe(rules: Rules) -> Iterator[Line]:
             yield Line("", base, rules.sources[datapoint])
         for override in rules.overrides:
             if override.datapoint == datapoint:
-                match = ", ".join(f"{short_name(name)}={glob}" for name, glob in override.match)
                 changed = merged(base, datapoint, override.change)
-                yield Line(match, changed, override.source)
+                yield Line(match_text(override.match), changed, override.source)
 
 
 def merged(base: Threshold | None, datapoint: str, change: dict[str, Any]) -> Threshold:
@@ -136,3 +138,18 @@ def without_limits(datapoint: str, change: dict[str, Any]) -> Threshold:
 def short_name(dimension: str) -> str:
     """Return the word for a dimension in a `match`: `project` for `project_id`."""
     return dimension.removesuffix("_id")
+
+
+def match_text(match: Match) -> str:
+    """Return a match in words: `project=batch-*, model=gpt-4o`."""
+    return ", ".join(f"{short_name(dimension)}={glob}" for dimension, glob in match)
+
+
+def matched_fields(dimension: str) -> tuple[str, ...]:
+    """Return the fields that a glob may match: the dimension, and for ids the name's field.
+
+    >>> matched_fields("project_id"), matched_fields("model")
+    (('project_id', 'project_name'), ('model',))
+    """
+    short = short_name(dimension)
+    return (dimension,) if short == dimension else (dimension, f"{short}_name")
