@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 from lm_openai.hosts import globs
@@ -23,11 +24,15 @@ from lm_openai.model.units import plain
 
 
 class Limits(NamedTuple):
-    """One datapoint's threshold for the instances that match (empty: all others)."""
+    """One datapoint's threshold for the instances that match (empty: all others).
+
+    `part` is that of the macros' names which no other threshold of the datapoint has.
+    """
 
     datapoint: Datapoint
     threshold: Threshold
     match: Match = ()
+    part: str = ""
 
     @property
     def suffix(self) -> str:
@@ -51,16 +56,25 @@ def limits(alert: Alert) -> Iterator[Limits]:
     changes: dict[Match, dict[str, Any]] = {}
     for override in alert.overrides:
         changes.setdefault(override.match, {}).update(override.change)
+    taken = set[str]()
     for match, change in changes.items():
         threshold = merged(alert.threshold, alert.datapoint.name, change)
-        yield Limits(alert.datapoint, threshold, match)
+        part = ".".join(_word(f"{short_name(name)}_{glob}") for name, glob in match)
+        numbered = (f"{part}.{number}" for number in count(2))
+        part = next(one for one in chain([part], numbered) if one not in taken)
+        taken.add(part)
+        yield Limits(alert.datapoint, threshold, match, part)
 
 
 def macro(source: Source, one: Limits, level: str) -> str:
     """Return the macro of a limit without its braces and its context."""
-    words = [f"{short_name(name)}_{glob}" for name, glob in one.match]
-    parts = (source.definition.folder, one.datapoint.name, *words, level)
-    return "$OPENAI." + ".".join(re.sub("[^A-Z0-9_]", "_", part.upper()) for part in parts)
+    folder, name = _word(source.definition.folder), _word(one.datapoint.name)
+    return ".".join(filter(None, ("$OPENAI", folder, name, one.part, _word(level))))
+
+
+def _word(text: str) -> str:
+    """Return text as a part of a macro's name, which has capitals, digits and underscores."""
+    return re.sub("[^A-Z0-9_]", "_", text.upper())
 
 
 def in_context(source: Source, one: Limits, level: str) -> str:

@@ -157,6 +157,25 @@ def test_an_override_has_triggers_for_the_matching_instances_alone() -> None:
     assert "last" not in triggers[own[1]]["expression"].partition(" and ")[0]
 
 
+def test_overrides_whose_globs_differ_in_signs_alone_have_macros_of_their_own() -> None:
+    globs = ("batch-*", "batch.*", "Batch-*")
+    overrides = tuple(PROJECTS._replace(match=(("project_id", glob),)) for glob in globs)
+    tuned = job(limits(80), overrides=overrides)
+    template = zabbix.document(AGENT, [tuned])["zabbix_export"]["templates"][0]
+    macros = [row["macro"] for row in template["macros"] if row["macro"].endswith(".WARNING}")]
+    stem = "{$OPENAI.RATE_LIMITS.TPM_USED"
+
+    assert macros == [
+        f"{stem}.WARNING}}",
+        f"{stem}.PROJECT_BATCH__.WARNING}}",
+        f"{stem}.PROJECT_BATCH__.2.WARNING}}",
+        f"{stem}.PROJECT_BATCH__.3.WARNING}}",
+    ]
+    [own] = template["discovery_rules"]
+    for macro in macros:
+        assert any(macro[:-1] in one["expression"] for one in own["trigger_prototypes"])
+
+
 @given(
     st.text(alphabet="ab.*?[]!^ ", min_size=1, max_size=8),
     st.text(alphabet="ab.*?[]!^ ", max_size=8),
