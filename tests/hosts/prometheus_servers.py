@@ -14,13 +14,12 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from lm_openai.timespans import duration
-from tests.hosts.conftest import free_ports, serving
+from tests.hosts.conftest import NodeExporter, free_ports, serving
 from tests.support.paths import ROOT
 
 SHIPPED = ROOT / "packaging/prometheus"
 PACE = 150
 """Factor by which every time in the shipped files is shorter: five minutes are two seconds."""
-EXPORTER = ("prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile")
 ALERTMANAGER = (
     "prometheus-alertmanager",
     "--config.file=alertmanager.yml",
@@ -76,21 +75,17 @@ class Stack(NamedTuple):
 @contextmanager
 def running(tool: Callable[[str], str], folder: Path) -> Iterator[Stack]:
     """Start all servers with the shipped files, at PACE; stops them at the end of the block."""
-    textfiles = folder / "textfiles"
-    textfiles.mkdir()
-    exporter, alerts, prometheus, hook = free_ports(4)
+    alerts, prometheus, hook = free_ports(3)
     received: list[Notification] = []
-    _configure(folder, {9100: exporter, 9093: alerts, 9099: hook})
     with ExitStack() as stack:
+        exporter = stack.enter_context(NodeExporter.running(tool, folder))
+        scraped = int(exporter.url.rpartition(":")[2])
+        _configure(folder, {9100: scraped, 9093: alerts, 9099: hook})
         stack.enter_context(_hook(hook, received))
-        for port, words in (
-            (exporter, (*EXPORTER, f"--collector.textfile.directory={textfiles}")),
-            (alerts, ALERTMANAGER),
-            (prometheus, PROMETHEUS),
-        ):
+        for port, words in ((alerts, ALERTMANAGER), (prometheus, PROMETHEUS)):
             command = [tool(words[0]), *words[1:], f"--web.listen-address=127.0.0.1:{port}"]
             stack.enter_context(serving(command, folder, f"http://127.0.0.1:{port}/"))
-        yield Stack(f"http://127.0.0.1:{prometheus}", textfiles, received)
+        yield Stack(f"http://127.0.0.1:{prometheus}", exporter.folder, received)
 
 
 def _configure(folder: Path, ports: dict[int, int]) -> None:
