@@ -24,7 +24,7 @@ from tests.hosts.logicmonitor_scripts import (
     started,
 )
 from tests.support import replay
-from tests.support.demo_polls import WEDNESDAY, document
+from tests.support.demo_polls import VARYING, WEDNESDAY, document
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +32,6 @@ JOBS = jobs()
 FOLDERS = [job.definition.folder for job in JOBS]
 NAMES = {job.definition.folder: job.definition.name for job in JOBS}
 SCRIPTS = ("collect", "ad")
-OF_THE_POLL = {"latency_seconds", "requests_made"}
-"""Datapoints that differ between two polls of the same moment."""
 OPERATORS = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -179,7 +177,7 @@ def test_collection_prints_the_values_of_a_json_poll(
     result = ran.healthy[folder, "collect"]
     assert result.status == 0, result.stderr
     camel = {one.name: one.camel for one in JOBS[FOLDERS.index(folder)].definition.datapoints}
-    names = [name for name in camel if name not in OF_THE_POLL]
+    names = [name for name in camel if name not in VARYING]
     found = values(result)
     for row in documents[folder]["instances"]:
         own = row["datapoints"]

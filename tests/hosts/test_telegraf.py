@@ -1,4 +1,4 @@
-"""What Telegraf would start, as fresh processes with an empty environment, stored in InfluxDB."""
+"""Shipped commands for Telegraf: fresh processes without an environment, output in InfluxDB."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from lm_openai.model.definition import Definition
 from lm_openai.simulator import ADMIN_KEY, Simulator
 from lm_openai.timespans import duration, moment
 from tests.hosts.conftest import Influx
-from tests.support.demo_polls import WEDNESDAY, document
+from tests.support.demo_polls import VARYING, WEDNESDAY, document
 from tests.support.paths import ROOT
 from tests.support.replay import Outcome
 
 pytestmark = pytest.mark.slow
 
 SHIPPED = ROOT / "packaging/telegraf"
-OWN = {"latency_seconds", "requests_made"}
-"""Datapoints that differ between two polls of the same time."""
 Values = dict[tuple[frozenset[tuple[str, str]], int, str], float]
 
 
@@ -92,7 +90,9 @@ def test_influx_stores_every_value_of_every_datasource(
         influx.write(ran.stdout)
         own = document(job.definition.folder, demo, tmp_path, series=True)
         expected = {
-            key: value for key, value in values(job.definition, own).items() if key[2] not in OWN
+            key: value
+            for key, value in values(job.definition, own).items()
+            if key[2] not in VARYING
         }
         assert expected, job.definition.folder
         found = stored(influx, job.definition, "telegraf")

@@ -23,7 +23,7 @@ from lm_openai.hosts.zabbix_names import KEY
 from lm_openai.simulator import Simulator
 from tests.hosts.zabbix_server import Zabbix, wait, zabbix
 from tests.support import notes
-from tests.support.demo_polls import WEDNESDAY
+from tests.support.demo_polls import VARYING, WEDNESDAY
 from tests.support.paths import ROOT
 from tests.support.surroundings import environment
 
@@ -32,8 +32,6 @@ pytestmark = pytest.mark.slow
 HOST, EXTERNAL = "openai", "openai by external check"
 WARNING, AVERAGE, HIGH = "2", "3", "4"
 LIMITS, BROKEN = "rate_limits", "broken"
-OWN = ("latency_seconds", "requests_made")
-"""Datapoints of the health DataSource about the poll itself, which differ from poll to poll."""
 FAST, SPAN = 4, 10
 """Seconds between two polls of the DataSources whose problems the tests follow, and the interval
 for which the expressions of their triggers are made, so that polls may be late by half of it."""
@@ -269,7 +267,7 @@ def expected(running: Running) -> Iterator[tuple[str, float]]:
     for name, document in running.documents.items():
         for row in document["instances"]:
             place = row["wildvalue"]
-            for datapoint in row["datapoints"].keys() - OWN:
+            for datapoint in row["datapoints"].keys() - VARYING:
                 value = row["datapoints"][datapoint]
                 yield f"openai.value[{name},{place},{datapoint}]", float(value)
 
@@ -283,7 +281,7 @@ class Look(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """What the server showed after the first polls, in a part's failure, an outage and at the end.
+    """Views of the server after the first polls, in a part's failure, an outage and at the end.
 
     Each is (open problems, figures of the pools, notifications sent so far); `partial` also lasts
     until a threshold could not be judged. `pings` are the seconds in the outage between the values
@@ -367,7 +365,7 @@ def test_every_datapoint_of_every_instance_has_its_value_and_unit(running: Runni
     known = {
         key: float(item["lastvalue"])
         for key, item in values.items()
-        if item["lastclock"] != "0" and not key.endswith(tuple(f"{name}]" for name in OWN))
+        if item["lastclock"] != "0" and not key.endswith(tuple(f"{name}]" for name in VARYING))
     }
 
     assert known == pytest.approx(wanted, rel=1e-12)
@@ -477,7 +475,7 @@ def test_the_external_check_reads_the_same(running: Running) -> None:
 
 
 def test_an_update_keeps_all_items(running: Running) -> None:
-    """It finds them by their ids, although a name has changed."""
+    """The server finds them by their ids, although a name has changed."""
     [host] = running.zabbix.call("host.get", filter={"host": EXTERNAL})
     before = running.items(host=host["hostid"])
     text = artefacts.files(jobs(["organization"]))[EXTERNAL_TEMPLATE]

@@ -10,6 +10,8 @@ from lm_openai.simulator import ADMIN_KEY, Simulator
 from tests.support import replay
 
 WEDNESDAY = 1795005296  # 2026-11-18 12:34:56 UTC
+VARYING = {"latency_seconds", "requests_made"}
+"""Datapoints about the poll itself, which differ between two polls of the same time."""
 
 
 def polled(
