@@ -48,7 +48,7 @@ HARDENING = {
     "SystemCallArchitectures": "native",
     "SystemCallFilter": ("@system-service", "~@privileged @resources"),
 }
-"""Settings that take a service's rights, those of packaging/systemd/lm-openai.service."""
+"""Settings that restrict the service, as in packaging/systemd/lm-openai.service."""
 
 Sections = dict[str, dict[str, Any]]
 
@@ -83,13 +83,13 @@ def _prometheus() -> dict[str, Any]:
             {
                 "job_name": "node",
                 "scrape_interval": short(SCRAPE),
-                "static_configs": [{"targets": ["127.0.0.1:9100"]}],
+                **_targets("127.0.0.1:9100"),
             },
             {
                 "job_name": "openai",
                 "scrape_interval": short(SCRAPE),
                 "scrape_timeout": short(SERVED),
-                "static_configs": [{"targets": ["127.0.0.1:9464"]}],
+                **_targets("127.0.0.1:9464"),
             },
         ],
     }
@@ -100,7 +100,7 @@ def _targets(address: str) -> dict[str, Any]:
 
 
 def _alertmanager(jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return a configuration with one notification for an instance's datapoint, whatever level."""
+    """Return a configuration with one notification for an instance's datapoint at all levels."""
     identity = ["alertname", "override", *POLL, *_dimensions(jobs)]
     inhibited = [
         {

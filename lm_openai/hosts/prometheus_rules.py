@@ -1,8 +1,8 @@
 """Rules of Prometheus: recording rules that outlast a failed poll, and alerts on them.
 
-`openai_poll:failing` tells that the last poll is no judgement. `openai:<metric>:last` repeats the
-last value while it is so; only an alert that fires already reads a repeated value. A failed poll
-therefore neither resolves an alert nor counts towards its polls in a row.
+`openai_poll:failing` has a value while the last poll cannot be judged. Meanwhile
+`openai:<metric>:last` repeats the last value, which only alerts that fire already read. A failed
+poll therefore neither resolves an alert nor counts towards its polls in a row.
 """
 
 from __future__ import annotations
@@ -24,13 +24,19 @@ EVALUATION = 60
 """Seconds between two evaluations; a value lives for five minutes, so it must be less."""
 FAILING, FAILED, ABSENT = "openai_poll:failing", "OpenAIPollFailed", "OpenAIPollsAbsent"
 SUCCESS, TIME = "openai_poll_success", "openai_poll_timestamp_seconds"
-MEMORY = 86_400
-"""Seconds for which a poll that is no longer scraped counts as failing."""
+MEMORY, ABSENCE = 86_400, 1_800
+"""Seconds for which a poll that is no longer scraped counts as failing, and without any data until
+that alerts."""
 TARGET = tuple(label for label in POLL if label != "grouping")
 FIRING = 'alertstate="firing"'
 _ADDED = ("alertname", "alertstate", "datasource", "override", "severity")
 """Labels that an alert has in addition to those of its metric."""
-_SAYS = {"seconds": " | humanizeDuration", "ratio": " | humanizePercentage"}
+_HUMAN = {"seconds": " | humanizeDuration", "ratio": " | humanizePercentage"}
+_CAUSE = (
+    "{{ if eq $value 1.0 }}its last poll failed, at least in part"
+    "{{ else if eq $value 2.0 }}its last poll is too old, so its timer does not run"
+    "{{ else }}Prometheus does not receive its last poll{{ end }}"
+)
 
 
 def document(job: Job) -> dict[str, Any]:
@@ -143,18 +149,11 @@ def _poll_failed(job: Job) -> Rule:
     }
 
 
-_CAUSE = (
-    "{{ if eq $value 1.0 }}its last poll failed, at least in part"
-    "{{ else if eq $value 2.0 }}its last poll is too old, so its timer does not run"
-    "{{ else }}Prometheus does not receive its last poll{{ end }}"
-)
-
-
 def _absent() -> Rule:
     return {
         "alert": ABSENT,
         "expr": f"absent({SUCCESS} or {FAILING})",
-        "for": short(1800),
+        "for": short(ABSENCE),
         "labels": {"severity": "error"},
         "annotations": {
             "summary": "Prometheus has no data about any OpenAI organization",
@@ -181,7 +180,9 @@ def _annotations(job: Job, alert: Alert, threshold: Threshold, severity: str) ->
 def _value(datapoint: Datapoint) -> str:
     """Return the template of a value in a unit that people read."""
     word = datapoint.measure.prometheus
-    return f"{{{{ $value{_SAYS[word]} }}}}" if word in _SAYS else f"{{{{ $value }}}} {word}".strip()
+    return (
+        f"{{{{ $value{_HUMAN[word]} }}}}" if word in _HUMAN else f"{{{{ $value }}}} {word}".strip()
+    )
 
 
 def _instance(job: Job) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lm_openai import resources
@@ -28,7 +28,7 @@ def files(jobs: Sequence[Job]) -> dict[str, str]:
     }
 
 
-def _file(other: str, inputs: Any) -> str:
+def _file(other: str, inputs: Iterable[str]) -> str:
     return "\n".join((HEAD.format(other=other, properties=PROPERTIES), *inputs))
 
 

@@ -12,7 +12,7 @@ from lm_openai.model.report import LEVELS
 Entry = dict[str, Any]
 TIME, FAILURES, UNREAD, UNJUDGED = "time", "failures", "unread", "unjudged"
 GONE = -1
-"""State of an instance that the document lacks; whether it is gone, UNREAD tells."""
+"""State of an instance that the document lacks; it is gone if UNREAD is 0."""
 STATES = "OpenAI state"
 BOOLEAN = "OpenAI boolean"
 _FAULT = "The collector printed nothing: start the script on its host to see the reason."

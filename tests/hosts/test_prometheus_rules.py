@@ -1,4 +1,4 @@
-"""What is shipped for Prometheus and Alertmanager, judged by their own tools, without servers."""
+"""Shipped files for Prometheus and Alertmanager, checked by their own tools without servers."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Tool = Callable[[str], str]
 
 
 def judged(tool: Tool, program: str, *words: str | Path) -> str:
-    """Return the output of promtool or amtool; fails unless it is content."""
+    """Return the output of promtool or amtool; fails if it rejects a file."""
     ran = subprocess.run([tool(program), *words], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
 
 def written(folder: Path, shipped: tuple[Job, ...]) -> Path:
-    """Write what is shipped for jobs into an empty folder."""
+    """Write the shipped files for jobs into an empty folder."""
     for path, text in prometheus.files(shipped).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)

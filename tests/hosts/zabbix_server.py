@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from getpass import getuser
 from pathlib import Path
 from random import randrange
 from tempfile import TemporaryDirectory
@@ -232,19 +233,13 @@ def _database(folder: Path, port: int, psql: str) -> Iterator[None]:
     try:
         connect = [psql, "-q", "-h", "127.0.0.1", "-p", str(port)]
         role = "create role zabbix login superuser"
-        run([*connect, "-U", _owner(user), "-c", role, "postgres"], **settings)
+        run([*connect, "-U", user.get("user", getuser()), "-c", role, "postgres"], **settings)
         run([*connect, "-U", "zabbix", "-c", "create database zabbix", "postgres"], **settings)
         fill = [*connect, "-U", "zabbix", "-v", "ON_ERROR_STOP=1", "zabbix"]
         run(fill, **settings, input="".join(_rows()).encode())
         yield
     finally:
         run([*control, "-m", "fast", "stop"], **settings)
-
-
-def _owner(user: dict[str, Any]) -> str:
-    from getpass import getuser
-
-    return str(user.get("user", getuser()))
 
 
 def _rows() -> Iterator[str]:
