@@ -20,8 +20,8 @@ from tests.soak import scenario
 from tests.soak.scenario import Span
 from tests.support.surroundings import environment
 
-TIMEOUT = 2
-"""Seconds of a poll in an outage; everything that it needs is on this machine."""
+SHORT, PATIENT = 2, 30
+"""Seconds of a poll in the outage, and otherwise, which no poll needs even on a busy machine."""
 
 
 def polled() -> list[Job]:
@@ -46,7 +46,6 @@ class Poller:
     def __init__(self, simulator: Simulator, home: Path) -> None:
         self.simulator, self.home = simulator, home
         self._faults: tuple[str, ...] = ()
-        self._sets = ("openai.org.name=acme", f"openai.timeout={TIMEOUT}")
 
     def poll(self, job: Job, now: int, form: str) -> str:
         """Return what the job's script prints at this time."""
@@ -54,10 +53,16 @@ class Poller:
         out = io.StringIO()
         environ = environment(self.simulator.url, self.home)
         around = Surroundings(environ, io.StringIO(), out, io.StringIO(), now)
-        # The notes on pauses and outages have the host's time, which here is the simulated one.
-        simulated = SimpleNamespace(**{**vars(time), "time": lambda: now})
+        seconds = SHORT if scenario.in_outage(now) else PATIENT
+        sets = ("openai.org.name=acme", f"openai.timeout={seconds}")
+        # The notes on pauses and outages have the host's time, which here is the simulated one. It
+        # goes on during the poll, or a pause would not end.
+        began = time.monotonic()
+        simulated = SimpleNamespace(
+            **{**vars(time), "time": lambda: now + time.monotonic() - began}
+        )
         with patch.object(session, "time", simulated):
-            run(job.definition.folder, Options(format=form, sets=self._sets), around)
+            run(job.definition.folder, Options(format=form, sets=sets), around)
         return out.getvalue()
 
     def _advance(self, now: int) -> None:

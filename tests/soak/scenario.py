@@ -92,9 +92,14 @@ def prepare(simulator: Simulator) -> None:
     simulator.fault("idle", start=IDLE.start, end=IDLE.end)
 
 
+def in_outage(now: int) -> bool:
+    """Return True while the API is down."""
+    return OUTAGE.start <= now < OUTAGE.end
+
+
 def faults(now: int) -> tuple[str, ...]:
     """Return the faults of responses at this time, as --fault takes them."""
-    return (DOWN,) if OUTAGE.start <= now < OUTAGE.end else NOISE
+    return (DOWN,) if in_outage(now) else NOISE
 
 
 def expected(span: Span) -> dict[str, tuple[int, int]]:
